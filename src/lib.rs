@@ -1,0 +1,2 @@
+//! OrbitMQ.
+pub mod base;
