@@ -1,2 +1,13 @@
-//! OrbitMQ.
+//! OrbitMQ: a message broker and name server for unmodified Apache RocketMQ clients.
+//!
+//! The modules, lowest layer first. A module imports lower rows only (`tests/tidy.rs` checks it):
+//!
+//! | row | modules | holds |
+//! |---|---|---|
+//! | 0 | [`base`] | offsets, time, disk orders, deadline heap; no domain |
+//! | 2 | [`machine`] | parts: state over bytes |
+//!
+//! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
+
 pub mod base;
+pub mod machine;

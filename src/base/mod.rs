@@ -1,0 +1,15 @@
+//! Words without a domain: offsets, time, disk orders, a deadline heap, fixed-hash tables.
+//!
+//! Nothing here knows what a message or a request is, and nothing here does I/O.
+
+pub mod cursor;
+pub mod disk;
+pub mod heap;
+pub mod id;
+pub mod map;
+pub mod time;
+
+pub use disk::{DiskError, Order, OrderId};
+pub use id::{ConnId, LogOffset, QueueOffset, ShardId};
+pub use map::{Map, Set};
+pub use time::{Mono, Now};

@@ -1,0 +1,137 @@
+//! What parts ask of the disk, and what the disk answers. Orders are data; `shard` carries them out
+//! with io_uring, the simulator with a disk that tears, forgets and fails.
+//!
+//! Files are named relative to the directory of the machine that orders. Two ways to the disk:
+//!
+//! * **Orders** on the message path: direct writes, syncs and reads of blocks.
+//! * **Work** beside it: a closure over a [`Dir`] that runs on a helper thread (checkpoints, merges,
+//!   zero-filling). Start-up uses a [`Dir`] too, before anything is served.
+
+use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+
+/// Offsets, lengths and sizes of direct I/O are multiples of this many bytes.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Names an order until its answer comes; unique for one machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OrderId(pub u64);
+
+/// A path below the machine's directory, such as `log/00000000000000000000`.
+pub type FileName = Arc<str>;
+
+/// Runs off the shard thread. What it returns is handed back in [`Done::Work`].
+pub type Work = Box<dyn FnOnce(&dyn Dir) -> Result<Vec<u8>, DiskError> + Send>;
+
+pub enum Order {
+    /// Direct write of whole blocks into the existing, allocated part of `file`.
+    Write {
+        file: FileName,
+        at: u64,
+        data: Bytes,
+    },
+    /// fdatasync: on success everything written to `file` before this order is durable.
+    Sync {
+        file: FileName,
+    },
+    /// Direct read of whole blocks. Bytes beyond the end of the file are left out.
+    Read {
+        file: FileName,
+        at: u64,
+        len: usize,
+    },
+    Work(Work),
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Order::Write { file, at, data } => write!(f, "write {file}@{at}+{}", data.len()),
+            Order::Sync { file } => write!(f, "sync {file}"),
+            Order::Read { file, at, len } => write!(f, "read {file}@{at}+{len}"),
+            Order::Work(_) => write!(f, "work"),
+        }
+    }
+}
+
+/// The answer to an [`Order`] that succeeded.
+#[derive(Debug)]
+pub enum Done {
+    Written,
+    Synced,
+    Read(Bytes),
+    Work(Vec<u8>),
+}
+
+/// What went wrong, where. `full` marks "no space left", which a person can mend.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskError {
+    pub file: String,
+    pub doing: &'static str,
+    pub reason: String,
+    pub full: bool,
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.doing, self.file, self.reason)
+    }
+}
+
+impl std::error::Error for DiskError {}
+
+/// A file in a listing.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DirEntry {
+    pub name: String,
+    pub bytes: u64,
+}
+
+/// A machine's directory, for start-up and for [`Work`]. Blocking; never on a shard's hot path.
+///
+/// Two implementations: the file system (`shard::disk`) and the simulator's disk.
+pub trait Dir {
+    /// Plain files directly below `folder` (`""` is the directory itself), by name. A folder that
+    /// does not exist is empty.
+    fn list(&self, folder: &str) -> Result<Vec<DirEntry>, DiskError>;
+    /// Reads up to `buf.len()` bytes; fewer only at the end of the file. A missing file is an error.
+    fn read_at(&self, file: &str, at: u64, buf: &mut [u8]) -> Result<usize, DiskError>;
+    /// Writes all of `data`, growing the file if needed; creates file and folder if missing.
+    fn write_at(&self, file: &str, at: u64, data: &[u8]) -> Result<(), DiskError>;
+    /// Reserves `bytes` for `file` without writing them; creates file and folder if missing.
+    fn allocate(&self, file: &str, bytes: u64) -> Result<(), DiskError>;
+    /// Fills a block-aligned range with zeros on the disk itself and makes it durable.
+    fn zero_fill(&self, file: &str, at: u64, bytes: u64) -> Result<(), DiskError>;
+    /// Makes the file's bytes and size durable.
+    fn sync(&self, file: &str) -> Result<(), DiskError>;
+    /// Replaces `to` and makes the new name durable.
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError>;
+    /// Removes the file durably; a file that is not there is fine.
+    fn remove(&self, file: &str) -> Result<(), DiskError>;
+}
+
+/// Writes a whole file so that a crash leaves the old one or the new one.
+pub fn replace_file(dir: &dyn Dir, file: &str, bytes: &[u8]) -> Result<(), DiskError> {
+    let temporary = format!("{file}.tmp");
+    dir.remove(&temporary)?;
+    dir.write_at(&temporary, 0, bytes)?;
+    dir.sync(&temporary)?;
+    dir.rename(&temporary, file)
+}
+
+/// The whole file, or `None` if it is not there.
+pub fn read_file(dir: &dyn Dir, file: &str) -> Result<Option<Vec<u8>>, DiskError> {
+    let (folder, name) = file.rsplit_once('/').unwrap_or(("", file));
+    let Some(entry) = dir
+        .list(folder)?
+        .into_iter()
+        .find(|entry| entry.name == name)
+    else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; entry.bytes as usize];
+    let read = dir.read_at(file, 0, &mut bytes)?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
+}
