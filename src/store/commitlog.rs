@@ -1,0 +1,433 @@
+//! The log of one shard: gathers records into batches, decides which batch the disk gets next, and
+//! keeps the newest batches in memory for readers.
+//!
+//! Always holds: batches leave in log order; two writes in flight never share a block; `durable <=
+//! written <= end`, and each only grows; after a failed write or sync nothing more is ordered and
+//! no watermark moves.
+//!
+//! Where a batch starts is decided when it is opened, because its records carry their offsets. It
+//! *continues* in the last block of its predecessor, and may then be written only after that; or it
+//! is *aligned* to the next block and may be in flight beside it. A large predecessor still in
+//! flight makes the next batch aligned, so a busy disk always has work and an idle log wastes none.
+//!
+//! Not here: what a record says (`record`, `dispatch`), who waits for it (`durability`).
+
+use crate::base::disk::{Done, Order, BLOCK_BYTES};
+use crate::base::{DiskError, LogOffset, Mono, Now, OrderId};
+use crate::store::batch::{BatchHeader, Lineage, HEADER_BYTES};
+use crate::store::segment::Segments;
+use crate::store::{Flush, Sabotage};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// A predecessor of at least this size still in flight makes the next batch aligned.
+const ALIGN_AFTER_BYTES: usize = 32 * 1024;
+/// First capacity of a batch; grows with what gathers.
+const BATCH_BYTES_FIRST: usize = 8 * 1024;
+
+pub struct LogOptions {
+    pub flush: Flush,
+    /// Longest time that written bytes stay without a sync under `ASYNC_FLUSH`.
+    pub flush_interval_ms: u64,
+    /// A batch is sealed once it is this long; one larger record makes a larger batch.
+    pub batch_bytes_max: usize,
+    pub writes_in_flight_max: usize,
+    /// Not yet written bytes over which [`CommitLog::admits`] says no.
+    pub pending_bytes_max: usize,
+    /// Memory for batches that readers of the tail are served from.
+    pub tail_bytes_max: usize,
+    pub sabotage: Sabotage,
+}
+
+pub struct CommitLog {
+    options: LogOptions,
+    lineage: Lineage,
+    segments: Segments,
+    open: Option<OpenBatch>,
+    sealed: VecDeque<SealedBatch>,
+    in_flight: VecDeque<InFlight>,
+    tail: VecDeque<TailBatch>,
+    tail_bytes: usize,
+    pending_bytes: usize,
+    /// Where the last sealed batch ends, its checksum, its size.
+    sealed_end: LogOffset,
+    previous_crc: u32,
+    previous_bytes: usize,
+    written: LogOffset,
+    durable: LogOffset,
+    /// Ends of the last batch of segments that are not wholly durable yet.
+    rolls: VecDeque<LogOffset>,
+    sync: Option<(OrderId, LogOffset)>,
+    /// Under `ASYNC_FLUSH`: when written bytes must be synced.
+    sync_due: Option<Mono>,
+    /// Somebody needs the log durable up to here, whatever the mode.
+    sync_wanted: LogOffset,
+    failed: Option<DiskError>,
+    last_ms: i64,
+}
+
+struct OpenBatch {
+    at: LogOffset,
+    /// Bytes of the predecessor in the shared block, at the start of `bytes`.
+    prefix: usize,
+    bytes: Vec<u8>,
+    records: u32,
+    first_ms: i64,
+}
+
+struct SealedBatch {
+    at: LogOffset,
+    end: LogOffset,
+    continuing: bool,
+    data: Bytes,
+}
+
+struct InFlight {
+    id: OrderId,
+    end: LogOffset,
+    pending: usize,
+    done: bool,
+}
+
+struct TailBatch {
+    at: LogOffset,
+    end: LogOffset,
+    /// Log offset of `data[0]`.
+    block: LogOffset,
+    data: Bytes,
+}
+
+/// Where recovery left a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogEnd {
+    pub end: LogOffset,
+    pub crc: u32,
+    pub last_ms: i64,
+}
+
+impl CommitLog {
+    /// Continues a log whose bytes up to `end` are durable. The next batch starts at the next
+    /// block, so nothing that was written before is touched again.
+    pub fn new(options: LogOptions, lineage: Lineage, segments: Segments, end: LogEnd) -> Self {
+        assert!(options.writes_in_flight_max > 0 && options.batch_bytes_max > HEADER_BYTES);
+        CommitLog {
+            options,
+            lineage,
+            segments,
+            open: None,
+            sealed: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            pending_bytes: 0,
+            sealed_end: end.end,
+            previous_crc: end.crc,
+            previous_bytes: 0,
+            written: end.end,
+            durable: end.end,
+            rolls: VecDeque::new(),
+            sync: None,
+            sync_due: None,
+            sync_wanted: LogOffset(0),
+            failed: None,
+            last_ms: end.last_ms,
+        }
+    }
+
+    /// The end of the newest record.
+    pub fn end(&self) -> LogOffset {
+        match &self.open {
+            Some(open) if open.records > 0 => open.end(),
+            _ => self.sealed_end,
+        }
+    }
+
+    pub fn written(&self) -> LogOffset {
+        self.written
+    }
+
+    pub fn durable(&self) -> LogOffset {
+        self.durable
+    }
+
+    /// What readers may see, and what an ordinary send is acknowledged by.
+    pub fn confirmed(&self) -> LogOffset {
+        match self.options.flush {
+            _ if self.options.sabotage == Sabotage::AckBeforeSync => self.written,
+            Flush::Async => self.written,
+            Flush::Sync => self.durable,
+        }
+    }
+
+    pub fn failed(&self) -> Option<&DiskError> {
+        self.failed.as_ref()
+    }
+
+    /// The disk failed: from now on nothing is ordered and no watermark moves.
+    pub fn fail(&mut self, error: DiskError) {
+        self.failed.get_or_insert(error);
+    }
+
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    pub fn segments(&mut self) -> &mut Segments {
+        &mut self.segments
+    }
+
+    /// False while more waits to be written than the limit.
+    pub fn admits(&self) -> bool {
+        self.failed.is_none() && self.pending_bytes < self.options.pending_bytes_max
+    }
+
+    pub fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
+    /// The store time for a record appended now: the clock's, but never less than the last one.
+    pub fn store_ms(&mut self, now: Now) -> i64 {
+        self.last_ms = self.last_ms.max(now.wall_ms);
+        self.last_ms
+    }
+
+    /// Makes room so that the next `bytes` of records lie in one batch.
+    pub fn reserve(&mut self, bytes: usize) {
+        let whole = HEADER_BYTES + bytes;
+        assert!(whole as u64 <= self.segments.bytes(), "records are smaller than a segment");
+        if let Some(open) = &self.open {
+            let full = open.records > 0
+                && open.bytes.len() - open.prefix + bytes > self.options.batch_bytes_max;
+            let segment_end = self.segments.end_of(open.at);
+            if full || open.end().0 + bytes as u64 > segment_end.0 {
+                self.seal();
+            }
+        }
+        if self.open.is_none() {
+            self.open_batch(whole);
+        }
+    }
+
+    /// Appends one record within what was [reserved](Self::reserve): `encode` gets its log offset
+    /// and the buffer to append it to. Gives the record's place.
+    pub fn put(
+        &mut self,
+        store_ms: i64,
+        encode: impl FnOnce(LogOffset, &mut Vec<u8>),
+    ) -> Range<LogOffset> {
+        let open = self.open.as_mut().expect("room was reserved");
+        let at = open.end();
+        let before = open.bytes.len();
+        encode(at, &mut open.bytes);
+        let added = open.bytes.len() - before;
+        assert!(added > 0, "a record has bytes");
+        if open.records == 0 {
+            open.first_ms = store_ms;
+        }
+        open.records += 1;
+        self.pending_bytes += added;
+        let end = open.end();
+        assert!(end <= self.segments.end_of(open.at), "a batch never crosses a segment");
+        at..end
+    }
+
+    fn open_batch(&mut self, whole: usize) {
+        assert!(self.open.is_none());
+        let end = self.sealed_end;
+        let in_block = end.0 as usize % BLOCK_BYTES;
+        let busy = !self.sealed.is_empty() || self.in_flight.back().is_some_and(|w| !w.done);
+        let shared = self.tail.back().filter(|last| last.end == end && in_block > 0);
+        let continues = shared.is_some() && !(busy && self.previous_bytes >= ALIGN_AFTER_BYTES);
+        let mut at = if continues { end } else { next_block(end) };
+        let mut prefix = if continues { in_block } else { 0 };
+        let segment_end = self.segments.end_of(at);
+        if at.0 + whole as u64 > segment_end.0 {
+            at = segment_end;
+            prefix = 0;
+        }
+        let last_byte = LogOffset(end.0.max(1) - 1);
+        if self.segments.start_of(last_byte) != self.segments.start_of(at) {
+            self.rolls.push_back(end);
+        }
+        let mut bytes = Vec::with_capacity(BATCH_BYTES_FIRST.max(prefix + whole));
+        if prefix > 0 {
+            let last = self.tail.back().expect("a continuing batch has a predecessor");
+            let from = (end.0 - last.block.0) as usize - prefix;
+            bytes.extend_from_slice(&last.data[from..from + prefix]);
+        }
+        bytes.resize(prefix + HEADER_BYTES, 0);
+        self.open = Some(OpenBatch { at, prefix, bytes, records: 0, first_ms: 0 });
+    }
+
+    /// Closes the open batch, if it has records: checksums it and queues it for the disk.
+    pub fn seal(&mut self) {
+        let Some(mut open) = self.open.take() else { return };
+        if open.records == 0 {
+            return;
+        }
+        let end = open.end();
+        let header = BatchHeader {
+            lineage: self.lineage,
+            bytes: 0,
+            records: open.records,
+            previous_crc: self.previous_crc,
+            at: open.at,
+            durable: self.durable,
+            first_ms: open.first_ms,
+            span_ms: u32::try_from(self.last_ms - open.first_ms).unwrap_or(u32::MAX),
+            crc: 0,
+        };
+        self.previous_crc = header.seal(&mut open.bytes[open.prefix..]);
+        self.previous_bytes = open.bytes.len() - open.prefix;
+        self.sealed_end = end;
+        let whole = open.bytes.len().next_multiple_of(BLOCK_BYTES);
+        open.bytes.resize(whole, 0);
+        let data = Bytes::from(open.bytes);
+        let block = LogOffset(open.at.0 - open.prefix as u64);
+        self.tail_bytes += data.len();
+        self.tail.push_back(TailBatch { at: open.at, end, block, data: data.clone() });
+        self.sealed.push_back(SealedBatch { at: open.at, end, continuing: open.prefix > 0, data });
+    }
+
+    /// The next write or sync, if the disk should have one now.
+    pub fn poll_write(&mut self, now: Now, id: OrderId) -> Option<Order> {
+        if self.failed.is_some() {
+            return None;
+        }
+        self.poll_sync(now, id).or_else(|| self.poll_batch(id))
+    }
+
+    fn poll_sync(&mut self, now: Now, id: OrderId) -> Option<Order> {
+        if self.sync.is_some() || self.written <= self.durable {
+            return None;
+        }
+        let due = match self.options.flush {
+            Flush::Sync => true,
+            Flush::Async => self.sync_due.is_some_and(|due| due <= now.mono),
+        };
+        if !due && self.sync_wanted <= self.durable {
+            if self.sync_due.is_none() {
+                self.sync_due = Some(now.mono.after_ms(self.options.flush_interval_ms));
+            }
+            return None;
+        }
+        while self.rolls.front().is_some_and(|end| *end <= self.durable) {
+            self.rolls.pop_front();
+        }
+        let target = self.rolls.front().copied().unwrap_or(self.written).min(self.written);
+        assert!(target > self.durable, "a sync has something to do");
+        let (file, _) = self.segments.place(LogOffset(target.0 - 1));
+        self.sync = Some((id, target));
+        self.sync_due = None;
+        Some(Order::Sync { file })
+    }
+
+    fn poll_batch(&mut self, id: OrderId) -> Option<Order> {
+        if self.in_flight.len() >= self.options.writes_in_flight_max {
+            return None;
+        }
+        let predecessor_done = self.in_flight.back().is_none_or(|write| write.done);
+        if self.sealed.is_empty() {
+            let open = self.open.as_ref().filter(|open| open.records > 0)?;
+            let ready = next_block(open.end()) <= self.segments.ready();
+            if !ready || (open.prefix > 0 && !predecessor_done) {
+                return None;
+            }
+            self.seal();
+        }
+        let batch = self.sealed.front()?;
+        let ready = next_block(batch.end) <= self.segments.ready();
+        if !ready || (batch.continuing && !predecessor_done) {
+            return None;
+        }
+        let batch = self.sealed.pop_front()?;
+        let block = LogOffset(batch.at.0 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
+        let (file, at) = self.segments.place(block);
+        let pending = (batch.end.0 - batch.at.0) as usize - HEADER_BYTES;
+        self.in_flight.push_back(InFlight { id, end: batch.end, pending, done: false });
+        Some(Order::Write { file, at, data: batch.data })
+    }
+
+    /// Whether `id` is a write or sync of this log.
+    pub fn owns(&self, id: OrderId) -> bool {
+        self.sync.is_some_and(|(sync, _)| sync == id) || self.in_flight.iter().any(|w| w.id == id)
+    }
+
+    /// The answer to a write or sync. After an error the log is failed for good.
+    pub fn handle_done(&mut self, id: OrderId, result: Result<Done, DiskError>) {
+        if let Err(error) = result {
+            self.fail(error);
+        }
+        if self.failed.is_some() {
+            return;
+        }
+        if let Some((_, target)) = self.sync.take_if(|(sync, _)| *sync == id) {
+            assert!(self.durable < target, "durability only grows");
+            assert!(target <= self.written, "nothing is durable before it is written");
+            self.durable = target;
+            return;
+        }
+        let write = self.in_flight.iter_mut().find(|write| write.id == id);
+        let write = write.expect("every answer belongs to an order");
+        write.done = true;
+        if self.options.sabotage == Sabotage::SkipGap {
+            self.written = self.written.max(write.end);
+        }
+        while self.in_flight.front().is_some_and(|write| write.done) {
+            let write = self.in_flight.pop_front().expect("there is a front");
+            self.written = self.written.max(write.end);
+            self.pending_bytes -= write.pending;
+        }
+        self.evict();
+    }
+
+    /// Lets go of the oldest batches beyond the tail's budget, once they can be read from the disk.
+    fn evict(&mut self) {
+        while self.tail_bytes > self.options.tail_bytes_max && self.tail.len() > 1 {
+            if self.tail.front().is_none_or(|batch| batch.end > self.written) {
+                return;
+            }
+            let batch = self.tail.pop_front().expect("there is a front");
+            self.tail_bytes -= batch.data.len();
+        }
+    }
+
+    /// The bytes of a record from memory; `None` if it must come from the disk.
+    pub fn memory(&self, at: LogOffset, size: u32) -> Option<Bytes> {
+        let after = self.tail.partition_point(|batch| batch.at <= at);
+        let batch = self.tail.get(after.checked_sub(1)?)?;
+        let from = (at.0 - batch.block.0) as usize;
+        let to = from + size as usize;
+        if at.0 + u64::from(size) > batch.end.0 {
+            return None;
+        }
+        Some(batch.data.slice(from..to))
+    }
+
+    /// Asks for durability up to the end of what is there now, whatever the mode. Seals, so that
+    /// the end is the end of a batch; gives it with the checksum the next batch will chain to.
+    pub fn want_durable(&mut self) -> LogEnd {
+        self.seal();
+        self.sync_wanted = self.sync_wanted.max(self.sealed_end);
+        LogEnd { end: self.sealed_end, crc: self.previous_crc, last_ms: self.last_ms }
+    }
+
+    /// When [`poll_write`](Self::poll_write) will have something only because time has passed.
+    pub fn deadline(&self) -> Option<Mono> {
+        if self.failed.is_some() || self.sync.is_some() {
+            return None;
+        }
+        self.sync_due
+    }
+}
+
+impl OpenBatch {
+    fn end(&self) -> LogOffset {
+        LogOffset(self.at.0 + (self.bytes.len() - self.prefix) as u64)
+    }
+}
+
+fn next_block(at: LogOffset) -> LogOffset {
+    LogOffset(at.0.next_multiple_of(BLOCK_BYTES as u64))
+}

@@ -1,0 +1,192 @@
+//! Which queues live in this shard, by name and by slot, and how far readers may see each.
+//!
+//! A slot is a small number that stands for a queue in the index; it is never used again. The log
+//! itself says which queues it holds (`QueueOpened`, `QueueDropped`), so a shard's recovery needs
+//! nobody else.
+//!
+//! | record | payload, big-endian |
+//! |---|---|
+//! | `QueueOpened` | slot u32, topic id u64, queue id i32, topic (u16 length, UTF-8) |
+//! | `QueueDropped` | slot u32 |
+//! | `QueuePosition` (snapshot only) | slot u32, next offset u64, min offset u64 |
+
+use crate::base::cursor::{put_text, Cursor};
+use crate::base::{Map, QueueOffset};
+use crate::store::consumequeue::QueueSlot;
+use std::sync::Arc;
+
+/// Layout version of the payloads above.
+pub const VERSION: u16 = 1;
+
+/// Queues one shard can hold; `design.md` §3.3 asks for 200,000.
+pub const QUEUES_MAX: usize = 1 << 20;
+
+/// A queue of this shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Queue {
+    pub topic: Arc<str>,
+    /// Tells a topic from its namesake that was deleted before.
+    pub topic_id: u64,
+    pub queue_id: i32,
+    /// Readers see messages below this offset.
+    pub visible: QueueOffset,
+}
+
+#[derive(Default)]
+pub struct Queues {
+    slots: Vec<Option<Queue>>,
+    topics: Map<Arc<str>, Vec<Option<QueueSlot>>>,
+    open: usize,
+}
+
+impl Queues {
+    pub fn find(&self, topic: &str, queue_id: i32) -> Option<QueueSlot> {
+        *self.topics.get(topic)?.get(usize::try_from(queue_id).ok()?)?
+    }
+
+    pub fn queue(&self, slot: QueueSlot) -> Option<&Queue> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    pub fn queue_mut(&mut self, slot: QueueSlot) -> Option<&mut Queue> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    pub fn len(&self) -> usize {
+        self.open
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// The slot that the next opened queue gets.
+    pub fn next_slot(&self) -> QueueSlot {
+        QueueSlot(self.slots.len() as u32)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (QueueSlot, &Queue)> {
+        let with_slot = self.slots.iter().enumerate();
+        with_slot.filter_map(|(n, queue)| Some((QueueSlot(n as u32), queue.as_ref()?)))
+    }
+
+    /// Enters a queue under `slot`; replaces a namesake.
+    pub fn open(&mut self, slot: QueueSlot, topic: &str, topic_id: u64, queue_id: i32) {
+        let number = usize::try_from(queue_id).expect("queue ids are checked before");
+        let at = slot.0 as usize;
+        if self.slots.len() <= at {
+            self.slots.resize_with(at + 1, || None);
+        }
+        assert!(self.slots[at].is_none(), "a slot is used once");
+        let topic: Arc<str> = match self.topics.get_key_value(topic) {
+            Some((known, _)) => known.clone(),
+            None => topic.into(),
+        };
+        let queues = self.topics.entry(topic.clone()).or_default();
+        if queues.len() <= number {
+            queues.resize(number + 1, None);
+        }
+        queues[number] = Some(slot);
+        self.open += 1;
+        self.slots[at] = Some(Queue { topic, topic_id, queue_id, visible: QueueOffset(0) });
+    }
+
+    pub fn drop_queue(&mut self, slot: QueueSlot) {
+        let Some(queue) = self.slots.get_mut(slot.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        self.open -= 1;
+        let Some(queues) = self.topics.get_mut(&queue.topic) else { return };
+        let number = queue.queue_id as usize;
+        if queues[number] == Some(slot) {
+            queues[number] = None;
+        }
+        if queues.iter().all(Option::is_none) {
+            self.topics.remove(&queue.topic);
+        }
+    }
+}
+
+/// A decoded queue record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueueRecord<'a> {
+    Opened { slot: QueueSlot, topic: &'a str, topic_id: u64, queue_id: i32 },
+    Dropped { slot: QueueSlot },
+    Position { slot: QueueSlot, next: QueueOffset, min: QueueOffset },
+}
+
+impl<'a> QueueRecord<'a> {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32);
+        match *self {
+            QueueRecord::Opened { slot, topic, topic_id, queue_id } => {
+                out.extend_from_slice(&slot.0.to_be_bytes());
+                out.extend_from_slice(&topic_id.to_be_bytes());
+                out.extend_from_slice(&queue_id.to_be_bytes());
+                put_text(&mut out, topic);
+            }
+            QueueRecord::Dropped { slot } => out.extend_from_slice(&slot.0.to_be_bytes()),
+            QueueRecord::Position { slot, next, min } => {
+                out.extend_from_slice(&slot.0.to_be_bytes());
+                out.extend_from_slice(&next.0.to_be_bytes());
+                out.extend_from_slice(&min.0.to_be_bytes());
+            }
+        }
+        out
+    }
+
+    pub fn decode_opened(payload: &'a [u8]) -> Option<QueueRecord<'a>> {
+        let mut c = Cursor::new(payload);
+        let (slot, topic_id, queue_id) = (QueueSlot(c.u32()?), c.u64()?, c.i32()?);
+        if queue_id < 0 || slot.0 as usize >= u32::MAX as usize / 2 {
+            return None;
+        }
+        Some(QueueRecord::Opened { slot, topic_id, queue_id, topic: c.text()? })
+    }
+
+    pub fn decode_dropped(payload: &[u8]) -> Option<QueueRecord<'a>> {
+        Some(QueueRecord::Dropped { slot: QueueSlot(Cursor::new(payload).u32()?) })
+    }
+
+    pub fn decode_position(payload: &[u8]) -> Option<QueueRecord<'a>> {
+        let mut c = Cursor::new(payload);
+        let slot = QueueSlot(c.u32()?);
+        Some(QueueRecord::Position {
+            slot,
+            next: QueueOffset(c.u64()?),
+            min: QueueOffset(c.u64()?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_by_name_until_dropped() {
+        let mut queues = Queues::default();
+        queues.open(QueueSlot(0), "t", 1, 0);
+        queues.open(QueueSlot(1), "t", 1, 3);
+        assert_eq!(queues.find("t", 3), Some(QueueSlot(1)));
+        assert_eq!((queues.find("t", 1), queues.find("t", -1), queues.find("u", 0)), Default::default());
+        queues.drop_queue(QueueSlot(1));
+        assert_eq!((queues.find("t", 3), queues.len()), (None, 1));
+        assert_eq!(queues.next_slot(), QueueSlot(2), "a slot is never used again");
+    }
+
+    #[test]
+    fn records_come_back_and_short_ones_are_refused() {
+        let opened =
+            QueueRecord::Opened { slot: QueueSlot(7), topic: "t", topic_id: 9, queue_id: 2 };
+        let bytes = opened.encode();
+        assert_eq!(bytes, [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0, 1, b't']);
+        assert_eq!(QueueRecord::decode_opened(&bytes), Some(opened));
+        assert_eq!(QueueRecord::decode_opened(&bytes[..18]), None);
+        let position =
+            QueueRecord::Position { slot: QueueSlot(7), next: QueueOffset(5), min: QueueOffset(1) };
+        assert_eq!(QueueRecord::decode_position(&position.encode()), Some(position));
+        let dropped = QueueRecord::Dropped { slot: QueueSlot(7) };
+        assert_eq!(QueueRecord::decode_dropped(&dropped.encode()), Some(dropped));
+    }
+}

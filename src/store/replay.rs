@@ -1,0 +1,180 @@
+//! Reads a log forward, batch by batch, and knows where it ends.
+//!
+//! A log ends at the first place where no batch follows that keeps every rule: ours by magic,
+//! shard, store and place; whole by its checksum; chained to its predecessor; of the same life of
+//! the log or a later one. What lies beyond was never promised to anybody, with one exception that
+//! is damage and not an end: a batch further on that says so (`batch::BatchHeader::durable`).
+
+use crate::base::disk::{Dir, DiskError, BLOCK_BYTES};
+use crate::base::{LogOffset, Set};
+use crate::store::batch::{checksum, BatchHeader, Lineage, HEADER_BYTES, MAGIC};
+use crate::store::commitlog::LogEnd;
+use crate::store::segment::{file_name, first_offset, FOLDER};
+use crate::store::Sabotage;
+
+/// Read ahead of the walk.
+const BUFFER_BYTES: usize = 1024 * 1024;
+/// How far beyond the end a later batch is looked for: more than the largest batch.
+const BEYOND_BYTES: usize = 8 * 1024 * 1024;
+
+/// A walk over the batches of a log.
+pub struct Replay<'d> {
+    dir: &'d dyn Dir,
+    segment_bytes: u64,
+    segments: Set<u64>,
+    buffer: Vec<u8>,
+    buffered: LogOffset,
+    lineage: Lineage,
+    end: LogEnd,
+    /// False for a log whose beginning is gone: the first batch chains to nothing we know.
+    chained: bool,
+    sabotage: Sabotage,
+}
+
+impl<'d> Replay<'d> {
+    /// A walk that starts behind the batch `from`. `lineage` is the log's; lower epochs and
+    /// incarnations than its own end the log.
+    pub fn new(
+        dir: &'d dyn Dir,
+        segment_bytes: u64,
+        lineage: Lineage,
+        from: LogEnd,
+        sabotage: Sabotage,
+    ) -> Result<Self, DiskError> {
+        let listed = dir.list(FOLDER)?;
+        let segments = listed.iter().filter_map(|entry| Some(first_offset(&entry.name)?.0));
+        Ok(Replay {
+            dir,
+            segment_bytes,
+            segments: segments.collect(),
+            buffer: Vec::new(),
+            buffered: LogOffset(0),
+            lineage,
+            end: from,
+            chained: true,
+            sabotage,
+        })
+    }
+
+    /// A walk over everything there is, from the oldest segment on.
+    pub fn from_oldest(
+        dir: &'d dyn Dir,
+        segment_bytes: u64,
+        lineage: Lineage,
+        sabotage: Sabotage,
+    ) -> Result<Self, DiskError> {
+        let from = LogEnd { end: LogOffset(0), crc: 0, last_ms: 0 };
+        let mut replay = Replay::new(dir, segment_bytes, lineage, from, sabotage)?;
+        let oldest = replay.segments.iter().min().copied().unwrap_or(0);
+        replay.end.end = LogOffset(oldest);
+        replay.chained = oldest == 0;
+        Ok(replay)
+    }
+
+    /// Where the walk stands: behind the last batch given.
+    pub fn end(&self) -> LogEnd {
+        self.end
+    }
+
+    /// Epoch and incarnation of the last batch given.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    /// The next batch with its records, or `None` at the end of the log.
+    pub fn next_batch(&mut self) -> Result<Option<(BatchHeader, Vec<u8>)>, DiskError> {
+        let end = self.end.end;
+        let block = LogOffset(end.0.next_multiple_of(BLOCK_BYTES as u64));
+        let segment = LogOffset(end.0.next_multiple_of(self.segment_bytes));
+        let mut places = vec![end, block, segment];
+        places.dedup();
+        for at in places {
+            if let Some((header, batch)) = self.batch_at(at)?
+                && self.follows(&header)
+            {
+                let end = LogOffset(at.0 + batch.len() as u64);
+                let last_ms = header.first_ms + i64::from(header.span_ms);
+                self.end = LogEnd { end, crc: header.crc, last_ms };
+                self.lineage = header.lineage;
+                self.chained = true;
+                return Ok(Some((header, batch)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A whole batch of this log that stands at `at`, whatever it is chained to.
+    fn batch_at(&mut self, at: LogOffset) -> Result<Option<(BatchHeader, Vec<u8>)>, DiskError> {
+        let Some(head) = self.bytes(at, HEADER_BYTES)? else { return Ok(None) };
+        let Some(header) = BatchHeader::decode(head) else { return Ok(None) };
+        let ours = header.lineage.shard == self.lineage.shard
+            && header.lineage.store_id == self.lineage.store_id
+            && header.at == at
+            && header.bytes as usize > HEADER_BYTES
+            && header.first_ms.checked_add(i64::from(header.span_ms)).is_some();
+        if !ours {
+            return Ok(None);
+        }
+        let Some(batch) = self.bytes(at, header.bytes as usize)? else { return Ok(None) };
+        let whole = checksum(batch) == header.crc;
+        Ok(whole.then(|| (header, batch.to_vec())))
+    }
+
+    fn follows(&self, header: &BatchHeader) -> bool {
+        if self.sabotage == Sabotage::AcceptStaleTail {
+            return true;
+        }
+        let (new, old) = (header.lineage, self.lineage);
+        let life = (new.epoch, new.incarnation) >= (old.epoch, old.incarnation);
+        life && (!self.chained || header.previous_crc == self.end.crc)
+    }
+
+    /// After the end: how far the log had been promised to be durable, by a later batch of it.
+    /// Then the log does not end here, it is damaged.
+    pub fn promised_beyond(&mut self) -> Result<Option<LogOffset>, DiskError> {
+        let end = self.end.end;
+        let mut promised = None;
+        let mut at = end;
+        while at.0 < end.0 + BEYOND_BYTES as u64 {
+            let segment_end = (at.0 + 1).next_multiple_of(self.segment_bytes);
+            let step = (segment_end - at.0).min(BUFFER_BYTES as u64) as usize;
+            let Some(bytes) = self.bytes(at, step)? else { break };
+            for found in find_magic(bytes) {
+                let place = LogOffset(at.0 + found as u64);
+                if let Some((header, _)) = self.batch_at(place)?
+                    && header.durable > end
+                {
+                    promised = promised.max(Some(header.durable));
+                }
+            }
+            at.0 += step as u64;
+        }
+        Ok(promised)
+    }
+
+    /// `len` bytes of the log that lie in one segment; `None` if they do not, or are not there.
+    fn bytes(&mut self, at: LogOffset, len: usize) -> Result<Option<&[u8]>, DiskError> {
+        let first = at.0 / self.segment_bytes * self.segment_bytes;
+        let in_segment = at.0 - first;
+        if !self.segments.contains(&first) || in_segment + len as u64 > self.segment_bytes {
+            return Ok(None);
+        }
+        let have = self.buffered.0..self.buffered.0 + self.buffer.len() as u64;
+        if !(have.contains(&at.0) && at.0 + len as u64 <= have.end) {
+            let want = len.max(BUFFER_BYTES).min((self.segment_bytes - in_segment) as usize);
+            self.buffer.resize(want, 0);
+            let file = file_name(LogOffset(first));
+            let read = self.dir.read_at(&file, in_segment, &mut self.buffer)?;
+            self.buffer.truncate(read);
+            self.buffered = at;
+        }
+        let from = (at.0 - self.buffered.0) as usize;
+        Ok(self.buffer.get(from..from + len))
+    }
+}
+
+fn find_magic(bytes: &[u8]) -> Vec<usize> {
+    let magic = MAGIC.to_be_bytes();
+    let found = bytes.windows(magic.len()).enumerate().filter(|(_, window)| *window == magic);
+    found.map(|(at, _)| at).collect()
+}

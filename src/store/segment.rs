@@ -1,0 +1,156 @@
+//! Segments: the files a log is cut into, and how far they are ready to be written.
+//!
+//! Every segment has the same size and is named by its first log offset. A segment exists at full
+//! size, filled with zeros on the disk itself, before anything is committed to it: an overwrite of
+//! written blocks is half as slow as one of blocks that are only reserved. Filling runs ahead of the
+//! log in small steps on a helper thread; a commit beyond what is filled waits.
+//!
+//! The next segment is made under its own final name, so rolling over touches no directory.
+
+use crate::base::disk::{Dir, DiskError, FileName, Work};
+use crate::base::LogOffset;
+use std::ops::Range;
+
+pub const FOLDER: &str = "log";
+/// One filling step.
+const STEP_BYTES: u64 = 8 * 1024 * 1024;
+/// How far filling runs ahead.
+const AHEAD_BYTES: u64 = 256 * 1024 * 1024;
+
+/// `log/` and the first log offset in 20 digits, as RocketMQ names its files.
+pub fn file_name(first: LogOffset) -> FileName {
+    format!("{FOLDER}/{:020}", first.0).into()
+}
+
+/// The first log offset that a listed file name stands for; `None` for other files.
+pub fn first_offset(name: &str) -> Option<LogOffset> {
+    if name.len() != 20 || !name.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    name.parse().ok().map(LogOffset)
+}
+
+/// Size, current file, and how far zeros reach.
+pub struct Segments {
+    bytes: u64,
+    /// Log offset up to which blocks are zero-filled and may be committed to.
+    ready: LogOffset,
+    filling: bool,
+    current: (u64, FileName),
+}
+
+impl Segments {
+    /// `ready`: what is known to be filled, at least the start of the segment that comes next.
+    pub fn new(bytes: u64, ready: LogOffset) -> Self {
+        assert!(bytes.is_multiple_of(STEP_BYTES.min(bytes)), "segments are whole steps");
+        Segments { bytes, ready, filling: false, current: (u64::MAX, "".into()) }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn ready(&self) -> LogOffset {
+        self.ready
+    }
+
+    pub fn start_of(&self, at: LogOffset) -> LogOffset {
+        LogOffset(at.0 / self.bytes * self.bytes)
+    }
+
+    /// The log offset at which the segment holding `at` ends.
+    pub fn end_of(&self, at: LogOffset) -> LogOffset {
+        LogOffset(self.start_of(at).0 + self.bytes)
+    }
+
+    /// The file that holds `at`, and the place in it.
+    pub fn place(&mut self, at: LogOffset) -> (FileName, u64) {
+        let first = self.start_of(at);
+        if self.current.0 != first.0 {
+            self.current = (first.0, file_name(first));
+        }
+        (self.current.1.clone(), at.0 - first.0)
+    }
+
+    /// The next filling step if one is due, for a log whose newest byte is at `end`.
+    pub fn poll_fill(&mut self, end: LogOffset) -> Option<(Range<u64>, Work)> {
+        if self.filling || self.ready.0 >= end.0 + AHEAD_BYTES.min(self.bytes) {
+            return None;
+        }
+        let range = self.step();
+        self.filling = true;
+        let (file, bytes, target) = self.step_work(&range);
+        Some((range, Box::new(move |dir| fill(dir, &file, bytes, target).map(|()| Vec::new()))))
+    }
+
+    /// Fills at start-up, before anything is served, so that the first commits need not wait.
+    pub fn fill_now(&mut self, dir: &dyn Dir, end: LogOffset) -> Result<(), DiskError> {
+        while self.ready.0 < end.0 + STEP_BYTES.min(self.bytes) {
+            let range = self.step();
+            let (file, bytes, target) = self.step_work(&range);
+            fill(dir, &file, bytes, target)?;
+            self.ready = LogOffset(range.end);
+        }
+        Ok(())
+    }
+
+    /// A step begun by [`poll_fill`](Self::poll_fill) is on the disk.
+    pub fn filled(&mut self, range: Range<u64>) {
+        assert!(self.filling && self.ready.0 == range.start, "one step at a time, in order");
+        self.filling = false;
+        self.ready = LogOffset(range.end);
+    }
+
+    fn step(&self) -> Range<u64> {
+        let end = (self.ready.0 + STEP_BYTES).min(self.end_of(self.ready).0);
+        self.ready.0..end
+    }
+
+    fn step_work(&self, range: &Range<u64>) -> (FileName, u64, Range<u64>) {
+        let first = self.start_of(LogOffset(range.start));
+        let target = range.start - first.0..range.end - first.0;
+        (file_name(first), self.bytes, target)
+    }
+}
+
+fn fill(dir: &dyn Dir, file: &str, bytes: u64, range: Range<u64>) -> Result<(), DiskError> {
+    if range.start == 0 {
+        dir.allocate(file, bytes)?;
+        dir.sync(file)?;
+    }
+    dir.zero_fill(file, range.start, range.end - range.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_offsets_match() {
+        assert_eq!(&*file_name(LogOffset(1 << 30)), "log/00000000001073741824");
+        assert_eq!(first_offset("00000000001073741824"), Some(LogOffset(1 << 30)));
+        assert_eq!(first_offset("spare-0"), None);
+        assert_eq!(first_offset("0000000000107374182x"), None);
+    }
+
+    #[test]
+    fn places_lie_in_their_segment() {
+        let mut segments = Segments::new(64 << 20, LogOffset(0));
+        let (file, at) = segments.place(LogOffset((64 << 20) + 5));
+        assert_eq!((&*file, at), ("log/00000000000067108864", 5));
+        assert_eq!(segments.end_of(LogOffset(5)), LogOffset(64 << 20));
+    }
+
+    #[test]
+    fn filling_runs_one_step_at_a_time_and_stays_ahead() {
+        let mut segments = Segments::new(16 << 20, LogOffset(0));
+        let (range, _) = segments.poll_fill(LogOffset(0)).unwrap();
+        assert_eq!(range, 0..8 << 20);
+        assert!(segments.poll_fill(LogOffset(0)).is_none(), "one at a time");
+        segments.filled(range);
+        let (range, _) = segments.poll_fill(LogOffset(0)).unwrap();
+        segments.filled(range);
+        assert!(segments.poll_fill(LogOffset(0)).is_none(), "a whole segment ahead");
+        assert_eq!(segments.poll_fill(LogOffset(1)).unwrap().0, 16 << 20..24 << 20);
+    }
+}
