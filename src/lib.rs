@@ -5,9 +5,10 @@
 //! | row | modules | holds |
 //! |---|---|---|
 //! | 0 | [`base`] | offsets, time, disk orders, deadline heap; no domain |
-//! | 2 | [`machine`] | parts: state over bytes |
+//! | 2 | [`machine`] [`store`] | parts: state over bytes |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
 pub mod base;
 pub mod machine;
+pub mod store;

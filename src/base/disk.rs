@@ -135,3 +135,178 @@ pub fn read_file(dir: &dyn Dir, file: &str) -> Result<Option<Vec<u8>>, DiskError
     bytes.truncate(read);
     Ok(Some(bytes))
 }
+
+/// A directory in memory for tests. It keeps what is durable apart from what is written, so that a
+/// test can pull the plug: bytes since the last sync of a file are lost, and a file never synced is
+/// gone. Names (rename, remove) are durable at once, as [`Dir`] promises.
+#[cfg(test)]
+#[derive(Default)]
+pub struct MemDir {
+    files: std::cell::RefCell<std::collections::BTreeMap<String, MemFile>>,
+    /// While set, writes fail with "no space left".
+    pub full: std::cell::Cell<bool>,
+}
+
+#[cfg(test)]
+#[derive(Clone, Default)]
+struct MemFile {
+    written: Vec<u8>,
+    durable: Option<Vec<u8>>,
+}
+
+#[cfg(test)]
+impl MemDir {
+    /// Loses everything that was not synced.
+    pub fn crash(&self) {
+        let mut files = self.files.borrow_mut();
+        files.retain(|_, file| file.durable.is_some());
+        for file in files.values_mut() {
+            file.written = file.durable.clone().expect("kept only if durable");
+        }
+    }
+
+    /// Changes the file behind everyone's back, durably; the file must be there.
+    pub fn damage(&self, file: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut files = self.files.borrow_mut();
+        let file = files.get_mut(file).expect("a file to damage");
+        change(&mut file.written);
+        file.durable = Some(file.written.clone());
+    }
+
+    pub fn contents(&self, file: &str) -> Option<Vec<u8>> {
+        Some(self.files.borrow().get(file)?.written.clone())
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.files.borrow().keys().cloned().collect()
+    }
+
+    /// Carries out an order as a driver would.
+    pub fn carry_out(&self, order: Order) -> Result<Done, DiskError> {
+        match order {
+            Order::Write { file, at, data } => {
+                self.write_at(&file, at, &data).map(|()| Done::Written)
+            }
+            Order::Sync { file } => self.sync(&file).map(|()| Done::Synced),
+            Order::Read { file, at, len } => {
+                let mut buf = vec![0; len];
+                let read = self.read_at(&file, at, &mut buf)?;
+                buf.truncate(read);
+                Ok(Done::Read(buf.into()))
+            }
+            Order::Work(work) => work(self).map(Done::Work),
+        }
+    }
+
+    fn room(&self, file: &str, doing: &'static str) -> Result<(), DiskError> {
+        match self.full.get() {
+            true => Err(DiskError {
+                file: file.to_owned(),
+                doing,
+                reason: "no space left".to_owned(),
+                full: true,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn missing(file: &str, doing: &'static str) -> DiskError {
+        DiskError {
+            file: file.to_owned(),
+            doing,
+            reason: "no such file".to_owned(),
+            full: false,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Dir for MemDir {
+    fn list(&self, folder: &str) -> Result<Vec<DirEntry>, DiskError> {
+        let files = self.files.borrow();
+        let entries = files.iter().filter_map(|(path, file)| {
+            let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+            (parent == folder).then(|| DirEntry {
+                name: name.to_owned(),
+                bytes: file.written.len() as u64,
+            })
+        });
+        Ok(entries.collect())
+    }
+
+    fn read_at(&self, file: &str, at: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        let files = self.files.borrow();
+        let held = files.get(file).ok_or_else(|| Self::missing(file, "read"))?;
+        let rest = held.written.get(at as usize..).unwrap_or(&[]);
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, file: &str, at: u64, data: &[u8]) -> Result<(), DiskError> {
+        self.room(file, "write")?;
+        let mut files = self.files.borrow_mut();
+        let held = &mut files.entry(file.to_owned()).or_default().written;
+        let end = at as usize + data.len();
+        held.resize(held.len().max(end), 0);
+        held[at as usize..end].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn allocate(&self, file: &str, bytes: u64) -> Result<(), DiskError> {
+        self.room(file, "allocate")?;
+        let mut files = self.files.borrow_mut();
+        let held = &mut files.entry(file.to_owned()).or_default().written;
+        held.resize(held.len().max(bytes as usize), 0);
+        Ok(())
+    }
+
+    fn zero_fill(&self, file: &str, at: u64, bytes: u64) -> Result<(), DiskError> {
+        self.write_at(file, at, &vec![0; bytes as usize])?;
+        self.sync(file)
+    }
+
+    fn sync(&self, file: &str) -> Result<(), DiskError> {
+        let mut files = self.files.borrow_mut();
+        let held = files
+            .get_mut(file)
+            .ok_or_else(|| Self::missing(file, "sync"))?;
+        held.durable = Some(held.written.clone());
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
+        let mut files = self.files.borrow_mut();
+        let held = files
+            .remove(from)
+            .ok_or_else(|| Self::missing(from, "rename"))?;
+        files.insert(to.to_owned(), held);
+        Ok(())
+    }
+
+    fn remove(&self, file: &str) -> Result<(), DiskError> {
+        self.files.borrow_mut().remove(file);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_what_was_synced() {
+        let dir = MemDir::default();
+        dir.write_at("log/a", 0, b"one").unwrap();
+        dir.sync("log/a").unwrap();
+        dir.write_at("log/a", 3, b"two").unwrap();
+        dir.write_at("log/b", 0, b"new").unwrap();
+        dir.crash();
+        assert_eq!(dir.contents("log/a").unwrap(), b"one");
+        assert_eq!(dir.names(), ["log/a"]);
+        replace_file(&dir, "meta", b"m").unwrap();
+        dir.crash();
+        assert_eq!(read_file(&dir, "meta").unwrap().unwrap(), b"m");
+        assert_eq!(read_file(&dir, "none").unwrap(), None);
+    }
+}

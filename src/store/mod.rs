@@ -1,0 +1,1 @@
+//! What is on disk. Decides, never does I/O: everything goes through [`crate::base::disk`].
