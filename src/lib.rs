@@ -1,2 +1,3 @@
 //! OrbitMQ.
 pub mod base;
+pub mod remoting;
