@@ -1,3 +1,5 @@
 //! OrbitMQ.
 pub mod base;
+pub mod filter;
+pub mod message;
 pub mod remoting;
