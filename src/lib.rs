@@ -12,3 +12,6 @@
 pub mod base;
 pub mod machine;
 pub mod store;
+pub mod filter;
+pub mod message;
+pub mod remoting;
