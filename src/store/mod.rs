@@ -1,1 +1,380 @@
-//! What is on disk. Decides, never does I/O: everything goes through [`crate::base::disk`].
+//! What is on disk, for one shard: decides, never does I/O.
+//!
+//! The log ([`commitlog`]) is the only truth. Derived from it, and rebuilt from it: the queue index
+//! ([`consumequeue`]), the key index ([`index`]), the tables of whoever appends system records.
+//! [`Store`] ties them together; [`recovery`] opens one.
+//!
+//! Always holds: nothing beyond [`CommitLog::confirmed`] is shown to a reader; a queue's offsets have
+//! no gap; what a checkpoint names is durable before the checkpoint is.
+
+pub mod batch;
+pub mod checkpoint;
+pub mod checkpointing;
+pub mod commitlog;
+pub mod consumequeue;
+pub mod dispatch;
+pub mod durability;
+pub mod index;
+pub mod queues;
+pub mod read;
+pub mod reader;
+pub mod record;
+pub mod recovery;
+pub mod replay;
+pub mod segment;
+
+use crate::base::disk::{Done, Order};
+use crate::base::{DiskError, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
+use crate::message::encode::{Draft, Placed, encode, encoded_len};
+use crate::store::checkpointing::Checkpoints;
+use crate::store::commitlog::CommitLog;
+use crate::store::consumequeue::{Entry, QueueIndex, QueueSlot};
+use crate::store::dispatch::Dispatch;
+use crate::store::durability::Waiting;
+use crate::store::index::KeyIndex;
+use crate::store::queues::{QUEUES_MAX, QueueRecord, Queues};
+use crate::store::read::WindowCache;
+use crate::store::record::{Kind, SYSTEM_HEADER_BYTES, put_system};
+use std::ops::Range;
+
+/// `flushDiskType`: by what a send is acknowledged, and up to where consumers see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flush {
+    /// The direct write completed.
+    Async,
+    /// A sync that was ordered after the write completed has returned.
+    Sync,
+}
+
+/// Bugs that the simulator puts in on purpose, to show that it would find them. Production code
+/// has no way to set anything but `None`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sabotage {
+    #[default]
+    None,
+    /// Under `SYNC_FLUSH`, confirm what is written but not synced.
+    AckBeforeSync,
+    /// Replay batches of an earlier life of the log, or that are not chained.
+    AcceptStaleTail,
+    /// Move the written mark over a write that has not completed.
+    SkipGap,
+}
+
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    pub shard: ShardId,
+    /// From `meta.toml`.
+    pub store_id: u32,
+    /// `mappedFileSizeCommitLog`.
+    pub segment_bytes: u64,
+    pub flush: Flush,
+    /// `flushIntervalCommitLog`.
+    pub flush_interval_ms: u64,
+    pub batch_bytes_max: usize,
+    pub writes_in_flight_max: usize,
+    pub pending_bytes_max: usize,
+    pub tail_bytes_max: usize,
+    pub window_bytes_max: usize,
+    pub index_bytes_max: usize,
+    /// A checkpoint is due after this much log.
+    pub checkpoint_bytes: u64,
+    /// Or this long after the last one, if there was activity.
+    pub checkpoint_interval_ms: u64,
+    /// Go on behind damage, reporting what is lost, instead of refusing to start.
+    pub salvage: bool,
+    pub sabotage: Sabotage,
+}
+
+/// Where a message went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Appended {
+    pub at: LogOffset,
+    /// Confirmed once the log is confirmed up to here.
+    pub end: LogOffset,
+    pub offset: QueueOffset,
+    pub store_ms: i64,
+}
+
+/// Why nothing can be appended now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// The disk failed; for good.
+    Failed(DiskError),
+    /// More is waiting than the limit; soon again.
+    Busy { limit_bytes: usize },
+    /// This shard holds as many queues as it can.
+    TooManyQueues,
+}
+
+/// One shard's log with everything derived from it.
+pub struct Store {
+    options: StoreOptions,
+    log: CommitLog,
+    queues: Queues,
+    index: QueueIndex,
+    keys: KeyIndex,
+    windows: WindowCache,
+    /// Index entries that readers may not see yet.
+    hidden: Waiting<QueueSlot>,
+    checkpoints: Checkpoints,
+    tasks: Map<OrderId, Task>,
+    orders_given: u64,
+}
+
+/// What an order beside the log's own writes is for.
+enum Task {
+    Fill(Range<u64>),
+    Window(read::WindowKey),
+    Checkpoint,
+    Merge(MergeOf),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MergeOf {
+    Queues,
+    Keys,
+}
+
+impl Store {
+    pub fn shard(&self) -> ShardId {
+        self.options.shard
+    }
+
+    pub fn options(&self) -> &StoreOptions {
+        &self.options
+    }
+
+    pub fn log(&self) -> &CommitLog {
+        &self.log
+    }
+
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// What readers may see and senders may be told.
+    pub fn confirmed(&self) -> LogOffset {
+        self.log.confirmed()
+    }
+
+    /// Whether an append would be taken now.
+    pub fn check_append(&self) -> Result<(), Refused> {
+        if let Some(error) = self.log.failed() {
+            return Err(Refused::Failed(error.clone()));
+        }
+        if !self.log.admits() || self.index.is_full() {
+            return Err(Refused::Busy { limit_bytes: self.options.pending_bytes_max });
+        }
+        Ok(())
+    }
+
+    pub fn admits(&self) -> bool {
+        self.log.failed().is_some() || (self.log.admits() && !self.index.is_full())
+    }
+
+    /// The queue's slot; a queue seen for the first time is entered in the log. A namesake of a
+    /// deleted topic is dropped.
+    pub fn open_queue(
+        &mut self,
+        now: Now,
+        topic: &str,
+        topic_id: u64,
+        queue_id: i32,
+    ) -> Result<QueueSlot, Refused> {
+        if let Some(slot) = self.queues.find(topic, queue_id) {
+            if self.queues.queue(slot).is_some_and(|queue| queue.topic_id == topic_id) {
+                return Ok(slot);
+            }
+            self.drop_queue(now, slot)?;
+        }
+        self.check_append()?;
+        if self.queues.len() >= QUEUES_MAX {
+            return Err(Refused::TooManyQueues);
+        }
+        let slot = self.queues.next_slot();
+        let record = QueueRecord::Opened { slot, topic, topic_id, queue_id };
+        self.append_system(now, Kind::QueueOpened, queues::VERSION, &record.encode())?;
+        self.queues.open(slot, topic, topic_id, queue_id);
+        self.index.open(slot);
+        Ok(slot)
+    }
+
+    /// Forgets a queue; its messages stay in the log until their segment goes.
+    pub fn drop_queue(&mut self, now: Now, slot: QueueSlot) -> Result<(), Refused> {
+        let record = QueueRecord::Dropped { slot };
+        self.append_system(now, Kind::QueueDropped, queues::VERSION, &record.encode())?;
+        self.queues.drop_queue(slot);
+        self.index.drop_queue(slot);
+        Ok(())
+    }
+
+    /// Makes room for messages that must lie in one batch, so that a crash keeps all or none.
+    pub fn reserve(&mut self, drafts_bytes: usize) {
+        self.log.reserve(drafts_bytes);
+    }
+
+    /// Appends a message to an open queue. The caller has [checked](Self::check_append).
+    pub fn append(
+        &mut self,
+        now: Now,
+        slot: QueueSlot,
+        draft: &Draft<'_>,
+        dispatch: &Dispatch,
+    ) -> Appended {
+        let bytes = encoded_len(draft);
+        self.log.reserve(bytes);
+        let store_ms = self.log.store_ms(now);
+        let offset = self.index.next(slot);
+        let shard = self.options.shard;
+        let mut crc = 0;
+        let range = self.log.put(store_ms, |at, out| {
+            let from = out.len();
+            let placed = Placed {
+                queue_offset: offset.0 as i64,
+                physical_offset: at.physical(shard),
+                store_timestamp: store_ms,
+            };
+            encode(draft, placed, out);
+            crc = crc32fast::hash(&out[from..]);
+        });
+        assert_eq!(range.end.0 - range.start.0, bytes as u64, "records have the length foretold");
+        let entry =
+            Entry { at: range.start, size: bytes as u32, tag_hash: dispatch.tag_hash, crc };
+        let entered = self.index.append(slot, entry, store_ms);
+        assert_eq!(entered, offset, "a queue has no gap");
+        for key in &dispatch.keys {
+            self.keys.append(*key, range.start, store_ms);
+        }
+        self.hidden.push(range.end, slot);
+        Appended { at: range.start, end: range.end, offset, store_ms }
+    }
+
+    /// Appends a system record; it counts once the log is confirmed up to the offset given.
+    pub fn append_system(
+        &mut self,
+        now: Now,
+        kind: Kind,
+        version: u16,
+        payload: &[u8],
+    ) -> Result<LogOffset, Refused> {
+        if let Some(error) = self.log.failed() {
+            return Err(Refused::Failed(error.clone()));
+        }
+        self.log.reserve(SYSTEM_HEADER_BYTES + payload.len());
+        let store_ms = self.log.store_ms(now);
+        let range =
+            self.log.put(store_ms, |_, out| put_system(out, kind, version, store_ms, payload));
+        Ok(range.end)
+    }
+
+    /// A queue that got new visible messages since the last call; once per message.
+    pub fn poll_visible(&mut self) -> Option<QueueSlot> {
+        let confirmed = self.log.confirmed();
+        loop {
+            let slot = self.hidden.pop(confirmed)?;
+            if let Some(queue) = self.queues.queue_mut(slot) {
+                queue.visible = QueueOffset(queue.visible.0 + 1);
+                return Some(slot);
+            }
+        }
+    }
+
+    /// The next write or sync of the log.
+    pub fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)> {
+        let id = OrderId(self.orders_given + 1);
+        let order = self.log.poll_write(now, id)?;
+        self.orders_given += 1;
+        Some((id, order))
+    }
+
+    /// The next order beside the log's own writes.
+    pub fn poll_order(&mut self, now: Now) -> Option<(OrderId, Order)> {
+        let id = OrderId(self.orders_given + 1);
+        let (task, order) = self.next_task(now)?;
+        self.orders_given += 1;
+        self.tasks.insert(id, task);
+        Some((id, order))
+    }
+
+    fn next_task(&mut self, now: Now) -> Option<(Task, Order)> {
+        if let Some((key, order)) = self.windows.poll_order() {
+            return Some((Task::Window(key), order));
+        }
+        if self.log.failed().is_some() {
+            return None;
+        }
+        let end = self.log.end();
+        if let Some((range, work)) = self.log.segments().poll_fill(end) {
+            return Some((Task::Fill(range), Order::Work(work)));
+        }
+        if let Some(work) = self.poll_checkpoint(now) {
+            return Some((Task::Checkpoint, Order::Work(work)));
+        }
+        if let Some(work) = self.index.merge_step() {
+            return Some((Task::Merge(MergeOf::Queues), Order::Work(work)));
+        }
+        let work = self.keys.merge_step()?;
+        Some((Task::Merge(MergeOf::Keys), Order::Work(work)))
+    }
+
+    /// The answer to an order. Gives the readers whose data has come, or has failed to.
+    pub fn handle_done(
+        &mut self,
+        now: Now,
+        id: OrderId,
+        result: Result<Done, DiskError>,
+    ) -> Vec<read::WaiterId> {
+        if self.log.owns(id) {
+            self.log.handle_done(id, result);
+            return Vec::new();
+        }
+        match self.tasks.remove(&id) {
+            None => Vec::new(),
+            Some(Task::Window(key)) => {
+                let bytes = result.map(|done| match done {
+                    Done::Read(bytes) => bytes,
+                    _ => unreachable!("a read is answered with bytes"),
+                });
+                self.windows.arrived(key, bytes)
+            }
+            Some(task) => {
+                match result {
+                    Ok(Done::Work(bytes)) => self.task_done(now, task, bytes),
+                    Ok(_) => unreachable!("work is answered with its result"),
+                    Err(error) => self.task_failed(task, error),
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn task_done(&mut self, now: Now, task: Task, result: Vec<u8>) {
+        match task {
+            Task::Fill(range) => self.log.segments().filled(range),
+            Task::Checkpoint => self.checkpoint_done(now, result),
+            Task::Merge(MergeOf::Queues) => self.index.merged(result),
+            Task::Merge(MergeOf::Keys) => self.keys.merged(result),
+            Task::Window(_) => unreachable!("windows are answered apart"),
+        }
+    }
+
+    /// Work beside the log that fails: a log that cannot get its next blocks, or cannot be
+    /// checkpointed, must not go on promising.
+    fn task_failed(&mut self, task: Task, error: DiskError) {
+        match task {
+            Task::Merge(MergeOf::Queues) => self.index.merge_failed(),
+            Task::Merge(MergeOf::Keys) => self.keys.merge_failed(),
+            _ => self.log.fail(error),
+        }
+    }
+
+    /// When something is to be done only because time has passed.
+    pub fn deadline(&self) -> Option<Mono> {
+        [self.log.deadline(), self.checkpoints.deadline()].into_iter().flatten().min()
+    }
+
+    /// Memory held for tail, windows and indexes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.log.tail_bytes() + self.index.memory_bytes() + self.keys.memory_bytes()
+    }
+}

@@ -8,11 +8,11 @@
 //! |---|---|
 //! | `QueueOpened` | slot u32, topic id u64, queue id i32, topic (u16 length, UTF-8) |
 //! | `QueueDropped` | slot u32 |
-//! | `QueuePosition` (snapshot only) | slot u32, next offset u64, min offset u64 |
+//! | `QueuePosition` (snapshot only) | slot u32, min offset u64, next offset u64, born u64 |
 
 use crate::base::cursor::{put_text, Cursor};
-use crate::base::{Map, QueueOffset};
-use crate::store::consumequeue::QueueSlot;
+use crate::base::{LogOffset, Map, QueueOffset};
+use crate::store::consumequeue::{QueueSlot, QueueState};
 use std::sync::Arc;
 
 /// Layout version of the payloads above.
@@ -112,7 +112,7 @@ impl Queues {
 pub enum QueueRecord<'a> {
     Opened { slot: QueueSlot, topic: &'a str, topic_id: u64, queue_id: i32 },
     Dropped { slot: QueueSlot },
-    Position { slot: QueueSlot, next: QueueOffset, min: QueueOffset },
+    Position(QueueState),
 }
 
 impl<'a> QueueRecord<'a> {
@@ -126,10 +126,11 @@ impl<'a> QueueRecord<'a> {
                 put_text(&mut out, topic);
             }
             QueueRecord::Dropped { slot } => out.extend_from_slice(&slot.0.to_be_bytes()),
-            QueueRecord::Position { slot, next, min } => {
-                out.extend_from_slice(&slot.0.to_be_bytes());
-                out.extend_from_slice(&next.0.to_be_bytes());
-                out.extend_from_slice(&min.0.to_be_bytes());
+            QueueRecord::Position(state) => {
+                out.extend_from_slice(&state.slot.0.to_be_bytes());
+                for offset in [state.min.0, state.next.0, state.born.0] {
+                    out.extend_from_slice(&offset.to_be_bytes());
+                }
             }
         }
         out
@@ -151,11 +152,9 @@ impl<'a> QueueRecord<'a> {
     pub fn decode_position(payload: &[u8]) -> Option<QueueRecord<'a>> {
         let mut c = Cursor::new(payload);
         let slot = QueueSlot(c.u32()?);
-        Some(QueueRecord::Position {
-            slot,
-            next: QueueOffset(c.u64()?),
-            min: QueueOffset(c.u64()?),
-        })
+        let (min, next) = (QueueOffset(c.u64()?), QueueOffset(c.u64()?));
+        let born = LogOffset(c.u64()?);
+        (min <= next).then_some(QueueRecord::Position(QueueState { slot, min, next, born }))
     }
 }
 
@@ -183,8 +182,9 @@ mod tests {
         assert_eq!(bytes, [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0, 1, b't']);
         assert_eq!(QueueRecord::decode_opened(&bytes), Some(opened));
         assert_eq!(QueueRecord::decode_opened(&bytes[..18]), None);
-        let position =
-            QueueRecord::Position { slot: QueueSlot(7), next: QueueOffset(5), min: QueueOffset(1) };
+        let (min, next) = (QueueOffset(1), QueueOffset(5));
+        let state = QueueState { slot: QueueSlot(7), min, next, born: LogOffset(9) };
+        let position = QueueRecord::Position(state);
         assert_eq!(QueueRecord::decode_position(&position.encode()), Some(position));
         let dropped = QueueRecord::Dropped { slot: QueueSlot(7) };
         assert_eq!(QueueRecord::decode_dropped(&dropped.encode()), Some(dropped));

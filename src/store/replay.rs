@@ -14,6 +14,7 @@ use crate::store::Sabotage;
 
 /// Read ahead of the walk.
 const BUFFER_BYTES: usize = 1024 * 1024;
+const MAGIC_BYTES: usize = 4;
 /// How far beyond the end a later batch is looked for: more than the largest batch.
 const BEYOND_BYTES: usize = 8 * 1024 * 1024;
 
@@ -139,17 +140,37 @@ impl<'d> Replay<'d> {
             let segment_end = (at.0 + 1).next_multiple_of(self.segment_bytes);
             let step = (segment_end - at.0).min(BUFFER_BYTES as u64) as usize;
             let Some(bytes) = self.bytes(at, step)? else { break };
-            for found in find_magic(bytes) {
-                let place = LogOffset(at.0 + found as u64);
-                if let Some((header, _)) = self.batch_at(place)?
+            for place in find_magic(bytes).into_iter().map(|found| at.0 + found as u64) {
+                if let Some((header, _)) = self.batch_at(LogOffset(place))?
                     && header.durable > end
                 {
                     promised = promised.max(Some(header.durable));
                 }
             }
-            at.0 += step as u64;
+            at.0 += overlap(step, at.0 + (step as u64) < segment_end);
         }
         Ok(promised)
+    }
+
+    /// Salvage: steps over what is unusable to the next whole batch of this log, wherever it is,
+    /// and lets the walk go on there. Gives its place; `None` if there is none.
+    pub fn skip_damage(&mut self) -> Result<Option<LogOffset>, DiskError> {
+        let mut at = self.end.end;
+        let last = self.segments.iter().max().map_or(0, |first| first + self.segment_bytes);
+        while at.0 < last {
+            let segment_end = (at.0 + 1).next_multiple_of(self.segment_bytes);
+            let step = (segment_end - at.0).min(BUFFER_BYTES as u64) as usize;
+            let found = self.bytes(at, step)?.map(find_magic).unwrap_or_default();
+            for place in found.into_iter().map(|found| LogOffset(at.0 + found as u64)) {
+                if place > self.end.end && self.batch_at(place)?.is_some() {
+                    self.end.end = place;
+                    self.chained = false;
+                    return Ok(Some(place));
+                }
+            }
+            at.0 += overlap(step, at.0 + step as u64 < segment_end);
+        }
+        Ok(None)
     }
 
     /// `len` bytes of the log that lie in one segment; `None` if they do not, or are not there.
@@ -171,6 +192,11 @@ impl<'d> Replay<'d> {
         let from = (at.0 - self.buffered.0) as usize;
         Ok(self.buffer.get(from..from + len))
     }
+}
+
+/// How far to go on after a step: a magic may lie across two steps, but not across two segments.
+fn overlap(step: usize, more: bool) -> u64 {
+    if more && step > MAGIC_BYTES { (step - MAGIC_BYTES + 1) as u64 } else { step as u64 }
 }
 
 fn find_magic(bytes: &[u8]) -> Vec<usize> {

@@ -1,0 +1,241 @@
+//! Consumer offsets of the queues this shard owns: how far each group has come.
+//!
+//! A commit changes the table at once and the log soon: changes of 100 ms share one record, and a
+//! commit or query that somebody waits for is answered only when the record that holds its value
+//! is confirmed. So an offset that was told to anybody does not go back in a crash.
+//!
+//! `ConsumerOffsets` payload, big-endian: count u32, then for each: slot u32, offset u64, group (u16
+//! length, UTF-8). In a snapshot file the same record holds the whole table, in pieces.
+//!
+//! Source of the behaviour: `ConsumerOffsetManager`, `spec/semantics.md` §5.
+
+use crate::base::cursor::{Cursor, put_text};
+use crate::base::{LogOffset, Map, Mono, Now};
+use crate::store::consumequeue::QueueSlot;
+use crate::store::record::{Kind, put_system};
+use crate::store::{Refused, Store};
+use std::sync::Arc;
+
+pub const VERSION: u16 = 1;
+/// At most one record for a group and queue in this time.
+const FLUSH_MS: u64 = 100;
+/// Offsets in one record.
+const RECORD_COUNT_MAX: usize = 4096;
+/// Offsets one shard keeps.
+pub const OFFSETS_MAX: usize = 4_000_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Committed {
+    offset: u64,
+    dirty: bool,
+}
+
+#[derive(Default)]
+pub struct Offsets {
+    groups: Map<Arc<str>, Map<QueueSlot, Committed>>,
+    count: usize,
+    dirty: Vec<(Arc<str>, QueueSlot)>,
+    /// End of the last record written.
+    logged: LogOffset,
+    flush_due: Option<Mono>,
+    flushed: Mono,
+}
+
+impl Offsets {
+    /// Takes a commit; false if the table is full.
+    pub fn commit(&mut self, now: Now, group: &str, slot: QueueSlot, offset: u64) -> bool {
+        if !self.groups.contains_key(group) {
+            self.groups.insert(group.into(), Map::default());
+        }
+        let name = self.groups.get_key_value(group).map(|(name, _)| name.clone());
+        let name = name.expect("entered above");
+        let queues = self.groups.get_mut(group).expect("entered above");
+        let known = queues.get(&slot).copied();
+        if known.is_none() && self.count >= OFFSETS_MAX {
+            return false;
+        }
+        if known.is_some_and(|known| known.offset == offset) {
+            return true;
+        }
+        let dirty = known.is_some_and(|known| known.dirty);
+        queues.insert(slot, Committed { offset, dirty: true });
+        self.count += usize::from(known.is_none());
+        if !dirty {
+            self.dirty.push((name, slot));
+        }
+        if self.flush_due.is_none() {
+            self.flush_due = Some(self.flushed.after_ms(FLUSH_MS).max(now.mono));
+        }
+        true
+    }
+
+    pub fn committed(&self, group: &str, slot: QueueSlot) -> Option<u64> {
+        Some(self.groups.get(group)?.get(&slot)?.offset)
+    }
+
+    /// Every offset of a group in this shard.
+    pub fn of_group(&self, group: &str) -> impl Iterator<Item = (QueueSlot, u64)> + '_ {
+        let queues = self.groups.get(group).into_iter().flatten();
+        queues.map(|(slot, committed)| (*slot, committed.offset))
+    }
+
+    /// Up to where the log must be confirmed before what this table says may be told to anybody.
+    pub fn logged(&self) -> LogOffset {
+        self.logged
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// When [`flush`](Self::flush) is wanted.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.flush_due
+    }
+
+    /// Enters what changed in the log.
+    pub fn flush(&mut self, now: Now, store: &mut Store) -> Result<(), Refused> {
+        self.flush_due = None;
+        while !self.dirty.is_empty() {
+            let piece = self.dirty.len().min(RECORD_COUNT_MAX);
+            let mut payload = Vec::with_capacity(4 + piece * 32);
+            let groups = &self.groups;
+            let rows = self.dirty[..piece].iter().filter_map(|(group, slot)| {
+                Some((&**group, *slot, groups.get(group)?.get(slot)?.offset))
+            });
+            encode(rows, &mut payload);
+            self.logged =
+                store.append_system(now, Kind::ConsumerOffsets, VERSION, &payload)?;
+            for (group, slot) in self.dirty.drain(..piece) {
+                let entry = self.groups.get_mut(&group).and_then(|queues| queues.get_mut(&slot));
+                entry.into_iter().for_each(|committed| committed.dirty = false);
+            }
+        }
+        self.flushed = now.mono;
+        Ok(())
+    }
+
+    /// A queue is gone, and with it what was committed for it.
+    pub fn drop_queue(&mut self, slot: QueueSlot) {
+        for queues in self.groups.values_mut() {
+            self.count -= usize::from(queues.remove(&slot).is_some());
+        }
+        self.groups.retain(|_, queues| !queues.is_empty());
+    }
+
+    /// Forgets a group's offsets (`DELETE_SUBSCRIPTIONGROUP` with `cleanOffset`). The log keeps
+    /// saying so only through the record of the group's deletion.
+    pub fn drop_group(&mut self, group: &str) {
+        if let Some(queues) = self.groups.remove(group) {
+            self.count -= queues.len();
+        }
+    }
+
+    /// Replays one record.
+    pub fn apply(&mut self, version: u16, payload: &[u8]) -> Result<(), String> {
+        if version != VERSION {
+            return Err(format!("consumer offsets of layout {version}, known is {VERSION}"));
+        }
+        self.decode(payload).ok_or_else(|| "consumer offsets cut short".to_owned())
+    }
+
+    fn decode(&mut self, payload: &[u8]) -> Option<()> {
+        let mut c = Cursor::new(payload);
+        for _ in 0..c.u32()? {
+            let (slot, offset) = (QueueSlot(c.u32()?), c.u64()?);
+            let group = c.text()?;
+            let known = match self.groups.get_mut(group) {
+                Some(queues) => queues.insert(slot, Committed { offset, dirty: false }),
+                None => {
+                    let mut queues = Map::default();
+                    queues.insert(slot, Committed { offset, dirty: false });
+                    self.groups.insert(group.into(), queues);
+                    None
+                }
+            };
+            self.count += usize::from(known.is_none());
+        }
+        Some(())
+    }
+
+    /// Appends the whole table as system records, for a snapshot.
+    pub fn dump(&self, now: Now, out: &mut Vec<u8>) {
+        let rows: Vec<(&str, QueueSlot, u64)> = self
+            .groups
+            .iter()
+            .flat_map(|(group, queues)| {
+                queues.iter().map(|(slot, committed)| (&**group, *slot, committed.offset))
+            })
+            .collect();
+        for piece in rows.chunks(RECORD_COUNT_MAX) {
+            let mut payload = Vec::with_capacity(4 + piece.len() * 32);
+            encode(piece.iter().copied(), &mut payload);
+            put_system(out, Kind::ConsumerOffsets, VERSION, now.wall_ms, &payload);
+        }
+    }
+}
+
+fn encode<'a>(rows: impl Iterator<Item = (&'a str, QueueSlot, u64)>, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let mut count = 0u32;
+    for (group, slot, offset) in rows {
+        out.extend_from_slice(&slot.0.to_be_bytes());
+        out.extend_from_slice(&offset.to_be_bytes());
+        put_text(out, group);
+        count += 1;
+    }
+    out[start..start + 4].copy_from_slice(&count.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::record::{Record, walk};
+
+    fn at(ms: u64) -> Now {
+        Now { mono: Mono(ms), wall_ms: ms as i64 }
+    }
+
+    #[test]
+    fn commits_are_found_and_gathered() {
+        let mut offsets = Offsets::default();
+        assert!(offsets.commit(at(1000), "g", QueueSlot(1), 5));
+        assert!(offsets.commit(at(1001), "g", QueueSlot(1), 7));
+        assert_eq!(offsets.committed("g", QueueSlot(1)), Some(7));
+        assert_eq!(offsets.committed("g", QueueSlot(2)), None);
+        assert_eq!(offsets.dirty.len(), 1, "one row for one queue");
+        assert_eq!(offsets.deadline(), Some(Mono(1000)));
+    }
+
+    #[test]
+    fn a_dump_replays_to_the_same_table() {
+        let mut offsets = Offsets::default();
+        for n in 0..10_000u32 {
+            offsets.commit(at(0), &format!("g{}", n % 7), QueueSlot(n), u64::from(n));
+        }
+        let mut dump = Vec::new();
+        offsets.dump(at(0), &mut dump);
+        let mut replayed = Offsets::default();
+        for item in walk(&dump) {
+            let Ok((_, Record::System { version, payload, .. })) = item else { panic!("{item:?}") };
+            replayed.apply(version, payload).unwrap();
+        }
+        assert_eq!(replayed.count, offsets.count);
+        assert_eq!(replayed.committed("g3", QueueSlot(3)), Some(3));
+        assert!(replayed.apply(VERSION, &[0, 0, 0, 1, 0]).is_err());
+        assert!(replayed.apply(9, &[]).is_err());
+    }
+
+    #[test]
+    fn dropped_queues_and_groups_leave_nothing() {
+        let mut offsets = Offsets::default();
+        offsets.commit(at(0), "g", QueueSlot(1), 5);
+        offsets.commit(at(0), "h", QueueSlot(1), 6);
+        offsets.drop_queue(QueueSlot(1));
+        assert_eq!((offsets.count, offsets.groups.len()), (0, 0));
+        offsets.commit(at(0), "h", QueueSlot(2), 6);
+        offsets.drop_group("h");
+        assert_eq!(offsets.count, 0);
+    }
+}

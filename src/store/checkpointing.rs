@@ -1,0 +1,221 @@
+//! Making checkpoints while the shard works: seal, write beside the log, name.
+//!
+//! Begun with the tables as of the log's end. Then two pieces of work on a helper thread: first the
+//! index runs and the snapshot, each file synced; then, once the log itself is durable up to there,
+//! the checkpoint that names them. Files that no checkpoint names any more go one checkpoint later,
+//! because the older slot must stay usable.
+
+use crate::base::cursor::Cursor;
+use crate::base::disk::{Dir, DiskError, Work, replace_file};
+use crate::base::{Mono, Now};
+use crate::store::checkpoint::{Checkpoint, encode_snapshot, snapshot_name};
+use crate::store::commitlog::LogEnd;
+use crate::store::consumequeue::RunDraft;
+use crate::store::index::KeyDraft;
+use crate::store::queues::{self, QueueRecord};
+use crate::store::record::{Kind, put_system};
+use crate::store::{LogOffset, Store};
+
+/// Stands for "no run was needed" in the result of sealing.
+const NO_RUN: u32 = u32::MAX;
+
+/// Where the making of checkpoints stands.
+pub struct Checkpoints {
+    sequence: u64,
+    /// Where the newest checkpoint, written or under way, begins.
+    from: LogOffset,
+    due: Option<Mono>,
+    stage: Stage,
+    /// Files that the newest checkpoint no longer names; the older one may.
+    retired: Vec<String>,
+    /// Snapshots of the checkpoints in the slots, older first.
+    snapshots: Vec<String>,
+}
+
+enum Stage {
+    Idle,
+    Begun { from: LogEnd, work: Work },
+    Sealing { from: LogEnd },
+    Sealed { from: LogEnd },
+    Writing { retiring: Vec<String> },
+}
+
+impl Checkpoints {
+    /// After recovery from checkpoint `sequence`, which replays from `from`; `snapshots` are the
+    /// files that the slots name.
+    pub fn new(sequence: u64, from: LogOffset, snapshots: Vec<String>) -> Self {
+        let (stage, retired) = (Stage::Idle, Vec::new());
+        Checkpoints { sequence, from, due: None, stage, retired, snapshots }
+    }
+
+    pub fn deadline(&self) -> Option<Mono> {
+        self.due.filter(|_| matches!(self.stage, Stage::Idle))
+    }
+
+    /// The log offset that replay would start from.
+    pub fn from(&self) -> LogOffset {
+        self.from
+    }
+
+    pub fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Idle)
+    }
+}
+
+impl Store {
+    /// Whether a checkpoint should [begin](Self::begin_checkpoint) now: by bytes, by time since
+    /// there was something new, or because the index is full of what no run holds.
+    pub fn checkpoint_due(&mut self, now: Now) -> bool {
+        let behind = self.log.end().0 - self.checkpoints.from.0;
+        if behind == 0 || !self.checkpoints.is_idle() || self.log.failed().is_some() {
+            return false;
+        }
+        let interval = self.options.checkpoint_interval_ms;
+        let due = *self.checkpoints.due.get_or_insert(now.mono.after_ms(interval));
+        behind >= self.options.checkpoint_bytes || due <= now.mono || self.index.wants_seal()
+    }
+
+    /// Begins a checkpoint. `tables` are the caller's tables as of this moment, as system records.
+    pub fn begin_checkpoint(&mut self, now: Now, tables: &[u8]) {
+        assert!(self.checkpoints.is_idle(), "one checkpoint at a time");
+        let from = self.log.want_durable();
+        let mut records = self.queue_records(now);
+        records.extend_from_slice(tables);
+        let snapshot = encode_snapshot(from.end, &records);
+        let queue_run = self.index.seal(from.end);
+        let key_run = self.keys.seal(from.end);
+        let name = snapshot_name(from.end);
+        let work = Box::new(move |dir: &dyn Dir| seal(dir, queue_run, key_run, &name, &snapshot));
+        self.checkpoints.from = from.end;
+        self.checkpoints.due = None;
+        self.checkpoints.stage = Stage::Begun { from, work };
+    }
+
+    /// Whether everything up to the end of the log is in a finished checkpoint.
+    pub fn is_checkpointed(&self) -> bool {
+        self.checkpoints.is_idle() && self.checkpoints.from == self.log.end()
+    }
+
+    fn queue_records(&self, now: Now) -> Vec<u8> {
+        let mut out = Vec::new();
+        let version = queues::VERSION;
+        for (slot, queue) in self.queues.iter() {
+            let (topic, topic_id) = (&*queue.topic, queue.topic_id);
+            let opened = QueueRecord::Opened { slot, topic, topic_id, queue_id: queue.queue_id };
+            put_system(&mut out, Kind::QueueOpened, version, now.wall_ms, &opened.encode());
+        }
+        for state in self.index.states() {
+            let position = QueueRecord::Position(state).encode();
+            put_system(&mut out, Kind::QueuePosition, version, now.wall_ms, &position);
+        }
+        out
+    }
+
+    pub(super) fn poll_checkpoint(&mut self, _now: Now) -> Option<Work> {
+        match std::mem::replace(&mut self.checkpoints.stage, Stage::Idle) {
+            Stage::Begun { from, work } => {
+                self.checkpoints.stage = Stage::Sealing { from };
+                Some(work)
+            }
+            Stage::Sealed { from } if self.log.durable() >= from.end => {
+                let (checkpoint, retiring) = self.describe(from);
+                self.checkpoints.stage = Stage::Writing { retiring };
+                let retired = std::mem::take(&mut self.checkpoints.retired);
+                Some(Box::new(move |dir: &dyn Dir| name(dir, &checkpoint, &retired)))
+            }
+            other => {
+                self.checkpoints.stage = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn checkpoint_done(&mut self, now: Now, result: Vec<u8>) {
+        match std::mem::replace(&mut self.checkpoints.stage, Stage::Idle) {
+            Stage::Sealing { from } => {
+                let (queue_run, key_run) = split_sealed(&result);
+                if let Some(directory) = queue_run {
+                    self.index.installed(directory);
+                }
+                if let Some(directory) = key_run {
+                    self.keys.installed(directory);
+                }
+                self.checkpoints.stage = Stage::Sealed { from };
+            }
+            Stage::Writing { retiring } => {
+                self.checkpoints.retired = retiring;
+                if self.log.end() > self.checkpoints.from {
+                    let interval = self.options.checkpoint_interval_ms;
+                    self.checkpoints.due = Some(now.mono.after_ms(interval));
+                }
+            }
+            _ => unreachable!("work is ordered in these stages only"),
+        }
+    }
+
+    /// The checkpoint to be written, and the files it makes superfluous.
+    fn describe(&mut self, from: LogEnd) -> (Checkpoint, Vec<String>) {
+        let (queue_runs, key_runs) = (self.index.listing(), self.keys.listing());
+        self.checkpoints.sequence += 1;
+        let checkpoint = Checkpoint {
+            lineage: self.log.lineage(),
+            sequence: self.checkpoints.sequence,
+            from,
+            durable: self.log.durable(),
+            filled: self.log.segments().ready(),
+            snapshot: true,
+            queue_runs: queue_runs.names,
+            key_runs: key_runs.names,
+        };
+        let mut retiring = queue_runs.superfluous;
+        retiring.extend(key_runs.superfluous);
+        let new = checkpoint.snapshot_name();
+        let known = &mut self.checkpoints.snapshots;
+        if known.last() != Some(&new) {
+            known.push(new);
+        }
+        if known.len() > 1 {
+            retiring.extend(known.drain(..known.len() - 1));
+        }
+        (checkpoint, retiring)
+    }
+}
+
+/// Writes runs and snapshot; gives the directories of the runs.
+fn seal(
+    dir: &dyn Dir,
+    queue_run: Option<RunDraft>,
+    key_run: Option<KeyDraft>,
+    name: &str,
+    snapshot: &[u8],
+) -> Result<Vec<u8>, DiskError> {
+    let mut result = Vec::new();
+    let queue_run = queue_run.map(|draft| draft.write(dir)).transpose()?;
+    let key_run = key_run.map(|draft| draft.write(dir)).transpose()?;
+    for directory in [queue_run, key_run] {
+        let len = directory.as_ref().map_or(NO_RUN, |directory| directory.len() as u32);
+        result.extend_from_slice(&len.to_be_bytes());
+        result.extend(directory.unwrap_or_default());
+    }
+    replace_file(dir, name, snapshot)?;
+    Ok(result)
+}
+
+/// Writes the checkpoint, then removes what no slot names any more.
+fn name(dir: &dyn Dir, checkpoint: &Checkpoint, retired: &[String]) -> Result<Vec<u8>, DiskError> {
+    checkpoint.write(dir)?;
+    for file in retired {
+        dir.remove(file)?;
+    }
+    Ok(Vec::new())
+}
+
+fn split_sealed(result: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let mut cursor = Cursor::new(result);
+    let mut next = || {
+        let len = cursor.u32().expect("sealing gives two lengths");
+        let bytes = (len != NO_RUN).then(|| cursor.bytes(len as usize));
+        bytes.map(|bytes| bytes.expect("sealing gives what it promises").to_vec())
+    };
+    (next(), next())
+}

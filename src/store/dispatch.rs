@@ -1,0 +1,63 @@
+//! What the indexes need to know of a message, from its topic and properties alone: so that the
+//! same is found when it is appended and when the log is replayed.
+//!
+//! Source: `CommitLog.checkMessageAndReturnSize` (tag hash), `IndexService.buildIndex` (keys); the
+//! latter also indexes the tag of 5.5.0, `spec/delta-5.5.md` §8.
+
+use crate::filter::tag::java_hash;
+use crate::message::{names, properties};
+use crate::store::index::key_hash;
+use smallvec::SmallVec;
+
+/// `KEYS` of one message that are indexed; more are left out.
+const KEYS_MAX: usize = 64;
+
+/// Index facts of one message.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Dispatch {
+    /// Java's `String.hashCode` of the tag, 0 without one.
+    pub tag_hash: i32,
+    pub keys: SmallVec<[u64; 4]>,
+}
+
+impl Dispatch {
+    pub fn of(topic: &str, properties: &[u8]) -> Dispatch {
+        let mut dispatch = Dispatch::default();
+        for (name, value) in properties::iter(properties) {
+            match name {
+                b"TAGS" => {
+                    dispatch.tag_hash = std::str::from_utf8(value).map_or(0, java_hash);
+                }
+                b"UNIQ_KEY" => dispatch.keys.push(key_hash(topic, value)),
+                b"KEYS" => {
+                    let keys = value.split(|byte| *byte == b' ').filter(|key| !key.is_empty());
+                    let hashes = keys.take(KEYS_MAX).map(|key| key_hash(topic, key));
+                    dispatch.keys.extend(hashes);
+                }
+                _ => {}
+            }
+        }
+        dispatch
+    }
+}
+
+const _: () = {
+    // The match above spells the names out as bytes.
+    assert!(matches!(names::TAGS.as_bytes(), b"TAGS"));
+    assert!(matches!(names::UNIQUE_KEY.as_bytes(), b"UNIQ_KEY"));
+    assert!(matches!(names::KEYS.as_bytes(), b"KEYS"));
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tag_and_keys_are_found() {
+        let dispatch = Dispatch::of("t", b"TAGS\x01a\x02KEYS\x01k1  k2\x02UNIQ_KEY\x01u\x02");
+        assert_eq!(dispatch.tag_hash, 97);
+        let expected = [key_hash("t", b"k1"), key_hash("t", b"k2"), key_hash("t", b"u")];
+        assert_eq!(dispatch.keys.as_slice(), expected);
+        assert_eq!(Dispatch::of("t", b""), Dispatch::default());
+    }
+}

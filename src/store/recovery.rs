@@ -1,0 +1,414 @@
+//! Opening a shard: the newest usable checkpoint, then the log behind it, record by record.
+//!
+//! Refuses to start where something that was durable is missing, and says exactly what. Ends with a
+//! new incarnation on the disk, so that nothing of an earlier life can be taken for the new one.
+
+use crate::base::disk::{Dir, DiskError, read_file};
+use crate::base::{LogOffset, Map, QueueOffset, ShardId};
+use crate::message::view::RecordView;
+use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage};
+use crate::store::checkpoint::{Checkpoint, decode_snapshot, load, snapshot_name};
+use crate::store::checkpointing::Checkpoints;
+use crate::store::commitlog::{CommitLog, LogEnd, LogOptions};
+use crate::store::consumequeue::{Entry, Limits, QueueIndex};
+use crate::store::dispatch::Dispatch;
+use crate::store::durability::Waiting;
+use crate::store::index::KeyIndex;
+use crate::store::queues::{QueueRecord, Queues};
+use crate::store::read::WindowCache;
+use crate::store::record::{BadRecord, Kind, Record, walk};
+use crate::store::replay::Replay;
+use crate::store::segment::{Segments, file_name};
+use crate::store::{Store, StoreOptions};
+use std::fmt;
+
+/// Why a shard cannot be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreError {
+    Disk(DiskError),
+    /// Bytes that were durable are gone or rotten.
+    Damaged { shard: ShardId, from: LogOffset, to: LogOffset, file: String },
+    /// A record that is whole but says what cannot be.
+    Record { shard: ShardId, at: LogOffset, reason: String },
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Disk(error) => error.fmt(f),
+            StoreError::Damaged { shard, from, to, file } => write!(
+                f,
+                "shard {}: the log is damaged between offsets {} and {} ({file}); these bytes were \
+                 durable. Restore the file, or start once with --salvage to go on behind the \
+                 damage and get a report of every lost queue range",
+                shard.0, from.0, to.0
+            ),
+            StoreError::Record { shard, at, reason } => {
+                write!(f, "shard {}: the record at log offset {}: {reason}", shard.0, at.0)
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl From<DiskError> for StoreError {
+    fn from(error: DiskError) -> Self {
+        StoreError::Disk(error)
+    }
+}
+
+/// Takes the system records that are not the store's own, in log order.
+pub type Apply<'a> = &'a mut dyn FnMut(Kind, u16, &[u8]) -> Result<(), String>;
+
+/// What recovery found, for the log line a person reads.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    pub from: LogOffset,
+    pub end: LogOffset,
+    pub batches: u64,
+    pub messages: u64,
+    /// What could not be used and was rebuilt, or was lost to damage.
+    pub notes: Vec<String>,
+}
+
+impl Store {
+    /// Opens the shard in `dir`, or makes an empty one.
+    pub fn open(
+        dir: &dyn Dir,
+        options: StoreOptions,
+        apply: Apply<'_>,
+    ) -> Result<(Store, Report), StoreError> {
+        let checkpoints: Vec<_> = load(dir)?
+            .into_iter()
+            .filter(|found| {
+                found.lineage.store_id == options.store_id && found.lineage.shard == options.shard
+            })
+            .collect();
+        let mut report = Report::default();
+        let mut base = Base::choose(dir, &options, &checkpoints, &mut report)?;
+        base.restore(apply)?;
+        let mut opening = Opening { options: &options, report, base, lost: Map::default() };
+        let (end, lineage) = opening.replay(dir, apply)?;
+        let Opening { report, base, .. } = opening;
+        let lineage = Lineage { incarnation: lineage.incarnation + 1, ..lineage };
+        let store = base.finish(dir, options, end, lineage, &checkpoints)?;
+        Ok((store, Report { end: end.end, ..report }))
+    }
+}
+
+/// What the log is replayed onto.
+struct Base {
+    checkpoint: Option<Checkpoint>,
+    snapshot: Vec<u8>,
+    queues: Queues,
+    index: QueueIndex,
+    keys: KeyIndex,
+}
+
+impl Base {
+    /// The newest checkpoint of which every file is whole; without one, everything is replayed.
+    fn choose(
+        dir: &dyn Dir,
+        options: &StoreOptions,
+        checkpoints: &[Checkpoint],
+        report: &mut Report,
+    ) -> Result<Base, StoreError> {
+        for checkpoint in checkpoints {
+            match Base::of(dir, options, checkpoint)? {
+                Ok(base) => {
+                    report.from = checkpoint.from.end;
+                    return Ok(base);
+                }
+                Err(reason) => report.notes.push(reason),
+            }
+        }
+        Ok(Base {
+            checkpoint: None,
+            snapshot: Vec::new(),
+            queues: Queues::default(),
+            index: QueueIndex::new(limits(options), LogOffset(0)),
+            keys: KeyIndex::new(limits(options), LogOffset(0)),
+        })
+    }
+
+    fn of(
+        dir: &dyn Dir,
+        options: &StoreOptions,
+        checkpoint: &Checkpoint,
+    ) -> Result<Result<Base, String>, StoreError> {
+        let from = checkpoint.from.end;
+        let mut snapshot = Vec::new();
+        if checkpoint.snapshot {
+            let name = checkpoint.snapshot_name();
+            let bytes = read_file(dir, &name)?.unwrap_or_default();
+            match decode_snapshot(&bytes, from) {
+                Some(records) => snapshot = records.to_vec(),
+                None => return Ok(Err(format!("{name} is damaged; the log is replayed instead"))),
+            }
+        }
+        let limits = limits(options);
+        let (index, bad) = QueueIndex::load(limits, from, dir, &checkpoint.queue_runs)?;
+        let (keys, bad_keys) = KeyIndex::load(limits, from, dir, &checkpoint.key_runs)?;
+        if let Some(bad) = bad.first().or(bad_keys.first()) {
+            return Ok(Err(format!("{} is damaged; the log is replayed instead", bad.name)));
+        }
+        let checkpoint = Some(checkpoint.clone());
+        Ok(Ok(Base { checkpoint, snapshot, queues: Queues::default(), index, keys }))
+    }
+
+    fn restore(&mut self, apply: Apply<'_>) -> Result<(), StoreError> {
+        let snapshot = std::mem::take(&mut self.snapshot);
+        let (shard, at) = match &self.checkpoint {
+            Some(checkpoint) => (checkpoint.lineage.shard, checkpoint.from.end),
+            None => return Ok(()),
+        };
+        let bad = |reason: String| {
+            let reason = format!("in {}: {reason}", snapshot_name(at));
+            StoreError::Record { shard, at, reason }
+        };
+        for item in walk(&snapshot) {
+            let (_, record) = item.map_err(|error| bad(error.to_string()))?;
+            let Record::System { kind, version, payload, .. } = record else {
+                return Err(bad("a message in a snapshot".into()));
+            };
+            self.system(kind, version, payload, apply).map_err(bad)?;
+        }
+        Ok(())
+    }
+
+    fn system(
+        &mut self,
+        kind: Kind,
+        version: u16,
+        payload: &[u8],
+        apply: Apply<'_>,
+    ) -> Result<(), String> {
+        let unreadable = || format!("{kind:?} version {version} is unreadable");
+        match kind {
+            Kind::QueueOpened => match QueueRecord::decode_opened(payload) {
+                Some(QueueRecord::Opened { slot, topic, topic_id, queue_id }) => {
+                    self.queues.open(slot, topic, topic_id, queue_id);
+                    self.index.open(slot);
+                }
+                _ => return Err(unreadable()),
+            },
+            Kind::QueueDropped => match QueueRecord::decode_dropped(payload) {
+                Some(QueueRecord::Dropped { slot }) => {
+                    self.queues.drop_queue(slot);
+                    self.index.drop_queue(slot);
+                }
+                _ => return Err(unreadable()),
+            },
+            Kind::QueuePosition => match QueueRecord::decode_position(payload) {
+                Some(QueueRecord::Position(state)) => {
+                    self.index.drop_queue(state.slot);
+                    self.index.restore(state);
+                }
+                _ => return Err(unreadable()),
+            },
+            _ => return apply(kind, version, payload),
+        }
+        Ok(())
+    }
+
+    fn finish(
+        self,
+        dir: &dyn Dir,
+        options: StoreOptions,
+        end: LogEnd,
+        lineage: Lineage,
+        known: &[Checkpoint],
+    ) -> Result<Store, StoreError> {
+        let sequence = known.first().map_or(0, |newest| newest.sequence) + 1;
+        let filled = known.iter().map(|checkpoint| checkpoint.filled).max().unwrap_or_default();
+        let aligned = LogOffset(end.end.0.next_multiple_of(crate::base::disk::BLOCK_BYTES as u64));
+        let mut segments = Segments::new(options.segment_bytes, filled.max(aligned));
+        segments.fill_now(dir, aligned)?;
+        let from = self.checkpoint.as_ref().map_or(
+            LogEnd { end: LogOffset(0), crc: 0, last_ms: 0 },
+            |checkpoint| checkpoint.from,
+        );
+        let used = self.checkpoint.clone();
+        let named = Checkpoint {
+            lineage,
+            sequence,
+            from,
+            durable: end.end,
+            filled: segments.ready(),
+            snapshot: used.as_ref().is_some_and(|checkpoint| checkpoint.snapshot),
+            queue_runs: used.as_ref().map_or(Vec::new(), |c| c.queue_runs.clone()),
+            key_runs: used.as_ref().map_or(Vec::new(), |c| c.key_runs.clone()),
+        };
+        named.write(dir)?;
+        let snapshots = if named.snapshot { vec![named.snapshot_name()] } else { Vec::new() };
+        let log = CommitLog::new(log_options(&options), lineage, segments, end);
+        let mut queues = self.queues;
+        let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let next = self.index.next(slot);
+            queues.queue_mut(slot).expect("listed above").visible = next;
+        }
+        Ok(Store {
+            log,
+            queues,
+            index: self.index,
+            keys: self.keys,
+            windows: WindowCache::new(options.window_bytes_max),
+            hidden: Waiting::default(),
+            checkpoints: Checkpoints::new(sequence, from.end, snapshots),
+            tasks: Map::default(),
+            orders_given: 0,
+            options,
+        })
+    }
+}
+
+struct Opening<'o> {
+    options: &'o StoreOptions,
+    report: Report,
+    base: Base,
+    /// Salvage: messages missing per topic and queue.
+    lost: Map<(String, i32), u64>,
+}
+
+impl Opening<'_> {
+    /// Replays the log behind the base and makes what was found durable.
+    fn replay(
+        &mut self,
+        dir: &dyn Dir,
+        apply: Apply<'_>,
+    ) -> Result<(LogEnd, Lineage), StoreError> {
+        let o = self.options;
+        let fresh =
+            Lineage { shard: o.shard, store_id: o.store_id, epoch: 0, incarnation: 0 };
+        let mut replay = match &self.base.checkpoint {
+            Some(c) => Replay::new(dir, o.segment_bytes, c.lineage, c.from, o.sabotage)?,
+            None => Replay::from_oldest(dir, o.segment_bytes, fresh, o.sabotage)?,
+        };
+        let promised = self.base.checkpoint.as_ref().map_or(LogOffset(0), |c| c.durable);
+        loop {
+            while let Some((header, batch)) = replay.next_batch()? {
+                self.batch(&header, &batch, apply)?;
+            }
+            let end = replay.end().end;
+            let to = promised.max(replay.promised_beyond()?.unwrap_or_default());
+            if to <= end {
+                break;
+            }
+            let file = file_name(LogOffset(end.0 / o.segment_bytes * o.segment_bytes));
+            if !o.salvage {
+                let file = file.to_string();
+                return Err(StoreError::Damaged { shard: o.shard, from: end, to, file });
+            }
+            let note = format!("{file}: nothing usable between log offsets {} and", end.0);
+            let resumed = replay.skip_damage()?;
+            let Some(resumed) = resumed else {
+                self.report.notes.push(format!("{note} its end"));
+                break;
+            };
+            self.report.notes.push(format!("{note} {}", resumed.0));
+        }
+        for ((topic, queue_id), count) in &self.lost {
+            let note = format!("lost {count} messages of topic {topic}, queue {queue_id}");
+            self.report.notes.push(note);
+        }
+        self.make_durable(dir, replay.end().end)?;
+        let lineage = match &self.base.checkpoint {
+            Some(checkpoint) => {
+                let incarnation =
+                    replay.lineage().incarnation.max(checkpoint.lineage.incarnation);
+                Lineage { incarnation, ..replay.lineage() }
+            }
+            None => replay.lineage(),
+        };
+        Ok((replay.end(), lineage))
+    }
+
+    /// What was replayed may have been written but never synced. From here on it counts.
+    fn make_durable(&self, dir: &dyn Dir, end: LogOffset) -> Result<(), StoreError> {
+        let step = self.options.segment_bytes;
+        let mut first = self.report.from.0 / step * step;
+        while first < end.0 {
+            dir.sync(&file_name(LogOffset(first)))?;
+            first += step;
+        }
+        Ok(())
+    }
+
+    fn batch(
+        &mut self,
+        header: &BatchHeader,
+        batch: &[u8],
+        apply: Apply<'_>,
+    ) -> Result<(), StoreError> {
+        self.report.batches += 1;
+        let shard = self.options.shard;
+        for item in walk(&batch[HEADER_BYTES..]) {
+            let (at, record) = item.map_err(|error: BadRecord| StoreError::Record {
+                shard,
+                at: header.at,
+                reason: error.to_string(),
+            })?;
+            let at = LogOffset(header.at.0 + (HEADER_BYTES + at) as u64);
+            let done = match record {
+                Record::Message(bytes) => self.message(at, bytes),
+                Record::System { kind, version, payload, .. } => {
+                    self.base.system(kind, version, payload, apply)
+                }
+            };
+            done.map_err(|reason| StoreError::Record { shard, at, reason })?;
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, at: LogOffset, bytes: &[u8]) -> Result<(), String> {
+        let view = RecordView::parse(bytes).map_err(|error| error.to_string())?;
+        let Some(slot) = self.base.queues.find(view.topic(), view.queue_id()) else {
+            return Err(format!("no queue {} of topic {}", view.queue_id(), view.topic()));
+        };
+        let found = u64::try_from(view.queue_offset()).map_err(|_| "negative offset")?;
+        let next = self.base.index.next(slot).0;
+        if found > next && self.options.salvage {
+            *self.lost.entry((view.topic().to_owned(), view.queue_id())).or_default() +=
+                found - next;
+            let state = crate::store::consumequeue::QueueState {
+                slot,
+                min: QueueOffset(found),
+                next: QueueOffset(found),
+                born: at,
+            };
+            self.base.index.drop_queue(slot);
+            self.base.index.restore(state);
+        } else if found != next {
+            let (topic, queue) = (view.topic(), view.queue_id());
+            return Err(format!("offset {found} in queue {queue} of {topic}, expected {next}"));
+        }
+        let dispatch = Dispatch::of(view.topic(), view.properties());
+        let (size, crc) = (bytes.len() as u32, crc32fast::hash(bytes));
+        let entry = Entry { at, size, tag_hash: dispatch.tag_hash, crc };
+        self.base.index.append(slot, entry, view.store_timestamp());
+        for key in &dispatch.keys {
+            self.base.keys.append(*key, at, view.store_timestamp());
+        }
+        self.report.messages += 1;
+        Ok(())
+    }
+}
+
+fn limits(options: &StoreOptions) -> Limits {
+    let hot_bytes_max = options.index_bytes_max / 2;
+    Limits { hot_bytes_max, directory_bytes_max: options.index_bytes_max / 4 }
+}
+
+fn log_options(options: &StoreOptions) -> LogOptions {
+    LogOptions {
+        flush: options.flush,
+        flush_interval_ms: options.flush_interval_ms,
+        batch_bytes_max: options.batch_bytes_max,
+        writes_in_flight_max: options.writes_in_flight_max,
+        pending_bytes_max: options.pending_bytes_max,
+        tail_bytes_max: options.tail_bytes_max,
+        sabotage: options.sabotage,
+    }
+}
