@@ -6,10 +6,14 @@
 //! |---|---|---|
 //! | 0 | [`base`] | offsets, time, disk orders, deadline heap; no domain |
 //! | 2 | [`machine`] [`store`] | parts: state over bytes |
+//! | 1 | [`remoting`] | the wire protocol |
+//! | 2 | [`machine`] | parts: state over bytes |
+//! | 3 | [`broker`] | machines: state over requests |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
 pub mod base;
+pub mod broker;
 pub mod machine;
 pub mod store;
 pub mod filter;

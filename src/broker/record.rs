@@ -1,0 +1,435 @@
+//! Control records: the payload of the log entries that make topics and groups durable.
+//!
+//! All integers big-endian; a text is `u16` length and UTF-8; `n ×` is preceded by its count (`u16`
+//! unless said otherwise); `?` is preceded by one byte, 0 absent or 1 present.
+//!
+//! | kind | version | payload after the two bytes kind and version |
+//! |---|---|---|
+//! | 1 topic put | 1 | stamp, `u64` id, text name, `u32` read queues, `u32` write queues, `i32` perm, `i32` sys flag, `u8` bits (1 order, 2 multi tag), attributes, `u32` n × `u16` owner |
+//! | 2 topic delete | 1 | stamp, `u64` id, text name |
+//! | 3 group put | 1 | stamp, text name, `u8` bits (1 consume, 2 from min, 4 broadcast, 8 orderly, 16 notify), `i32` retry queues, `i32` retry times, `i64` broker id, `i64` broker when slow, `i32` sys flag, `i32` consume timeout min, ? retry policy, ? n × subscription, attributes |
+//! | 4 group delete | 1 | stamp, text name, `u8` 1 if the group's offsets go too |
+//! | 5 counters | 1 | stamp of topics, stamp of groups, `u64` next topic id |
+//!
+//! stamp: `i64` milliseconds since 1970, `u64` counter. Attributes: n × (text key, text value). Retry
+//! policy: `u8` kind (0 customized, 1 exponential), ? (`i64` initial ms, `i64` max ms, `i64`
+//! multiplier), ? n × `i64` ms. Subscription: text topic, text type, text expression, `i64` version.
+//!
+//! Applying records in log order, or those of a dump, always builds the same tables. A record is
+//! replaced by a later one of the same name, so a dump is one record per name plus the counters.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base::ShardId;
+use crate::base::cursor::{Cursor, put_text};
+use crate::broker::control::attributes::Attributes;
+use crate::broker::groups::{
+    Exponential, Group, GroupConfig, RetryKind, RetryPolicy, SimpleSubscription,
+};
+use crate::broker::topics::{Topic, TopicConfig, TopicFilter};
+
+/// RocketMQ's `DataVersion` of a table: tells readers that something changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stamp {
+    /// Milliseconds since 1970 of the last change.
+    pub timestamp_ms: i64,
+    /// Changes so far.
+    pub counter: u64,
+}
+
+impl Stamp {
+    /// The stamp after one more change.
+    pub fn next(self, wall_ms: i64) -> Stamp {
+        Stamp {
+            timestamp_ms: wall_ms,
+            counter: self.counter + 1,
+        }
+    }
+}
+
+/// A topic is created, or takes this form.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TopicPut {
+    pub stamp: Stamp,
+    pub topic: Topic,
+}
+
+/// A group is created, or takes this form.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupPut {
+    pub stamp: Stamp,
+    pub group: Group,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    TopicPut(TopicPut),
+    TopicDelete {
+        stamp: Stamp,
+        id: u64,
+        name: Arc<str>,
+    },
+    GroupPut(GroupPut),
+    GroupDelete {
+        stamp: Stamp,
+        name: Arc<str>,
+        clean_offsets: bool,
+    },
+    /// What a dump cannot tell by its topics and groups.
+    Counters {
+        topics: Stamp,
+        groups: Stamp,
+        next_topic_id: u64,
+    },
+}
+
+/// Why a payload is no control record of this broker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RecordError {
+    UnknownKind { kind: u8 },
+    UnknownVersion { kind: u8, version: u8 },
+    /// The payload ends early, has bytes left or a value out of range.
+    Malformed { kind: u8 },
+    /// A queue is owned by a shard that this store does not have.
+    UnknownShard { shard: u16, shards: usize },
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKind { kind } => write!(f, "control record of unknown kind {kind}"),
+            Self::UnknownVersion { kind, version } => {
+                write!(f, "control record of kind {kind} has unknown version {version}")
+            }
+            Self::Malformed { kind } => write!(f, "malformed control record of kind {kind}"),
+            Self::UnknownShard { shard, shards } => {
+                write!(f, "a queue is owned by shard {shard}, the store has {shards}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+const TOPIC_PUT: u8 = 1;
+const TOPIC_DELETE: u8 = 2;
+const GROUP_PUT: u8 = 3;
+const GROUP_DELETE: u8 = 4;
+const COUNTERS: u8 = 5;
+const VERSION: u8 = 1;
+
+const ORDER: u8 = 1;
+const MULTI_TAG: u8 = 2;
+
+impl Record {
+    /// Appends the payload.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Record::TopicPut(put) => {
+                out.extend_from_slice(&[TOPIC_PUT, VERSION]);
+                put_topic(out, put);
+            }
+            Record::TopicDelete { stamp, id, name } => {
+                out.extend_from_slice(&[TOPIC_DELETE, VERSION]);
+                put_stamp(out, *stamp);
+                out.extend_from_slice(&id.to_be_bytes());
+                put_text(out, name);
+            }
+            Record::GroupPut(put) => {
+                out.extend_from_slice(&[GROUP_PUT, VERSION]);
+                put_group(out, put);
+            }
+            Record::GroupDelete {
+                stamp,
+                name,
+                clean_offsets,
+            } => {
+                out.extend_from_slice(&[GROUP_DELETE, VERSION]);
+                put_stamp(out, *stamp);
+                put_text(out, name);
+                out.push(u8::from(*clean_offsets));
+            }
+            Record::Counters {
+                topics,
+                groups,
+                next_topic_id,
+            } => {
+                out.extend_from_slice(&[COUNTERS, VERSION]);
+                put_stamp(out, *topics);
+                put_stamp(out, *groups);
+                out.extend_from_slice(&next_topic_id.to_be_bytes());
+            }
+        }
+    }
+
+    /// Reads a whole payload.
+    pub fn decode(payload: &[u8]) -> Result<Record, RecordError> {
+        let mut cursor = Cursor::new(payload);
+        let kind = cursor.u8().ok_or(RecordError::Malformed { kind: 0 })?;
+        if !(TOPIC_PUT..=COUNTERS).contains(&kind) {
+            return Err(RecordError::UnknownKind { kind });
+        }
+        let version = cursor.u8().ok_or(RecordError::Malformed { kind })?;
+        if version != VERSION {
+            return Err(RecordError::UnknownVersion { kind, version });
+        }
+        let record = read_record(kind, &mut cursor).filter(|_| cursor.rest().is_empty());
+        record.ok_or(RecordError::Malformed { kind })
+    }
+}
+
+fn read_record(kind: u8, cursor: &mut Cursor<'_>) -> Option<Record> {
+    Some(match kind {
+        TOPIC_PUT => Record::TopicPut(read_topic(cursor)?),
+        TOPIC_DELETE => Record::TopicDelete {
+            stamp: read_stamp(cursor)?,
+            id: cursor.u64()?,
+            name: Arc::from(cursor.text()?),
+        },
+        GROUP_PUT => Record::GroupPut(read_group(cursor)?),
+        GROUP_DELETE => Record::GroupDelete {
+            stamp: read_stamp(cursor)?,
+            name: Arc::from(cursor.text()?),
+            clean_offsets: read_bool(cursor)?,
+        },
+        COUNTERS => Record::Counters {
+            topics: read_stamp(cursor)?,
+            groups: read_stamp(cursor)?,
+            next_topic_id: cursor.u64()?,
+        },
+        _ => return None,
+    })
+}
+
+fn put_topic(out: &mut Vec<u8>, put: &TopicPut) {
+    let TopicPut { stamp, topic } = put;
+    let config = &topic.config;
+    put_stamp(out, *stamp);
+    out.extend_from_slice(&topic.id.to_be_bytes());
+    put_text(out, &topic.name);
+    out.extend_from_slice(&config.read_queues.to_be_bytes());
+    out.extend_from_slice(&config.write_queues.to_be_bytes());
+    out.extend_from_slice(&config.perm.to_be_bytes());
+    out.extend_from_slice(&config.sys_flag.to_be_bytes());
+    let multi_tag = config.filter == TopicFilter::MultiTag;
+    out.push(bit(config.order, ORDER) | bit(multi_tag, MULTI_TAG));
+    put_attributes(out, &config.attributes);
+    out.extend_from_slice(&(topic.owners.len() as u32).to_be_bytes());
+    for owner in &topic.owners {
+        out.extend_from_slice(&owner.0.to_be_bytes());
+    }
+}
+
+fn read_topic(cursor: &mut Cursor<'_>) -> Option<TopicPut> {
+    let stamp = read_stamp(cursor)?;
+    let id = cursor.u64().filter(|id| *id < u64::MAX)?;
+    let name = Arc::from(cursor.text()?);
+    let read_queues = cursor.u32()?;
+    let write_queues = cursor.u32()?;
+    let perm = cursor.i32()?;
+    let sys_flag = cursor.i32()?;
+    let bits = cursor.u8().filter(|bits| bits & !(ORDER | MULTI_TAG) == 0)?;
+    let config = TopicConfig {
+        read_queues,
+        write_queues,
+        perm,
+        filter: match bits & MULTI_TAG {
+            0 => TopicFilter::SingleTag,
+            _ => TopicFilter::MultiTag,
+        },
+        sys_flag,
+        order: bits & ORDER != 0,
+        attributes: read_attributes(cursor)?,
+    };
+    let count = cursor.u32()? as usize;
+    // Taken as bytes first: a count beyond the payload must not reserve memory.
+    let owners = cursor.bytes(count.checked_mul(2)?)?;
+    let owners = owners.chunks_exact(2).map(|two| ShardId(u16::from_be_bytes([two[0], two[1]])));
+    let owners: Vec<ShardId> = owners.collect();
+    if owners.len() < config.queues() as usize {
+        return None;
+    }
+    Some(TopicPut {
+        stamp,
+        topic: Topic {
+            name,
+            id,
+            config,
+            owners,
+        },
+    })
+}
+
+fn put_group(out: &mut Vec<u8>, put: &GroupPut) {
+    let config = &put.group.config;
+    put_stamp(out, put.stamp);
+    put_text(out, &put.group.name);
+    let bits = [
+        config.consume_enable,
+        config.consume_from_min_enable,
+        config.consume_broadcast_enable,
+        config.consume_message_orderly,
+        config.notify_consumer_ids_changed_enable,
+    ];
+    out.push((0..).zip(bits).map(|(shift, set)| bit(set, 1 << shift)).sum());
+    out.extend_from_slice(&config.retry_queue_nums.to_be_bytes());
+    out.extend_from_slice(&config.retry_max_times.to_be_bytes());
+    out.extend_from_slice(&config.broker_id.to_be_bytes());
+    out.extend_from_slice(&config.which_broker_when_consume_slowly.to_be_bytes());
+    out.extend_from_slice(&config.group_sys_flag.to_be_bytes());
+    out.extend_from_slice(&config.consume_timeout_minute.to_be_bytes());
+    out.push(u8::from(config.retry_policy.is_some()));
+    if let Some(policy) = &config.retry_policy {
+        put_policy(out, policy);
+    }
+    out.push(u8::from(config.subscriptions.is_some()));
+    if let Some(subscriptions) = &config.subscriptions {
+        put_count(out, subscriptions.len());
+        for subscription in subscriptions {
+            put_text(out, &subscription.topic);
+            put_text(out, &subscription.expression_type);
+            put_text(out, &subscription.expression);
+            out.extend_from_slice(&subscription.version.to_be_bytes());
+        }
+    }
+    put_attributes(out, &config.attributes);
+}
+
+fn read_group(cursor: &mut Cursor<'_>) -> Option<GroupPut> {
+    let stamp = read_stamp(cursor)?;
+    let name = Arc::from(cursor.text()?);
+    let bits = cursor.u8().filter(|bits| *bits < 32)?;
+    let config = GroupConfig {
+        consume_enable: bits & 1 != 0,
+        consume_from_min_enable: bits & 2 != 0,
+        consume_broadcast_enable: bits & 4 != 0,
+        consume_message_orderly: bits & 8 != 0,
+        notify_consumer_ids_changed_enable: bits & 16 != 0,
+        retry_queue_nums: cursor.i32()?,
+        retry_max_times: cursor.i32()?,
+        broker_id: cursor.i64()?,
+        which_broker_when_consume_slowly: cursor.i64()?,
+        group_sys_flag: cursor.i32()?,
+        consume_timeout_minute: cursor.i32()?,
+        retry_policy: read_optional(cursor, read_policy)?,
+        subscriptions: read_optional(cursor, |cursor| read_many(cursor, read_subscription))?,
+        attributes: read_attributes(cursor)?,
+    };
+    Some(GroupPut {
+        stamp,
+        group: Group { name, config },
+    })
+}
+
+fn put_policy(out: &mut Vec<u8>, policy: &RetryPolicy) {
+    out.push(match policy.kind {
+        RetryKind::Customized => 0,
+        RetryKind::Exponential => 1,
+    });
+    out.push(u8::from(policy.exponential.is_some()));
+    if let Some(exponential) = &policy.exponential {
+        out.extend_from_slice(&exponential.initial_ms.to_be_bytes());
+        out.extend_from_slice(&exponential.max_ms.to_be_bytes());
+        out.extend_from_slice(&exponential.multiplier.to_be_bytes());
+    }
+    out.push(u8::from(policy.customized.is_some()));
+    if let Some(delays) = &policy.customized {
+        put_count(out, delays.len());
+        for delay in delays {
+            out.extend_from_slice(&delay.to_be_bytes());
+        }
+    }
+}
+
+fn read_policy(cursor: &mut Cursor<'_>) -> Option<RetryPolicy> {
+    let kind = match cursor.u8()? {
+        0 => RetryKind::Customized,
+        1 => RetryKind::Exponential,
+        _ => return None,
+    };
+    let exponential = read_optional(cursor, |cursor| {
+        Some(Exponential {
+            initial_ms: cursor.i64()?,
+            max_ms: cursor.i64()?,
+            multiplier: cursor.i64()?,
+        })
+    })?;
+    let customized = read_optional(cursor, |cursor| read_many(cursor, Cursor::i64))?;
+    Some(RetryPolicy {
+        kind,
+        exponential,
+        customized,
+    })
+}
+
+fn read_subscription(cursor: &mut Cursor<'_>) -> Option<SimpleSubscription> {
+    Some(SimpleSubscription {
+        topic: cursor.text()?.to_owned(),
+        expression_type: cursor.text()?.to_owned(),
+        expression: cursor.text()?.to_owned(),
+        version: cursor.i64()?,
+    })
+}
+
+fn put_attributes(out: &mut Vec<u8>, attributes: &Attributes) {
+    put_count(out, attributes.len());
+    for (key, value) in attributes {
+        put_text(out, key);
+        put_text(out, value);
+    }
+}
+
+fn read_attributes(cursor: &mut Cursor<'_>) -> Option<Attributes> {
+    let pairs = read_many(cursor, |cursor| {
+        Some((cursor.text()?.to_owned(), cursor.text()?.to_owned()))
+    })?;
+    Some(pairs.into_iter().collect())
+}
+
+fn put_stamp(out: &mut Vec<u8>, stamp: Stamp) {
+    out.extend_from_slice(&stamp.timestamp_ms.to_be_bytes());
+    out.extend_from_slice(&stamp.counter.to_be_bytes());
+}
+
+fn read_stamp(cursor: &mut Cursor<'_>) -> Option<Stamp> {
+    Some(Stamp {
+        timestamp_ms: cursor.i64()?,
+        counter: cursor.u64().filter(|counter| *counter < u64::MAX)?,
+    })
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    let count = u16::try_from(count).expect("lists are checked to be short before this");
+    out.extend_from_slice(&count.to_be_bytes());
+}
+
+fn read_many<T>(
+    cursor: &mut Cursor<'_>,
+    read: impl Fn(&mut Cursor<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let count = cursor.u16()?;
+    (0..count).map(|_| read(cursor)).collect()
+}
+
+fn read_optional<T>(
+    cursor: &mut Cursor<'_>,
+    read: impl Fn(&mut Cursor<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    match read_bool(cursor)? {
+        false => Some(None),
+        true => read(cursor).map(Some),
+    }
+}
+
+fn read_bool(cursor: &mut Cursor<'_>) -> Option<bool> {
+    match cursor.u8()? {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+fn bit(set: bool, mask: u8) -> u8 {
+    if set { mask } else { 0 }
+}
