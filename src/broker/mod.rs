@@ -1,10 +1,511 @@
-//! State of one shard of a broker.
+//! One shard of a broker: the machine that answers clients.
+//!
+//! A [`Broker`] owns the log of its shard and what belongs to the queues in it: consumer offsets,
+//! parked pulls, delayed messages. Shard 0 owns control state besides (topics, groups, members,
+//! locks; [`control`]) and gives every shard an immutable [`Snapshot`](snapshot::Snapshot) of it.
+//!
+//! A request is answered by the shard that owns what it names. It arrives at the shard that holds
+//! its connection, which forwards it if need be ([`Peer::Request`]); the answer goes to the
+//! connection directly. Nothing is answered before what it says is confirmed by the log: answers to
+//! changes wait in [`Broker::acks`], in log order.
 
+pub mod acks;
 pub mod control;
+pub mod delay;
 pub mod groups;
 pub mod handle;
+pub mod holds;
 pub mod locks;
 pub mod members;
+pub mod offsets;
+pub mod publish;
+pub mod puts;
 pub mod record;
+pub mod registry;
 pub mod snapshot;
+pub mod stats;
+pub mod survey;
 pub mod topics;
+
+use crate::base::disk::{Dir, Order};
+use crate::base::{ConnId, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
+use crate::broker::acks::Ack;
+use crate::broker::control::effects::Reject;
+use crate::broker::control::{Control, ControlOptions};
+use crate::broker::delay::Delays;
+use crate::broker::handle::{Parked, Raw, Request};
+use crate::broker::holds::Holds;
+use crate::broker::offsets::Offsets;
+use crate::broker::publish::Publication;
+use crate::broker::puts::{Put, Puts, Stored};
+use crate::broker::registry::{Registry, RegistryOptions};
+use crate::broker::snapshot::Snapshot;
+use crate::broker::stats::Stats;
+use crate::broker::survey::{Question, Row, Surveys};
+use crate::broker::topics::Topic;
+use crate::machine::{Event, Link, Machine, Outbox};
+use crate::message::id::UniqueKeys;
+use crate::remoting::code::response;
+use crate::store::durability::Waiting;
+use crate::store::recovery::{Report, StoreError};
+use crate::store::record::Kind;
+use crate::store::{Refused, Store, StoreOptions};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What shards of a broker say to each other.
+pub enum Peer {
+    /// A client's request for what the receiver owns.
+    Request { link: Link, frame: Bytes },
+    /// From shard 0: control state from now on, and what is no more.
+    Snapshot { snapshot: Arc<Snapshot>, gone: Arc<Gone> },
+    /// To shard 0: the snapshot of this version is in use.
+    SnapshotSeen { version: u64 },
+    /// To shard 0: a client's connection ended.
+    Closed { conn: ConnId },
+    /// Store a message that the broker itself makes.
+    Put(Box<Put>),
+    /// It is stored, or was refused.
+    PutDone { ticket: u64, result: Result<Stored, Reject> },
+    /// Shard 0 asks every shard about its queues.
+    Question { ticket: u64, question: Arc<Question> },
+    Answer { ticket: u64, rows: Vec<Row> },
+}
+
+/// Topics and groups whose queues and offsets are to be dropped.
+#[derive(Default, Debug)]
+pub struct Gone {
+    pub topics: Vec<Arc<Topic>>,
+    pub groups: Vec<Arc<str>>,
+}
+
+/// What a broker is told at its start; the same for all shards but for the store's shard.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    pub store: StoreOptions,
+    pub control: ControlOptions,
+    pub registry: RegistryOptions,
+    /// `brokerIP1:listenPort`: stored in every message, and part of its offset id.
+    pub store_host: SocketAddr,
+    /// `regionId`, `traceOn`: told to every producer.
+    pub region: String,
+    pub trace_on: bool,
+    /// `maxMessageSize`: bytes of a body.
+    pub body_bytes_max: usize,
+    /// `syncFlushTimeout`: a send that waits longer answers `FLUSH_DISK_TIMEOUT`.
+    pub flush_timeout_ms: u64,
+    /// `messageDelayLevel`, in milliseconds; level 1 first.
+    pub delay_levels_ms: Vec<i64>,
+    /// `brokerPermission`.
+    pub permission: i32,
+    pub long_polling: bool,
+    /// `shortPollingTimeMills`: how long a pull is held without long polling.
+    pub short_polling_ms: u64,
+    /// `maxTransferCountOnMessageInMemory`, `maxTransferBytesOnMessageInMemory`.
+    pub transfer_messages_max: usize,
+    pub transfer_bytes_max: usize,
+    /// A group without an offset starts at 0 while message 0 of a queue is at most this far behind
+    /// the log's end (`accessMessageInMemoryMaxRatio` of the memory).
+    pub young_bytes: u64,
+    /// What `GET_BROKER_CONFIG` answers.
+    pub properties: String,
+    /// Seeds for the unique keys this broker makes: process number and start time.
+    pub instance: u32,
+}
+
+/// One shard.
+pub struct Broker {
+    options: Arc<BrokerOptions>,
+    me: ShardId,
+    store: Store,
+    snapshot: Arc<Snapshot>,
+    acks: Waiting<Ack>,
+    offsets: Offsets,
+    holds: Holds,
+    delays: Delays,
+    puts: Puts,
+    /// Requests that wait for bytes from the disk.
+    parked: Map<u64, Parked>,
+    parked_count: u64,
+    stats: Stats,
+    unique_keys: UniqueKeys,
+    keys_made: u16,
+    /// Turns queues over for sends that name none.
+    turn: u32,
+    /// Shard 0 only.
+    lead: Option<Box<Lead>>,
+    stopping: bool,
+    scratch: Vec<u8>,
+}
+
+/// What only shard 0 has.
+struct Lead {
+    control: Control,
+    publication: Publication,
+    registry: Registry,
+    surveys: Surveys,
+}
+
+impl Broker {
+    /// Recovers the shard in `dir`.
+    pub fn open(
+        dir: &dyn Dir,
+        options: Arc<BrokerOptions>,
+        shard: ShardId,
+        now: Now,
+    ) -> Result<(Broker, Report), StoreError> {
+        let mut control = Control::new(options.control.clone());
+        let mut offsets = Offsets::default();
+        let mut delays = Delays::new(options.delay_levels_ms.clone());
+        let store_options = StoreOptions { shard, ..options.store.clone() };
+        let (store, report) =
+            Store::open(dir, store_options, &mut |kind, version, payload| match kind {
+                Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
+                Kind::ConsumerOffsets => offsets.apply(version, payload),
+                Kind::DelayProgress => delays.apply(version, payload),
+                Kind::QueueOpened | Kind::QueueDropped | Kind::QueuePosition => Ok(()),
+            })?;
+        let lead = (shard == ShardId(0)).then(|| {
+            Box::new(Lead {
+                control,
+                publication: Publication::new(options.control.shards),
+                registry: Registry::new(options.registry.clone(), now),
+                surveys: Surveys::default(),
+            })
+        });
+        let keys = UniqueKeys::new(
+            options.store_host.ip(),
+            options.instance as u16,
+            options.instance ^ u32::from(shard.0),
+        );
+        let broker = Broker {
+            me: shard,
+            store,
+            snapshot: Arc::new(Snapshot::empty()),
+            acks: Waiting::default(),
+            offsets,
+            holds: Holds::default(),
+            delays,
+            puts: Puts::default(),
+            parked: Map::default(),
+            parked_count: 0,
+            stats: Stats::new(now),
+            unique_keys: keys,
+            keys_made: 0,
+            turn: 0,
+            lead,
+            stopping: false,
+            scratch: Vec::new(),
+            options,
+        };
+        Ok((broker, report))
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Whether every shard has control state, so that clients can be served.
+    pub fn is_ready(&self) -> bool {
+        match &self.lead {
+            Some(lead) => lead.publication.published() > 0,
+            None => self.snapshot.version > 0,
+        }
+    }
+
+    /// The owner of a queue that a request names.
+    fn owner(&self, topic: &Topic, queue_id: i32) -> Option<ShardId> {
+        topic.owner(u32::try_from(queue_id).ok()?)
+    }
+
+    /// Sends a request to the shard that owns what it names.
+    fn forward(&self, to: ShardId, request: &Request<'_>, out: &mut Outbox<Peer>) {
+        let frame = request.raw.share();
+        out.peers.push((to, Peer::Request { link: *request.link, frame }));
+    }
+
+    /// Makes room for the answer to something that cannot be done now.
+    fn refuse(&self, refused: Refused) -> Reject {
+        match refused {
+            Refused::Failed(error) => Reject::new(
+                response::SERVICE_NOT_AVAILABLE,
+                format!(
+                    "shard {} is read-only since a disk error: {error}. Mend the disk and restart \
+                     the broker",
+                    self.me.0
+                ),
+            ),
+            Refused::Busy { limit_bytes } => Reject::new(
+                response::SYSTEM_BUSY,
+                format!(
+                    "[REJECTREQUEST]system busy, start flow control for a while: more than \
+                     {limit_bytes} bytes wait to be written in shard {}",
+                    self.me.0
+                ),
+            ),
+            Refused::TooManyQueues => Reject::new(
+                response::SYSTEM_ERROR,
+                format!("shard {} holds as many queues as it can", self.me.0),
+            ),
+        }
+    }
+
+    /// Parks a request until the bytes it needs have come.
+    fn next_waiter(&mut self) -> u64 {
+        self.parked_count += 1;
+        self.parked_count
+    }
+
+    fn visible_end(&self, slot: crate::store::consumequeue::QueueSlot) -> QueueOffset {
+        self.store.visible_range(slot).1
+    }
+
+    /// Takes a new snapshot into use and drops what it says is gone.
+    fn adopt(&mut self, now: Now, snapshot: Arc<Snapshot>, gone: &Gone) {
+        assert!(snapshot.version >= self.snapshot.version, "snapshots come in order");
+        self.snapshot = snapshot;
+        for topic in &gone.topics {
+            let slots: Vec<_> = (0..topic.owners.len() as i32)
+                .filter_map(|queue| self.store.queues().find(&topic.name, queue))
+                .filter(|slot| {
+                    self.store.queues().queue(*slot).is_some_and(|q| q.topic_id == topic.id)
+                })
+                .collect();
+            slots.into_iter().for_each(|slot| self.drop_queue(now, slot));
+        }
+        for group in &gone.groups {
+            self.offsets.drop_group(now, group, &mut self.store);
+        }
+    }
+
+    /// After a start: queues whose topic went while this shard was away.
+    fn drop_strangers(&mut self, now: Now) {
+        let snapshot = &self.snapshot;
+        let strangers: Vec<_> = self
+            .store
+            .queues()
+            .iter()
+            .filter(|(_, queue)| {
+                snapshot.topics.get(&queue.topic).is_none_or(|topic| topic.id != queue.topic_id)
+            })
+            .map(|(slot, _)| slot)
+            .collect();
+        strangers.into_iter().for_each(|slot| self.drop_queue(now, slot));
+    }
+
+    fn drop_queue(&mut self, now: Now, slot: crate::store::consumequeue::QueueSlot) {
+        if self.store.drop_queue(now, slot).is_ok() {
+            self.offsets.drop_queue(slot);
+        }
+    }
+
+    /// After each event: tells readers and senders what is confirmed now, and gathers orders.
+    fn settle(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        self.publish_changes(now, out);
+        self.resume_readers(now, out);
+        self.answer_confirmed(now, out);
+        self.deliver_delayed(now, out);
+        if self.offsets.deadline().is_some_and(|due| due <= now.mono) {
+            self.flush_offsets(now);
+        }
+        if self.stopping || self.store.checkpoint_due(now) {
+            self.checkpoint(now);
+        }
+        while let Some(order) = self.store.poll_order(now) {
+            out.orders.push(order);
+        }
+    }
+
+    /// Wakes pulls that wait on queues with new visible messages.
+    fn resume_readers(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        while let Some(slot) = self.store.poll_visible() {
+            self.delays.notice(slot);
+            if self.holds.is_empty() {
+                continue;
+            }
+            let newest = QueueOffset(self.visible_end(slot).0 - 1);
+            let Some(tag_hash) = self.store.tag_hash(slot, newest) else { continue };
+            let woken = self.holds.resume(slot, |pull| pull.wants(newest, tag_hash));
+            for pull in woken {
+                handle::pull::run(self, now, pull, out);
+            }
+        }
+    }
+
+    fn flush_offsets(&mut self, now: Now) {
+        // A failed log keeps offsets in memory: readers go on, nothing is promised.
+        let _ = self.offsets.flush(now, &mut self.store);
+    }
+
+    fn checkpoint(&mut self, now: Now) {
+        if self.store.is_checkpointed() || !self.store.can_checkpoint() {
+            return;
+        }
+        self.flush_offsets(now);
+        let mut tables = Vec::new();
+        if let Some(lead) = &self.lead {
+            let version = record::VERSION;
+            lead.control.dump(&mut |payload| {
+                crate::store::record::put_system(
+                    &mut tables,
+                    Kind::Control,
+                    version,
+                    now.wall_ms,
+                    payload,
+                );
+            });
+        }
+        self.offsets.dump(now, &mut tables);
+        self.delays.dump(now, &mut tables);
+        self.store.begin_checkpoint(now, &tables);
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        while let Some(pull) = self.holds.expire(now.mono) {
+            handle::pull::run(self, now, pull.without_hold(), out);
+        }
+        self.expire_acks(now, out);
+        if let Some(lead) = &mut self.lead {
+            if lead.control.deadline().is_some_and(|due| due <= now.mono) {
+                lead.control.expire(now, lead.publication.effects());
+            }
+            lead.registry.tick(now, out);
+        }
+    }
+}
+
+impl Machine for Broker {
+    type Peer = Peer;
+
+    fn handle(&mut self, now: Now, event: Event<'_, Peer>, out: &mut Outbox<Peer>) {
+        match event {
+            Event::Frame { link, frame } => {
+                handle::frame(self, now, link, Raw::In(frame), out);
+            }
+            Event::Peer { from, message } => self.peer(now, from, message, out),
+            Event::Disk { id, result } => {
+                let woken = self.store.handle_done(now, id, result);
+                for waiter in woken {
+                    handle::resume(self, now, waiter, out);
+                }
+            }
+            Event::Opened { link, dialed } => self.opened(now, link, dialed, out),
+            Event::Closed { conn } => self.closed(now, conn, out),
+            Event::DialFailed { token, reason } => {
+                if let Some(lead) = &mut self.lead {
+                    lead.registry.dial_failed(now, token, &reason);
+                }
+            }
+            Event::Tick => self.tick(now, out),
+            Event::Stop => self.stop(out),
+        }
+        self.settle(now, out);
+    }
+
+    fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)> {
+        self.store.poll_write(now)
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        let lead = self.lead.as_ref();
+        [
+            self.store.deadline(),
+            self.holds.deadline(),
+            self.offsets.deadline(),
+            self.delays.deadline(),
+            self.acks.front().and_then(Ack::deadline),
+            lead.and_then(|lead| lead.control.deadline()),
+            lead.and_then(|lead| lead.registry.deadline()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn admits(&self) -> bool {
+        self.store.admits()
+    }
+
+    fn drained(&self) -> bool {
+        let at_rest = self.store.is_checkpointed() || self.store.log().failed().is_some();
+        self.stopping && self.acks.is_empty() && at_rest
+    }
+}
+
+impl Broker {
+    fn peer(&mut self, now: Now, from: ShardId, message: Peer, out: &mut Outbox<Peer>) {
+        match message {
+            Peer::Request { link, frame } => {
+                handle::frame(self, now, &link, Raw::Shared(&frame), out);
+            }
+            Peer::Snapshot { snapshot, gone } => {
+                let first = self.snapshot.version == 0;
+                let version = snapshot.version;
+                self.adopt(now, snapshot, &gone);
+                if first {
+                    self.drop_strangers(now);
+                    self.start_delays();
+                }
+                out.peers.push((ShardId(0), Peer::SnapshotSeen { version }));
+            }
+            Peer::SnapshotSeen { version } => self.snapshot_seen(now, from, version, out),
+            Peer::Closed { conn } => self.member_gone(conn),
+            Peer::Put(put) => self.put(now, *put, out),
+            Peer::PutDone { ticket, result } => self.put_done(now, ticket, result, out),
+            Peer::Question { ticket, question } => {
+                survey::answer(self, now, from, ticket, question, out);
+            }
+            Peer::Answer { ticket, rows } => survey::gather(self, ticket, rows, out),
+        }
+    }
+
+    fn opened(&mut self, now: Now, link: Link, dialed: Option<u64>, out: &mut Outbox<Peer>) {
+        if let (Some(token), Some(lead)) = (dialed, &mut self.lead) {
+            lead.registry.opened(now, token, link.conn, &lead.control, out);
+        }
+    }
+
+    fn closed(&mut self, now: Now, conn: ConnId, out: &mut Outbox<Peer>) {
+        if self.lead.is_none() {
+            out.peers.push((ShardId(0), Peer::Closed { conn }));
+            return;
+        }
+        if let Some(lead) = &mut self.lead {
+            lead.registry.closed(now, conn);
+        }
+        self.member_gone(conn);
+    }
+
+    fn member_gone(&mut self, conn: ConnId) {
+        if let Some(lead) = &mut self.lead {
+            lead.control.closed(conn, lead.publication.effects());
+        }
+    }
+
+    /// Starts shard 0's part of the broker: call once, after every shard is open.
+    pub fn start(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        if let Some(lead) = &mut self.lead {
+            lead.control.start(now, lead.publication.effects());
+            lead.publication.begin();
+            lead.registry.start(now, out);
+        }
+        self.settle(now, out);
+    }
+
+    fn stop(&mut self, out: &mut Outbox<Peer>) {
+        self.stopping = true;
+        if let Some(lead) = &mut self.lead {
+            lead.registry.stop(out);
+        }
+    }
+
+    /// The log offset that everything appended so far is confirmed by.
+    fn log_end(&self) -> LogOffset {
+        self.store.log().end()
+    }
+}

@@ -5,7 +5,7 @@
 //! is confirmed. So an offset that was told to anybody does not go back in a crash.
 //!
 //! `ConsumerOffsets` payload, big-endian: count u32, then for each: slot u32, offset u64, group (u16
-//! length, UTF-8). In a snapshot file the same record holds the whole table, in pieces.
+//! length, UTF-8); slot 2^32 - 1 forgets the group. In a snapshot file the same record holds the whole table, in pieces.
 //!
 //! Source of the behaviour: `ConsumerOffsetManager`, `spec/semantics.md` §5.
 
@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub const VERSION: u16 = 1;
 /// At most one record for a group and queue in this time.
 const FLUSH_MS: u64 = 100;
+/// A row with this slot says that the group's offsets are forgotten.
+const WHOLE_GROUP: QueueSlot = QueueSlot(u32::MAX);
 /// Offsets in one record.
 const RECORD_COUNT_MAX: usize = 4096;
 /// Offsets one shard keeps.
@@ -123,9 +125,20 @@ impl Offsets {
         self.groups.retain(|_, queues| !queues.is_empty());
     }
 
-    /// Forgets a group's offsets (`DELETE_SUBSCRIPTIONGROUP` with `cleanOffset`). The log keeps
-    /// saying so only through the record of the group's deletion.
-    pub fn drop_group(&mut self, group: &str) {
+    /// Forgets a group's offsets (`DELETE_SUBSCRIPTIONGROUP` with `cleanOffset`), here and in the
+    /// log.
+    pub fn drop_group(&mut self, now: Now, group: &str, store: &mut Store) {
+        if !self.groups.contains_key(group) {
+            return;
+        }
+        self.forget(group);
+        let mut payload = Vec::new();
+        encode(std::iter::once((group, WHOLE_GROUP, 0)), &mut payload);
+        // Without a disk nothing is promised: the deletion itself was confirmed elsewhere.
+        let _ = store.append_system(now, Kind::ConsumerOffsets, VERSION, &payload);
+    }
+
+    fn forget(&mut self, group: &str) {
         if let Some(queues) = self.groups.remove(group) {
             self.count -= queues.len();
         }
@@ -144,6 +157,10 @@ impl Offsets {
         for _ in 0..c.u32()? {
             let (slot, offset) = (QueueSlot(c.u32()?), c.u64()?);
             let group = c.text()?;
+            if slot == WHOLE_GROUP {
+                self.forget(group);
+                continue;
+            }
             let known = match self.groups.get_mut(group) {
                 Some(queues) => queues.insert(slot, Committed { offset, dirty: false }),
                 None => {
@@ -235,7 +252,7 @@ mod tests {
         offsets.drop_queue(QueueSlot(1));
         assert_eq!((offsets.count, offsets.groups.len()), (0, 0));
         offsets.commit(at(0), "h", QueueSlot(2), 6);
-        offsets.drop_group("h");
+        offsets.forget("h");
         assert_eq!(offsets.count, 0);
     }
 }

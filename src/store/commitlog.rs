@@ -177,6 +177,11 @@ impl CommitLog {
         &mut self.segments
     }
 
+    /// Where the segment that holds `at` ends.
+    pub fn segment_end(&self, at: LogOffset) -> LogOffset {
+        self.segments.end_of(at)
+    }
+
     /// False while more waits to be written than the limit.
     pub fn admits(&self) -> bool {
         self.failed.is_none() && self.pending_bytes < self.options.pending_bytes_max

@@ -28,16 +28,21 @@ impl Dispatch {
                 b"TAGS" => {
                     dispatch.tag_hash = std::str::from_utf8(value).map_or(0, java_hash);
                 }
-                b"UNIQ_KEY" => dispatch.keys.push(key_hash(topic, value)),
+                b"UNIQ_KEY" => dispatch.key(topic, value),
                 b"KEYS" => {
                     let keys = value.split(|byte| *byte == b' ').filter(|key| !key.is_empty());
-                    let hashes = keys.take(KEYS_MAX).map(|key| key_hash(topic, key));
-                    dispatch.keys.extend(hashes);
+                    keys.take(KEYS_MAX).for_each(|key| dispatch.key(topic, key));
                 }
                 _ => {}
             }
         }
         dispatch
+    }
+
+    fn key(&mut self, topic: &str, key: &[u8]) {
+        if let Ok(key) = std::str::from_utf8(key) {
+            self.keys.push(key_hash(topic, key));
+        }
     }
 }
 
@@ -56,7 +61,7 @@ mod tests {
     fn tag_and_keys_are_found() {
         let dispatch = Dispatch::of("t", b"TAGS\x01a\x02KEYS\x01k1  k2\x02UNIQ_KEY\x01u\x02");
         assert_eq!(dispatch.tag_hash, 97);
-        let expected = [key_hash("t", b"k1"), key_hash("t", b"k2"), key_hash("t", b"u")];
+        let expected = [key_hash("t", "k1"), key_hash("t", "k2"), key_hash("t", "u")];
         assert_eq!(dispatch.keys.as_slice(), expected);
         assert_eq!(Dispatch::of("t", b""), Dispatch::default());
     }

@@ -1,0 +1,159 @@
+//! Answers that wait for the log, in log order.
+
+use crate::base::{ConnId, LogOffset, Mono, Now, ShardId};
+use crate::broker::publish::Publish;
+use crate::broker::puts::Stored;
+use crate::broker::{Broker, Peer};
+use crate::machine::Outbox;
+use crate::message::id::OffsetId;
+use crate::remoting::code::response;
+use crate::remoting::command::FrameWriter;
+use crate::remoting::frame::Codec;
+
+/// Where an answer goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplyTo {
+    pub conn: ConnId,
+    pub opaque: i32,
+    pub codec: Codec,
+}
+
+/// What is to be done once the log is confirmed up to some offset.
+pub enum Ack {
+    Send(SendAck),
+    /// A message that another shard, or this one, asked to be stored.
+    Put { from: ShardId, ticket: u64, stored: Stored },
+    /// A consumer offset is safe; with a value it was a query.
+    Offset { to: ReplyTo, value: Option<i64> },
+    /// A change of control state is safe.
+    Publish(Publish),
+}
+
+/// A stored message, or several of one request, whose sender waits.
+pub struct SendAck {
+    pub to: ReplyTo,
+    pub queue_id: i32,
+    /// Queue offset of the first.
+    pub offset: u64,
+    pub at: LogOffset,
+    /// The other messages of a batch.
+    pub more: Box<[LogOffset]>,
+    pub due: Mono,
+}
+
+impl Ack {
+    /// When waiting longer is to be answered.
+    pub fn deadline(&self) -> Option<Mono> {
+        match self {
+            Ack::Send(send) => Some(send.due),
+            _ => None,
+        }
+    }
+}
+
+impl Broker {
+    /// Carries out what the log confirms by now; after a failure of the disk, refuses it.
+    pub(super) fn answer_confirmed(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        let confirmed = self.store.confirmed();
+        while let Some(ack) = self.acks.pop(confirmed) {
+            self.confirm(now, ack, out);
+        }
+        if self.store.log().failed().is_some() {
+            self.refuse_waiting(now, out);
+        }
+    }
+
+    fn confirm(&mut self, now: Now, ack: Ack, out: &mut Outbox<Peer>) {
+        match ack {
+            Ack::Send(send) => self.answer_send(&send, response::SUCCESS, None, out),
+            Ack::Put { from, ticket, stored } => {
+                self.tell_put(now, from, ticket, Ok(stored), out);
+            }
+            Ack::Offset { to, value } => answer_offset(to, value, out),
+            Ack::Publish(publish) => self.publish(now, publish, out),
+        }
+    }
+
+    /// Nothing more will be confirmed: says so to everybody who waits.
+    fn refuse_waiting(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        while let Some(ack) = self.acks.pop_any() {
+            let Err(refused) = self.store.check_append() else { return };
+            let reject = self.refuse(refused);
+            match ack {
+                Ack::Send(SendAck { to, .. }) | Ack::Offset { to, .. } => {
+                    super::handle::reject_to(to, &reject, out);
+                }
+                Ack::Put { from, ticket, .. } => {
+                    self.tell_put(now, from, ticket, Err(reject), out);
+                }
+                Ack::Publish(publish) => self.publish_failed(&publish, &reject, out),
+            }
+        }
+    }
+
+    /// Sends that wait beyond `syncFlushTimeout` are answered `FLUSH_DISK_TIMEOUT`: stored, but it
+    /// is not known to be safe.
+    pub(super) fn expire_acks(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        while self.acks.front().and_then(Ack::deadline).is_some_and(|due| due <= now.mono) {
+            let Some(Ack::Send(send)) = self.acks.pop_any() else { return };
+            let ms = self.options.flush_timeout_ms;
+            let remark = format!("the message was not safely on disk within {ms} ms");
+            self.answer_send(&send, response::FLUSH_DISK_TIMEOUT, Some(&remark), out);
+        }
+    }
+
+    fn answer_send(
+        &self,
+        send: &SendAck,
+        code: i32,
+        remark: Option<&str>,
+        out: &mut Outbox<Peer>,
+    ) {
+        self.answer_send_from(self.me, send, code, remark, out);
+    }
+
+    /// Answers a send whose message lies in the log of `shard`.
+    pub(super) fn answer_send_from(
+        &self,
+        shard: ShardId,
+        send: &SendAck,
+        code: i32,
+        remark: Option<&str>,
+        out: &mut Outbox<Peer>,
+    ) {
+        let ReplyTo { conn, opaque, codec } = send.to;
+        let options = &*self.options;
+        out.write(conn, |bytes| {
+            let mut w = FrameWriter::response(bytes, codec, opaque, code, remark);
+            w.field_str("MSG_REGION", &options.region);
+            w.field_bool("TRACE_ON", options.trace_on);
+            let id = |at: LogOffset| {
+                let physical_offset = at.physical(shard);
+                OffsetId { store_host: options.store_host, physical_offset }.to_text()
+            };
+            if send.more.is_empty() {
+                w.field_str("msgId", id(send.at).as_str());
+            } else {
+                let mut ids = id(send.at).as_str().to_owned();
+                for at in &send.more {
+                    ids.push(',');
+                    ids.push_str(id(*at).as_str());
+                }
+                w.field_str("msgId", &ids);
+            }
+            w.field_i64("queueId", i64::from(send.queue_id));
+            w.field_i64("queueOffset", send.offset as i64);
+            w.finish(0);
+        });
+    }
+}
+
+fn answer_offset(to: ReplyTo, value: Option<i64>, out: &mut Outbox<Peer>) {
+    out.write(to.conn, |bytes| {
+        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
+        if let Some(offset) = value {
+            w.field_i64("offset", offset);
+        }
+        w.finish(0);
+    });
+}

@@ -1,0 +1,203 @@
+//! What a request code means: the table of contents of the broker.
+//!
+//! A handler answers through [`Outbox`], forwards to the owner, or parks. Every refusal is a
+//! [`Reject`], which becomes the response: code and a remark that says why and what to do.
+
+pub mod back;
+pub mod config;
+pub mod offset;
+pub mod pull;
+pub mod send;
+pub mod view;
+
+use crate::base::{Now, ShardId};
+use crate::broker::acks::ReplyTo;
+use crate::broker::control::Handled;
+use crate::broker::control::effects::Reject;
+use crate::broker::delay::WAITER_BASE;
+use crate::broker::survey::{self, Asked};
+use crate::broker::{Broker, Peer};
+use crate::machine::{FrameIn, Link, Outbox};
+use crate::remoting::code::{request, response};
+use crate::remoting::command::{Command, FrameWriter};
+use crate::remoting::frame;
+use crate::remoting::header::HeaderError;
+use bytes::Bytes;
+
+/// The bytes of a request, so that they can be sent on.
+#[derive(Clone, Copy)]
+pub enum Raw<'a> {
+    In(FrameIn<'a>),
+    Shared(&'a Bytes),
+}
+
+impl<'a> Raw<'a> {
+    fn bytes(&self) -> &'a [u8] {
+        match self {
+            Raw::In(frame) => frame.bytes(),
+            Raw::Shared(bytes) => bytes,
+        }
+    }
+
+    pub fn share(&self) -> Bytes {
+        match self {
+            Raw::In(frame) => frame.share(),
+            Raw::Shared(bytes) => (*bytes).clone(),
+        }
+    }
+}
+
+/// A request on its way through a handler.
+pub struct Request<'a> {
+    pub now: Now,
+    pub link: &'a Link,
+    pub command: &'a Command<'a>,
+    pub raw: Raw<'a>,
+}
+
+impl Request<'_> {
+    pub fn reply_to(&self) -> ReplyTo {
+        let Command { opaque, codec, .. } = *self.command;
+        ReplyTo { conn: self.link.conn, opaque, codec }
+    }
+}
+
+/// A request that waits for bytes from the disk.
+pub enum Parked {
+    Pull(pull::Pull),
+    View(view::View),
+    Back(back::Back),
+    Search(offset::Search),
+    Asked(Asked),
+}
+
+/// Takes one whole frame: a request of a client, or a name server's answer.
+pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut Outbox<Peer>) {
+    let decoded = frame::split(raw.bytes()).map_err(|error| error.to_string());
+    let command = decoded.and_then(|frame| Command::decode(frame).map_err(|e| e.to_string()));
+    let command = match command {
+        Ok(command) => command,
+        Err(_) => {
+            broker.stats.bad_frames += 1;
+            out.closes.push(link.conn);
+            return;
+        }
+    };
+    if command.is_response() {
+        if let Some(lead) = &mut broker.lead {
+            lead.registry.answered(now, link.conn, &command);
+        }
+        return;
+    }
+    let request = Request { now, link, command: &command, raw };
+    if let Err(reject) = dispatch(broker, &request, out) {
+        refuse(&request, &reject, out);
+    }
+}
+
+fn dispatch(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    match request.command.code {
+        request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
+            send::send(broker, request, out)
+        }
+        request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => pull::pull(broker, request, out),
+        request::QUERY_CONSUMER_OFFSET => offset::query(broker, request, out),
+        request::UPDATE_CONSUMER_OFFSET => offset::update(broker, request, out),
+        request::GET_MAX_OFFSET => offset::max(broker, request, out),
+        request::GET_MIN_OFFSET => offset::min(broker, request, out),
+        request::SEARCH_OFFSET_BY_TIMESTAMP => offset::search(broker, request, out),
+        request::GET_EARLIEST_MSG_STORETIME => offset::earliest(broker, request, out),
+        request::VIEW_MESSAGE_BY_ID => view::view(broker, request, out),
+        request::CONSUMER_SEND_MSG_BACK => back::back(broker, request, out),
+        _ => control(broker, request, out),
+    }
+}
+
+/// Everything else is shard 0's.
+fn control(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let Some(lead) = &mut broker.lead else {
+        broker.forward(ShardId(0), request, out);
+        return Ok(());
+    };
+    let Request { now, link, command, .. } = *request;
+    match command.code {
+        request::GET_BROKER_CONFIG => return config::config(broker, request, out),
+        request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
+        request::GET_CONSUME_STATS => return survey::consume_stats(broker, request, out),
+        request::GET_BROKER_RUNTIME_INFO => return survey::runtime(broker, request, out),
+        _ => {}
+    }
+    let effects = lead.publication.effects();
+    match lead.control.handle(now, link, command, effects) {
+        Handled::Yes => Ok(()),
+        Handled::NotMine => Err(unsupported(command.code)),
+    }
+}
+
+/// Code 3, as the reference words it, with the name of what is asked.
+pub fn unsupported(code: i32) -> Reject {
+    let name = crate::remoting::code::request_name(code).map(|name| format!(" ({name})"));
+    let name = name.unwrap_or_default();
+    let remark = format!(" request type {code}{name} not supported");
+    Reject::new(response::REQUEST_CODE_NOT_SUPPORTED, remark)
+}
+
+/// Answers a refusal, unless nobody wants an answer.
+fn refuse(request: &Request<'_>, reject: &Reject, out: &mut Outbox<Peer>) {
+    if !request.command.is_oneway() {
+        reject_to(request.reply_to(), reject, out);
+    }
+}
+
+pub fn reject_to(to: ReplyTo, reject: &Reject, out: &mut Outbox<Peer>) {
+    let remark = Some(reject.remark.as_str());
+    out.write(to.conn, |bytes| {
+        FrameWriter::response(bytes, to.codec, to.opaque, reject.code, remark).finish(0);
+    });
+}
+
+/// Answers a frame that was kept for later with a refusal.
+pub fn reject_frame(link: &Link, bytes: &Bytes, reject: &Reject, out: &mut Outbox<Peer>) {
+    let Ok(frame) = frame::split(bytes) else { return };
+    let Ok(command) = Command::decode(frame) else { return };
+    if !command.is_oneway() {
+        let to = ReplyTo { conn: link.conn, opaque: command.opaque, codec: command.codec };
+        reject_to(to, reject, out);
+    }
+}
+
+/// An answer without fields.
+pub fn succeed(to: ReplyTo, out: &mut Outbox<Peer>) {
+    out.write(to.conn, |bytes| {
+        FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None).finish(0);
+    });
+}
+
+/// A header that cannot be read: the reference runs into an exception, which is code 1.
+pub fn bad_header(error: HeaderError) -> Reject {
+    Reject::new(response::SYSTEM_ERROR, error.to_string())
+}
+
+/// The bytes that something waited for have come.
+pub fn resume(broker: &mut Broker, now: Now, waiter: u64, out: &mut Outbox<Peer>) {
+    if waiter >= WAITER_BASE {
+        broker.delays.bytes_came((waiter - WAITER_BASE) as usize);
+        return;
+    }
+    match broker.parked.remove(&waiter) {
+        None => {}
+        Some(Parked::Pull(pull)) => pull::run(broker, now, pull, out),
+        Some(Parked::View(view)) => view::run(broker, view, out),
+        Some(Parked::Back(back)) => back::run(broker, now, back, out),
+        Some(Parked::Search(search)) => offset::run_search(broker, search, out),
+        Some(Parked::Asked(asked)) => survey::run(broker, asked, out),
+    }
+}

@@ -1,0 +1,435 @@
+//! SEND_MESSAGE 10, SEND_MESSAGE_V2 310, SEND_BATCH_MESSAGE 320.
+//!
+//! One pass over the properties, one over the body, an answer when the log confirms. Checks and
+//! their codes are those of `SendMessageProcessor` and `AbstractSendMessageProcessor`
+//! (`spec/semantics.md` §2).
+
+use crate::base::{Now, ShardId};
+use crate::broker::acks::{Ack, ReplyTo, SendAck};
+use crate::broker::control::effects::Reject;
+use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
+use crate::broker::control::SendTopic;
+use crate::broker::handle::{Request, bad_header};
+use crate::broker::puts::{OwnedMessage, Purpose, Stored};
+use crate::broker::topics::{Topic, TopicFilter};
+use crate::broker::{Broker, Peer};
+use crate::machine::Outbox;
+use crate::message::encode::{Draft, encoded_len};
+use crate::message::layout::{PROPERTIES_BYTES_MAX, sys_flag};
+use crate::message::{batch, names, properties};
+use crate::remoting::code::{request, response};
+use crate::remoting::header::send::SendHeader;
+use crate::store::dispatch::Dispatch;
+use std::sync::Arc;
+
+/// Milliseconds of a month of 31 days: unique keys count time inside it.
+const MONTH_MS: i64 = 31 * 24 * 3600 * 1000;
+/// Sub-messages of one batch.
+const BATCH_MAX: usize = 100_000;
+
+/// What the broker must know of a message's properties.
+#[derive(Default)]
+struct Traits {
+    delay_level: usize,
+    transaction: bool,
+    timer: bool,
+    has_key: bool,
+}
+
+pub fn send(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let ext = &request.command.ext;
+    let header = match request.command.code {
+        request::SEND_MESSAGE => SendHeader::decode_long(ext),
+        _ => SendHeader::decode_short(ext),
+    }
+    .map_err(bad_header)?;
+    let name = header.topic.to_cow();
+    let Some(topic) = broker.snapshot.topics.get(&name).cloned() else {
+        return create_topic(broker, request, &header, &name, out);
+    };
+    if topic_names::refuses_sends(&name) {
+        let remark = format!("Sending message to topic[{name}] is forbidden.");
+        return Err(Reject::new(response::NO_PERMISSION, remark));
+    }
+    let queue_id = choose_queue(broker, &topic, header.queue_id)?;
+    let Some(owner) = broker.owner(&topic, queue_id) else {
+        let limit = topic.config.queues();
+        let remark = format!("request queueId[{queue_id}] is illegal, topic {name} has {limit}");
+        return Err(Reject::new(response::INVALID_PARAMETER, remark));
+    };
+    check_body(broker, request.command.body)?;
+    if owner != broker.me {
+        broker.forward(owner, request, out);
+        return Ok(());
+    }
+    if header.batch {
+        return send_batch(broker, request, &header, &topic, queue_id);
+    }
+    send_one(broker, request, &header, &topic, queue_id, out)
+}
+
+fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
+    let limit = broker.options.body_bytes_max;
+    if body.is_empty() {
+        let remark = "the message has no body: a message needs at least one byte";
+        return Err(Reject::new(response::SYSTEM_ERROR, remark));
+    }
+    if body.len() > limit {
+        let len = body.len();
+        let remark = format!("the message body has {len} bytes, maxMessageSize is {limit}");
+        return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
+    }
+    Ok(())
+}
+
+/// An unknown topic is shard 0's to make; the request runs again once every shard knows it.
+fn create_topic(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &SendHeader<'_>,
+    topic: &str,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let Some(lead) = &mut broker.lead else {
+        broker.forward(ShardId(0), request, out);
+        return Ok(());
+    };
+    let wish = SendTopic {
+        topic,
+        default_topic: &header.default_topic.to_cow(),
+        default_queues: header.default_topic_queue_nums,
+        unit_mode: header.unit_mode,
+    };
+    let version =
+        lead.control.ensure_send_topic(request.now, &wish, lead.publication.effects())?;
+    if !lead.publication.request_later(version, *request.link, request.raw.share()) {
+        let remark = "[REJECTREQUEST]too many requests wait for new topics, try again";
+        return Err(Reject::new(response::SYSTEM_BUSY, remark));
+    }
+    Ok(())
+}
+
+/// A send without a queue gets one in turn; one of this shard if it has any.
+fn choose_queue(broker: &mut Broker, topic: &Topic, asked: i32) -> Result<i32, Reject> {
+    if asked >= 0 {
+        return Ok(asked);
+    }
+    let writable = topic.config.write_queues;
+    if writable == 0 {
+        let remark = format!("the topic[{}] has no writable queue", topic.name);
+        return Err(Reject::new(response::NO_PERMISSION, remark));
+    }
+    broker.turn = broker.turn.wrapping_add(1);
+    let candidates = (0..writable).map(|n| (n.wrapping_add(broker.turn)) % writable);
+    let mine = candidates.clone().find(|queue| topic.owner(*queue) == Some(broker.me));
+    Ok(mine.unwrap_or(broker.turn % writable) as i32)
+}
+
+fn send_one(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &SendHeader<'_>,
+    topic: &Arc<Topic>,
+    queue_id: i32,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let mut stored = std::mem::take(&mut broker.scratch);
+    stored.clear();
+    let result = take_properties(broker, header, request.now, &mut stored)
+        .and_then(|traits| store_one(broker, request, header, topic, queue_id, traits, &stored, out));
+    broker.scratch = stored;
+    result
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one message, on the hot path")]
+fn store_one(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &SendHeader<'_>,
+    topic: &Arc<Topic>,
+    queue_id: i32,
+    traits: Traits,
+    properties: &[u8],
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    check_traits(&traits)?;
+    let is_retry = topic.name.starts_with(RETRY_PREFIX);
+    if is_retry && super::back::resend(broker, request, header, properties, out)? {
+        return Ok(());
+    }
+    let draft = draft(broker, request, header, topic, queue_id, properties);
+    if traits.delay_level > 0 {
+        let purpose = Purpose::Send {
+            to: request.reply_to(),
+            oneway: request.command.is_oneway(),
+            queue_id,
+        };
+        let level = traits.delay_level;
+        return delay(broker, request.now, owned(&draft), level, purpose, out);
+    }
+    draft.check().map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+    let slot = broker
+        .store
+        .open_queue(request.now, &topic.name, topic.id, queue_id)
+        .and_then(|slot| broker.store.check_append().map(|()| slot))
+        .map_err(|refused| broker.refuse(refused))?;
+    let dispatch = Dispatch::of(&topic.name, properties);
+    let appended = broker.store.append(request.now, slot, &draft, &dispatch);
+    broker.stats.put(1, request.command.body.len());
+    if !request.command.is_oneway() {
+        let due = request.now.mono.after_ms(broker.options.flush_timeout_ms);
+        broker.acks.push(
+            appended.end,
+            Ack::Send(SendAck {
+                to: request.reply_to(),
+                queue_id,
+                offset: appended.offset.0,
+                at: appended.at,
+                more: Box::default(),
+                due,
+            }),
+        );
+    }
+    Ok(())
+}
+
+fn check_traits(traits: &Traits) -> Result<(), Reject> {
+    if traits.transaction {
+        let remark = "this broker does not take transaction messages yet";
+        return Err(Reject::new(response::NO_PERMISSION, remark));
+    }
+    if traits.timer {
+        let remark = "this broker does not take timer messages yet, only delay levels";
+        return Err(Reject::new(response::SYSTEM_ERROR, remark));
+    }
+    Ok(())
+}
+
+fn draft<'a>(
+    broker: &Broker,
+    request: &Request<'a>,
+    header: &SendHeader<'_>,
+    topic: &'a Topic,
+    queue_id: i32,
+    properties: &'a [u8],
+) -> Draft<'a> {
+    let multi = topic.config.filter == TopicFilter::MultiTag;
+    let sys_flag = header.sys_flag | if multi { sys_flag::MULTI_TAGS } else { 0 };
+    Draft {
+        topic: &topic.name,
+        queue_id,
+        flag: header.flag,
+        sys_flag: sys_flag & !sys_flag::TRANSACTION_MASK,
+        born_timestamp: header.born_timestamp,
+        born_host: request.link.peer,
+        store_host: broker.options.store_host,
+        reconsume_times: header.reconsume_times,
+        prepared_transaction_offset: 0,
+        body: request.command.body,
+        properties,
+    }
+}
+
+fn owned(draft: &Draft<'_>) -> OwnedMessage {
+    OwnedMessage {
+        topic: draft.topic.to_owned(),
+        queue_id: draft.queue_id,
+        flag: draft.flag,
+        sys_flag: draft.sys_flag,
+        born_timestamp: draft.born_timestamp,
+        born_host: draft.born_host,
+        reconsume_times: draft.reconsume_times,
+        body: draft.body.to_vec(),
+        properties: draft.properties.to_vec(),
+    }
+}
+
+/// Stores a message to be delivered later: under the schedule topic, with its real topic and queue
+/// in the properties.
+pub(super) fn delay(
+    broker: &mut Broker,
+    now: Now,
+    mut message: OwnedMessage,
+    level: usize,
+    purpose: Purpose,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let levels = broker.delays.levels();
+    let level = level.clamp(1, levels);
+    let queue = message.queue_id.to_string();
+    properties::set(&mut message.properties, names::DELAY_TIME_LEVEL, &level.to_string());
+    properties::set(&mut message.properties, names::REAL_TOPIC, &message.topic);
+    properties::set(&mut message.properties, names::REAL_QUEUE_ID, &queue);
+    check_properties(&message.properties)?;
+    message.topic = topic_names::SCHEDULE_TOPIC.to_owned();
+    message.queue_id = level as i32 - 1;
+    broker.request_put(now, message, 0, purpose, out);
+    Ok(())
+}
+
+fn check_properties(properties: &[u8]) -> Result<(), Reject> {
+    let len = properties.len();
+    if len > PROPERTIES_BYTES_MAX {
+        let remark = format!(
+            "the message properties have {len} bytes with those the broker adds, the limit is \
+             {PROPERTIES_BYTES_MAX}"
+        );
+        return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
+    }
+    Ok(())
+}
+
+/// Copies a send's properties to `stored` as they are to be kept: without those that are not
+/// stored, with those the broker adds.
+fn take_properties(
+    broker: &mut Broker,
+    header: &SendHeader<'_>,
+    now: Now,
+    stored: &mut Vec<u8>,
+) -> Result<Traits, Reject> {
+    let mut plain = Vec::new();
+    let given = match header.properties.as_plain() {
+        Some(text) => text.as_bytes(),
+        None => {
+            header.properties.append_to(&mut plain);
+            &plain
+        }
+    };
+    let mut traits = Traits::default();
+    for (name, value) in properties::iter(given) {
+        match name {
+            b"WAIT" | b"POP_CK" => continue,
+            b"UNIQ_KEY" => traits.has_key = true,
+            b"DELAY" => traits.delay_level = number(value),
+            b"TRAN_MSG" => traits.transaction = value.eq_ignore_ascii_case(b"true"),
+            b"TIMER_DELIVER_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" => traits.timer = true,
+            _ if name.starts_with(names::TRANSIENT_PREFIX.as_bytes()) => continue,
+            _ => {}
+        }
+        if [names::MSG_REGION, names::TRACE_ON, names::CLUSTER]
+            .iter()
+            .any(|ours| ours.as_bytes() == name)
+        {
+            continue;
+        }
+        stored.extend_from_slice(name);
+        stored.push(properties::NAME_END);
+        stored.extend_from_slice(value);
+        stored.push(properties::VALUE_END);
+    }
+    let options = &broker.options;
+    properties::append(stored, names::MSG_REGION, &options.region);
+    properties::append(stored, names::TRACE_ON, if options.trace_on { "true" } else { "false" });
+    properties::append(stored, names::CLUSTER, &options.control.cluster);
+    if !traits.has_key {
+        broker.keys_made = broker.keys_made.wrapping_add(1);
+        let month_ms = now.wall_ms.rem_euclid(MONTH_MS) as u32;
+        let key = broker.unique_keys.key(month_ms, broker.keys_made);
+        properties::append(stored, names::UNIQUE_KEY, key.as_str());
+    }
+    // A delay level wins over timer properties, as in the reference.
+    traits.timer &= traits.delay_level == 0;
+    check_properties(stored)?;
+    Ok(traits)
+}
+
+fn number(digits: &[u8]) -> usize {
+    std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// A batch: every sub-message a record of its own, all in one group commit and side by side in
+/// their queue.
+fn send_batch(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &SendHeader<'_>,
+    topic: &Arc<Topic>,
+    queue_id: i32,
+) -> Result<(), Reject> {
+    let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
+    if topic.name.starts_with(RETRY_PREFIX) {
+        return Err(illegal(format!("a batch cannot go to the retry topic {}", topic.name)));
+    }
+    let body = request.command.body;
+    let mut messages = Vec::new();
+    for message in batch::iter(body) {
+        let message = message.map_err(|error| illegal(error.to_string()))?;
+        if messages.len() == BATCH_MAX {
+            return Err(illegal(format!("a batch has at most {BATCH_MAX} messages")));
+        }
+        if message.body.is_empty() {
+            return Err(illegal("a message of the batch has no body".to_owned()));
+        }
+        check_properties(message.properties)?;
+        messages.push(message);
+    }
+    if messages.is_empty() {
+        return Err(illegal("the batch has no messages".to_owned()));
+    }
+    for message in &messages {
+        let forbidden = properties::iter(message.properties).any(|(name, value)| match name {
+            b"DELAY" => number(value) > 0,
+            b"TRAN_MSG" => value.eq_ignore_ascii_case(b"true"),
+            _ => false,
+        });
+        if forbidden {
+            return Err(illegal("a batch has no delayed or transaction messages".to_owned()));
+        }
+    }
+    let slot = broker
+        .store
+        .open_queue(request.now, &topic.name, topic.id, queue_id)
+        .and_then(|slot| broker.store.check_append().map(|()| slot))
+        .map_err(|refused| broker.refuse(refused))?;
+    let base = draft(broker, request, header, topic, queue_id, &[]);
+    let drafts: Vec<Draft<'_>> = messages
+        .iter()
+        .map(|message| Draft {
+            flag: message.flag,
+            body: message.body,
+            properties: message.properties,
+            ..base
+        })
+        .collect();
+    broker.store.reserve(drafts.iter().map(encoded_len).sum());
+    let appended: Vec<_> = drafts
+        .iter()
+        .map(|draft| {
+            let dispatch = Dispatch::of(&topic.name, draft.properties);
+            broker.store.append(request.now, slot, draft, &dispatch)
+        })
+        .collect();
+    broker.stats.put(appended.len(), body.len());
+    if !request.command.is_oneway() {
+        let (first, rest) = appended.split_first().expect("a batch has messages");
+        let last = rest.last().unwrap_or(first);
+        let due = request.now.mono.after_ms(broker.options.flush_timeout_ms);
+        let ack = SendAck {
+            to: request.reply_to(),
+            queue_id,
+            offset: first.offset.0,
+            at: first.at,
+            more: rest.iter().map(|appended| appended.at).collect(),
+            due,
+        };
+        broker.acks.push(last.end, Ack::Send(ack));
+    }
+    Ok(())
+}
+
+/// Answers a send whose message was stored by another shard or for later.
+pub fn answer_stored(
+    broker: &Broker,
+    to: ReplyTo,
+    queue_id: i32,
+    stored: &Stored,
+    out: &mut Outbox<Peer>,
+) {
+    let (offset, at, due) = (stored.offset, stored.at, Default::default());
+    let ack = SendAck { to, queue_id, offset, at, more: Box::default(), due };
+    broker.answer_send_from(stored.shard, &ack, response::SUCCESS, None, out);
+}

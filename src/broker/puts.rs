@@ -1,0 +1,205 @@
+//! Messages the broker itself stores: retries, dead letters, deliveries of delayed messages.
+//!
+//! Whoever wants one stored sends a [`Put`] to the shard that owns the target queue and gets
+//! [`Peer::PutDone`] once it is confirmed. A topic that does not exist yet is made by shard 0 first.
+//! Inside one shard the same way is taken without the mesh.
+
+use crate::base::{Map, Now, ShardId};
+use crate::broker::acks::{Ack, ReplyTo};
+use crate::broker::control::effects::Reject;
+use crate::broker::topics::{TopicConfig, perm};
+use crate::broker::{Broker, Peer, handle};
+use crate::machine::Outbox;
+use crate::message::encode::Draft;
+use crate::remoting::code::response;
+use crate::store::dispatch::Dispatch;
+use std::net::SocketAddr;
+
+/// A message with everything it needs to be stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnedMessage {
+    pub topic: String,
+    pub queue_id: i32,
+    pub flag: i32,
+    pub sys_flag: i32,
+    pub born_timestamp: i64,
+    pub born_host: SocketAddr,
+    pub reconsume_times: i32,
+    pub body: Vec<u8>,
+    pub properties: Vec<u8>,
+}
+
+/// A wish to store one.
+pub struct Put {
+    /// Who is told.
+    pub from: ShardId,
+    pub ticket: u64,
+    pub message: OwnedMessage,
+    /// Queues of the topic if it has to be made; 0 if it must be there.
+    pub queues_if_new: u32,
+}
+
+/// Where it went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stored {
+    pub at: crate::base::LogOffset,
+    pub shard: ShardId,
+    pub offset: u64,
+}
+
+/// Why a shard asked.
+pub enum Purpose {
+    /// `CONSUMER_SEND_MSG_BACK`: answer the consumer.
+    Back { to: ReplyTo, oneway: bool },
+    /// A delayed send: answer the producer, who named this queue.
+    Send { to: ReplyTo, oneway: bool, queue_id: i32 },
+    /// A delayed message is due.
+    Delayed { level: usize, offset: u64 },
+}
+
+#[derive(Default)]
+pub struct Puts {
+    waiting: Map<u64, Purpose>,
+    tickets: u64,
+}
+
+impl Broker {
+    /// Has a message stored, wherever its queue is.
+    pub(super) fn request_put(
+        &mut self,
+        now: Now,
+        message: OwnedMessage,
+        queues_if_new: u32,
+        purpose: Purpose,
+        out: &mut Outbox<Peer>,
+    ) {
+        self.puts.tickets += 1;
+        let ticket = self.puts.tickets;
+        self.puts.waiting.insert(ticket, purpose);
+        self.put(now, Put { from: self.me, ticket, message, queues_if_new }, out);
+    }
+
+    /// Stores a message of somebody's, or passes the wish on to who can.
+    pub(super) fn put(&mut self, now: Now, put: Put, out: &mut Outbox<Peer>) {
+        let Some(topic) = self.snapshot.topics.get(&put.message.topic).cloned() else {
+            return self.put_without_topic(now, put, out);
+        };
+        match self.owner(&topic, put.message.queue_id) {
+            Some(owner) if owner == self.me => self.put_here(now, put, topic.id, out),
+            Some(owner) => out.peers.push((owner, Peer::Put(Box::new(put)))),
+            None => {
+                let queue = put.message.queue_id;
+                let remark = format!("topic {} has no queue {queue}", topic.name);
+                let reject = Reject::new(response::INVALID_PARAMETER, remark);
+                self.tell_put(now, put.from, put.ticket, Err(reject), out);
+            }
+        }
+    }
+
+    fn put_without_topic(&mut self, now: Now, put: Put, out: &mut Outbox<Peer>) {
+        let missing = |topic: &str| {
+            Reject::new(response::TOPIC_NOT_EXIST, format!("topic[{topic}] not exist"))
+        };
+        if put.queues_if_new == 0 {
+            let reject = missing(&put.message.topic);
+            return self.tell_put(now, put.from, put.ticket, Err(reject), out);
+        }
+        let Some(lead) = &mut self.lead else {
+            return out.peers.push((ShardId(0), Peer::Put(Box::new(put))));
+        };
+        let config = TopicConfig::with_queues(put.queues_if_new, perm::READ | perm::WRITE);
+        let effects = lead.publication.effects();
+        let made = lead.control.ensure_topic(now, &put.message.topic, config, effects);
+        let (from, ticket) = (put.from, put.ticket);
+        let reject = match made {
+            Ok(version) if lead.publication.put_later(version, put) => return,
+            Ok(_) => Reject::new(response::SYSTEM_BUSY, "too many requests wait for new topics"),
+            Err(reject) => reject,
+        };
+        self.tell_put(now, from, ticket, Err(reject), out);
+    }
+
+    fn put_here(&mut self, now: Now, put: Put, topic_id: u64, out: &mut Outbox<Peer>) {
+        let Put { from, ticket, message, .. } = put;
+        let slot = match self.store.open_queue(now, &message.topic, topic_id, message.queue_id) {
+            Ok(slot) => slot,
+            Err(refused) => {
+                let reject = self.refuse(refused);
+                return self.tell_put(now, from, ticket, Err(reject), out);
+            }
+        };
+        if let Err(refused) = self.store.check_append() {
+            let reject = self.refuse(refused);
+            return self.tell_put(now, from, ticket, Err(reject), out);
+        }
+        let draft = Draft {
+            topic: &message.topic,
+            queue_id: message.queue_id,
+            flag: message.flag,
+            sys_flag: message.sys_flag,
+            born_timestamp: message.born_timestamp,
+            born_host: message.born_host,
+            store_host: self.options.store_host,
+            reconsume_times: message.reconsume_times,
+            prepared_transaction_offset: 0,
+            body: &message.body,
+            properties: &message.properties,
+        };
+        if let Err(error) = draft.check() {
+            let reject = Reject::new(response::MESSAGE_ILLEGAL, error.to_string());
+            return self.tell_put(now, from, ticket, Err(reject), out);
+        }
+        let dispatch = Dispatch::of(&message.topic, &message.properties);
+        let appended = self.store.append(now, slot, &draft, &dispatch);
+        self.stats.put(1, message.body.len());
+        let stored = Stored { at: appended.at, shard: self.me, offset: appended.offset.0 };
+        self.acks.push(appended.end, Ack::Put { from, ticket, stored });
+    }
+
+    pub(super) fn tell_put(
+        &mut self,
+        now: Now,
+        from: ShardId,
+        ticket: u64,
+        result: Result<Stored, Reject>,
+        out: &mut Outbox<Peer>,
+    ) {
+        if from == self.me {
+            self.put_done(now, ticket, result, out);
+        } else {
+            out.peers.push((from, Peer::PutDone { ticket, result }));
+        }
+    }
+
+    /// A message this shard asked for is stored, or was refused.
+    pub(super) fn put_done(
+        &mut self,
+        now: Now,
+        ticket: u64,
+        result: Result<Stored, Reject>,
+        out: &mut Outbox<Peer>,
+    ) {
+        let purpose = self.puts.waiting.remove(&ticket).expect("a ticket is answered once");
+        match purpose {
+            Purpose::Back { oneway: true, .. } | Purpose::Send { oneway: true, .. } => {}
+            Purpose::Back { to, .. } => match result {
+                Ok(_) => handle::succeed(to, out),
+                Err(reject) => handle::reject_to(to, &reject, out),
+            },
+            Purpose::Send { to, queue_id, .. } => match result {
+                Ok(stored) => handle::send::answer_stored(self, to, queue_id, &stored, out),
+                Err(reject) => handle::reject_to(to, &reject, out),
+            },
+            Purpose::Delayed { level, offset } => {
+                let again = result.as_ref().is_err_and(is_passing);
+                self.stats.undeliverable += u64::from(result.is_err() && !again);
+                self.delays.delivered(now, level, offset, !again);
+            }
+        }
+    }
+}
+
+/// Whether the same wish may be granted later.
+fn is_passing(reject: &Reject) -> bool {
+    [response::SYSTEM_BUSY, response::SERVICE_NOT_AVAILABLE].contains(&reject.code)
+}

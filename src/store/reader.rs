@@ -1,0 +1,263 @@
+//! Reading messages: from the tail in memory, or from the disk through read windows.
+//!
+//! Written in the style of trying again: a read that needs bytes which are not in memory says
+//! [`Fetch::Wait`], and its waiter is given back by [`Store::handle_done`] when they are; then the
+//! caller asks the same again. What comes from the disk is checked against the checksum in the
+//! index entry before anybody sees it.
+
+use crate::base::{LogOffset, QueueOffset};
+use crate::filter::tag::TagFilter;
+use crate::message::view::RecordView;
+use crate::store::Store;
+use crate::store::consumequeue::{Entry, Extent, Lookup, QueueSlot};
+use crate::store::read::{Got, WaiterId};
+use crate::store::segment::file_name;
+use bytes::Bytes;
+
+/// Messages looked at by one read at most, whatever passes the filter
+/// (`maxFilterMessageSize` / 20 bytes).
+const SCANNED_MAX: u64 = 800;
+/// Largest record a read by offset believes in.
+const RECORD_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// Something that may have to come from the disk first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fetch<T> {
+    Ready(T),
+    /// The waiter is entered; ask again when it is given back.
+    Wait,
+    /// Not there: never written, or gone.
+    Missing,
+    /// There, but not what was written. The text says where.
+    Damaged(String),
+    /// Too many reads wait already.
+    Busy,
+}
+
+macro_rules! ready {
+    ($fetch:expr) => {
+        match $fetch {
+            Fetch::Ready(value) => value,
+            Fetch::Wait => return Fetch::Wait,
+            Fetch::Missing => return Fetch::Missing,
+            Fetch::Damaged(reason) => return Fetch::Damaged(reason),
+            Fetch::Busy => return Fetch::Busy,
+        }
+    };
+}
+
+/// What one pull may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+/// Messages of one queue, as slices of the log that lie one after the other.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    pub slices: Vec<Bytes>,
+    pub bytes: usize,
+    pub messages: usize,
+    /// Where to go on: behind the last message looked at.
+    pub next: QueueOffset,
+}
+
+impl Store {
+    /// First offset and end of what readers may see of a queue.
+    pub fn visible_range(&self, slot: QueueSlot) -> (QueueOffset, QueueOffset) {
+        let visible = self.queues.queue(slot).map_or(QueueOffset(0), |queue| queue.visible);
+        (self.index.min(slot).min(visible), visible)
+    }
+
+    /// Messages from `from` on that pass the filter. `from` is inside the visible range. At least
+    /// one message is given if any passes, whatever its size.
+    pub fn read(
+        &mut self,
+        slot: QueueSlot,
+        from: QueueOffset,
+        limits: Limits,
+        filter: &TagFilter,
+        waiter: WaiterId,
+    ) -> Fetch<Found> {
+        let (_, visible) = self.visible_range(slot);
+        let end = visible.0.min(from.0 + SCANNED_MAX);
+        let mut found = Found { next: from, ..Found::default() };
+        while found.next.0 < end && found.messages < limits.messages {
+            let entry = match self.entry(slot, found.next, waiter) {
+                Fetch::Ready(entry) => entry,
+                _ if found.messages > 0 => break,
+                other => return other.map(|_| found),
+            };
+            if !filter.matches(i64::from(entry.tag_hash)) {
+                found.next.0 += 1;
+                continue;
+            }
+            if found.messages > 0 && found.bytes + entry.size as usize > limits.bytes {
+                break;
+            }
+            match self.record(&entry, waiter) {
+                Fetch::Ready(record) => found.push(record),
+                _ if found.messages > 0 => break,
+                other => return other.map(|_| found),
+            }
+            found.next.0 += 1;
+        }
+        Fetch::Ready(found)
+    }
+
+    /// The index entry of one message.
+    pub fn entry(
+        &mut self,
+        slot: QueueSlot,
+        offset: QueueOffset,
+        waiter: WaiterId,
+    ) -> Fetch<Entry> {
+        let extent = match self.index.lookup(slot, offset) {
+            Lookup::Hot(entries) => {
+                return entries.at(0).map_or(Fetch::Missing, Fetch::Ready);
+            }
+            Lookup::None => return Fetch::Missing,
+            Lookup::Cold(extent) => extent,
+        };
+        let bytes = ready!(self.window(&extent, waiter));
+        let entries = extent.entries(&bytes, offset);
+        match entries.and_then(|entries| entries.at(0)) {
+            Some(entry) => Fetch::Ready(entry),
+            None => Fetch::Damaged(format!("index block {}@{}", extent.file, extent.at)),
+        }
+    }
+
+    fn window(&mut self, extent: &Extent, waiter: WaiterId) -> Fetch<Bytes> {
+        let valid_to = extent.at + extent.len as u64;
+        let got = self.windows.get(&extent.file, extent.at, extent.len, valid_to, waiter);
+        fetched(got)
+    }
+
+    /// The whole record of an entry.
+    pub fn record(&mut self, entry: &Entry, waiter: WaiterId) -> Fetch<Bytes> {
+        if let Some(bytes) = self.log.memory(entry.at, entry.size) {
+            return Fetch::Ready(bytes);
+        }
+        let bytes = ready!(self.from_disk(entry.at, entry.size as usize, waiter));
+        if crc32fast::hash(&bytes) != entry.crc {
+            return Fetch::Damaged(self.place(entry.at));
+        }
+        Fetch::Ready(bytes)
+    }
+
+    /// The message record that begins at a log offset somebody names. Checked by its own place and
+    /// body checksum, for there is no entry to check it against.
+    pub fn record_at(&mut self, at: LogOffset, waiter: WaiterId) -> Fetch<Bytes> {
+        if at.0.saturating_add(4) > self.confirmed().0 {
+            return Fetch::Missing;
+        }
+        let head = ready!(self.bytes_at(at, 4, waiter));
+        let Some(size) = head.first_chunk::<4>().map(|size| u32::from_be_bytes(*size)) else {
+            return Fetch::Missing;
+        };
+        let whole = self.log.segment_end(at).0.min(self.confirmed().0);
+        if size > RECORD_BYTES_MAX || at.0 + u64::from(size) > whole {
+            return Fetch::Missing;
+        }
+        let bytes = ready!(self.bytes_at(at, size, waiter));
+        let Ok(view) = RecordView::parse(&bytes) else { return Fetch::Missing };
+        if view.physical_offset() != at.physical(self.shard()) {
+            return Fetch::Missing;
+        }
+        if !view.has_valid_body_crc() {
+            return Fetch::Damaged(self.place(at));
+        }
+        Fetch::Ready(bytes)
+    }
+
+    fn bytes_at(&mut self, at: LogOffset, len: u32, waiter: WaiterId) -> Fetch<Bytes> {
+        match self.log.memory(at, len) {
+            Some(bytes) => Fetch::Ready(bytes),
+            None => self.from_disk(at, len as usize, waiter),
+        }
+    }
+
+    fn from_disk(&mut self, at: LogOffset, len: usize, waiter: WaiterId) -> Fetch<Bytes> {
+        let (file, place) = self.log.segments().place(at);
+        let segment = at.0 - place;
+        let valid_to = self.log.written().0.min(self.log.segment_end(at).0) - segment;
+        fetched(self.windows.get(&file, place, len, valid_to, waiter))
+    }
+
+    fn place(&self, at: LogOffset) -> String {
+        let first = LogOffset(at.0 / self.options.segment_bytes * self.options.segment_bytes);
+        let (shard, file) = (self.options.shard.0, file_name(first));
+        format!("shard {shard}, {file} at {}: the stored bytes are damaged", at.0 - first.0)
+    }
+
+    /// `SEARCH_OFFSET_BY_TIMESTAMP`: the first visible message stored at `store_ms` or later, or
+    /// with `upper` the last one stored at `store_ms` or earlier; the ends of the queue otherwise
+    /// (`ConsumeQueue.getOffsetInQueueByTime`).
+    pub fn search_time(
+        &mut self,
+        slot: QueueSlot,
+        store_ms: i64,
+        upper: bool,
+        waiter: WaiterId,
+    ) -> Fetch<QueueOffset> {
+        let (min, max) = self.visible_range(slot);
+        let probe = if upper { store_ms.saturating_add(1) } else { store_ms };
+        let Some(within) = self.index.search_time(slot, probe) else { return Fetch::Ready(min) };
+        let (mut low, mut high) = (within.first.max(min).0, within.end.min(max).0);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let stored = ready!(self.store_time(slot, QueueOffset(middle), waiter));
+            if stored < probe { low = middle + 1 } else { high = middle }
+        }
+        let first_at_or_after = QueueOffset(low.clamp(min.0, max.0));
+        if !upper {
+            return Fetch::Ready(first_at_or_after);
+        }
+        Fetch::Ready(QueueOffset(first_at_or_after.0.saturating_sub(1)).max(min))
+    }
+
+    /// When a visible message was stored, ms.
+    pub fn store_time(
+        &mut self,
+        slot: QueueSlot,
+        offset: QueueOffset,
+        waiter: WaiterId,
+    ) -> Fetch<i64> {
+        let entry = ready!(self.entry(slot, offset, waiter));
+        let bytes = ready!(self.record(&entry, waiter));
+        match RecordView::parse(&bytes) {
+            Ok(view) => Fetch::Ready(view.store_timestamp()),
+            Err(_) => Fetch::Damaged(self.place(entry.at)),
+        }
+    }
+}
+
+fn fetched(got: Got) -> Fetch<Bytes> {
+    match got {
+        Got::Hit(bytes) => Fetch::Ready(bytes),
+        Got::Wait => Fetch::Wait,
+        Got::Busy => Fetch::Busy,
+        Got::Failed(error) => Fetch::Damaged(error.to_string()),
+    }
+}
+
+impl<T> Fetch<T> {
+    pub fn map<U>(self, to: impl FnOnce(T) -> U) -> Fetch<U> {
+        match self {
+            Fetch::Ready(value) => Fetch::Ready(to(value)),
+            Fetch::Wait => Fetch::Wait,
+            Fetch::Missing => Fetch::Missing,
+            Fetch::Damaged(reason) => Fetch::Damaged(reason),
+            Fetch::Busy => Fetch::Busy,
+        }
+    }
+}
+
+impl Found {
+    fn push(&mut self, record: Bytes) {
+        self.bytes += record.len();
+        self.messages += 1;
+        self.slices.push(record);
+    }
+}
