@@ -1,8 +1,8 @@
 //! Typed headers: what the extension fields of each command mean, in both directions.
 //!
 //! One struct per header class of the reference, named after what it asks, one file per family.
-//! Servers decode requests and encode responses; the client, the simulator and the load generator do
-//! the reverse. The two hot families ([`send`], [`pull`]) are written out by hand and read the
+//! Servers decode requests and encode responses; the client, the simulator and the load generator
+//! do the reverse. The two hot families ([`send`], [`pull`]) are written out by hand and read the
 //! fields in one pass; all others come from the table macro below and search field by field.
 //!
 //! Stricter than the reference in one point: a missing required field or a bad number is an error
@@ -78,7 +78,8 @@ fn optional_int64(ext: &ExtFields<'_>, key: &'static str) -> Result<Option<i64>,
 }
 
 /// States headers as tables: `field: kind "wireName",`. Kinds are `text`, `i32`, `i64` and `bool`,
-/// required; with `opt_` before, optional; with `or VALUE` behind, a default that is always written.
+/// required; with `opt_` before, optional; with `or VALUE` behind, a default that is always
+/// written.
 macro_rules! header {
     ($(#[$meta:meta])* struct $name:ident<'a> {
         $($(#[$note:meta])* $field:ident: $kind:ident $key:literal $(or $default:literal)?,)+
@@ -94,7 +95,9 @@ macro_rules! header {
                 ext: &crate::remoting::ext::ExtFields<'a>,
             ) -> Result<Self, crate::remoting::header::HeaderError> {
                 Ok(Self {
-                    $($field: crate::remoting::header::header!(@decode ext $kind $key $($default)?),)+
+                    $($field: crate::remoting::header::header!(
+                        @decode ext $kind $key $($default)?
+                    ),)+
                 })
             }
 
@@ -117,7 +120,9 @@ macro_rules! header {
                 ext: &crate::remoting::ext::ExtFields<'_>,
             ) -> Result<Self, crate::remoting::header::HeaderError> {
                 Ok(Self {
-                    $($field: crate::remoting::header::header!(@decode ext $kind $key $($default)?),)+
+                    $($field: crate::remoting::header::header!(
+                        @decode ext $kind $key $($default)?
+                    ),)+
                 })
             }
 
@@ -191,6 +196,114 @@ macro_rules! header {
 }
 use header;
 
+pub mod group;
+pub mod member;
+pub mod namesrv;
+pub mod namesrv_admin;
 pub mod offset;
 pub mod pull;
+pub mod query;
 pub mod send;
+pub mod topic;
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::namesrv::RegisterBroker;
+    use super::offset::{MaxOffset, OffsetResponse};
+    use super::{HeaderError, Reason};
+    use crate::remoting::command::{Command, FrameWriter};
+    use crate::remoting::frame::{Codec, Frame, split};
+
+    fn example() -> RegisterBroker<'static> {
+        RegisterBroker {
+            broker_name: Cow::Borrowed("broker-a"),
+            broker_addr: Cow::Borrowed("10.0.0.1:10911"),
+            cluster_name: Cow::Borrowed("\"quoted\""),
+            ha_server_addr: Cow::Borrowed("10.0.0.1:10912"),
+            broker_id: -1,
+            heartbeat_timeout_ms: None,
+            enable_acting_master: Some(true),
+            compressed: false,
+            body_crc32: 7,
+            zone_name: Some(Cow::Borrowed("zoné")),
+        }
+    }
+
+    #[test]
+    fn every_kind_reads_back() {
+        for codec in [Codec::Json, Codec::Binary] {
+            let mut out = Vec::new();
+            let mut writer = FrameWriter::request(&mut out, codec, 1, 103, false);
+            example().encode(&mut writer);
+            writer.finish(0);
+            let command = Command::decode(split(&out).unwrap()).unwrap();
+            assert_eq!(RegisterBroker::decode(&command.ext), Ok(example()));
+        }
+    }
+
+    fn check(fields: &str, expected: Result<MaxOffset<'_>, HeaderError>) {
+        let header = format!("{{\"extFields\":{{{fields}}}}}");
+        let frame = Frame {
+            codec: Codec::Json,
+            header: header.as_bytes(),
+            body: b"",
+        };
+        let command = Command::decode(frame).unwrap();
+        assert_eq!(MaxOffset::decode(&command.ext), expected, "{fields}");
+    }
+
+    #[test]
+    fn defaults_and_errors() {
+        let topic = Cow::Borrowed("t");
+        let full = MaxOffset {
+            topic,
+            queue_id: 3,
+            committed: true,
+        };
+        let written = MaxOffset {
+            committed: false,
+            ..full.clone()
+        };
+        let error = |field, reason| Err(HeaderError { field, reason });
+        check(r#""topic":"t","queueId":"3""#, Ok(full.clone()));
+        check(
+            r#""topic":"\u0074","queueId":3,"committed":null,"lo":"x""#,
+            Ok(full),
+        );
+        check(r#""topic":"t","queueId":3,"committed":false"#, Ok(written));
+        check(r#""queueId":"3""#, error("topic", Reason::Missing));
+        check(
+            r#""topic":"t","queueId":"""#,
+            error("queueId", Reason::Missing),
+        );
+        check(
+            r#""topic":"t","queueId":"x""#,
+            error("queueId", Reason::NotInt32),
+        );
+    }
+
+    #[test]
+    fn numbers_without_strings() {
+        let mut out = Vec::new();
+        let mut writer = FrameWriter::response(&mut out, Codec::Binary, 1, 0, None);
+        OffsetResponse { offset: i64::MIN }.encode(&mut writer);
+        writer.finish(0);
+        let command = Command::decode(split(&out).unwrap()).unwrap();
+        assert_eq!(
+            OffsetResponse::decode(&command.ext),
+            Ok(OffsetResponse { offset: i64::MIN })
+        );
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let text = HeaderError {
+            field: "queueId",
+            reason: Reason::NotInt32,
+        }
+        .to_string();
+        assert_eq!(text, "the header field queueId is not a 32-bit integer");
+    }
+}
