@@ -1,1 +1,8 @@
 //! What is on disk. Decides, never does I/O: everything goes through [`crate::base::disk`].
+
+pub mod consumequeue;
+pub mod entries;
+pub mod index;
+pub mod merge;
+pub mod read;
+pub mod runs;
