@@ -378,3 +378,11 @@ impl Store {
         self.log.tail_bytes() + self.index.memory_bytes() + self.keys.memory_bytes()
     }
 }
+//! What is on disk. Decides, never does I/O: everything goes through [`crate::base::disk`].
+
+pub mod consumequeue;
+pub mod entries;
+pub mod index;
+pub mod merge;
+pub mod read;
+pub mod runs;
