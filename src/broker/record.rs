@@ -433,3 +433,161 @@ fn read_bool(cursor: &mut Cursor<'_>) -> Option<bool> {
 fn bit(set: bool, mask: u8) -> u8 {
     if set { mask } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn attributes(pairs: &[(&str, &str)]) -> Attributes {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn topic_put() -> Record {
+        Record::TopicPut(TopicPut {
+            stamp: Stamp {
+                timestamp_ms: 0x0102,
+                counter: 3,
+            },
+            topic: Topic {
+                name: Arc::from("t"),
+                id: 9,
+                config: TopicConfig {
+                    read_queues: 2,
+                    write_queues: 1,
+                    perm: 6,
+                    filter: TopicFilter::MultiTag,
+                    sys_flag: 2,
+                    order: true,
+                    attributes: attributes(&[("k", "v")]),
+                },
+                owners: vec![ShardId(1), ShardId(0)],
+            },
+        })
+    }
+
+    fn group_put() -> Record {
+        Record::GroupPut(GroupPut {
+            stamp: Stamp::default(),
+            group: Group {
+                name: Arc::from("g"),
+                config: GroupConfig {
+                    retry_policy: Some(RetryPolicy {
+                        kind: RetryKind::Exponential,
+                        exponential: Some(Exponential {
+                            initial_ms: 1,
+                            max_ms: 2,
+                            multiplier: 3,
+                        }),
+                        customized: Some(vec![4]),
+                    }),
+                    subscriptions: Some(vec![SimpleSubscription {
+                        topic: "t".to_owned(),
+                        expression_type: "TAG".to_owned(),
+                        expression: "*".to_owned(),
+                        version: 5,
+                    }]),
+                    ..GroupConfig::default()
+                },
+            },
+        })
+    }
+
+    /// `hex` may hold blanks, for reading.
+    fn check_bytes(record: Record, hex: &str) {
+        let mut payload = Vec::new();
+        record.encode(&mut payload);
+        let seen: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(seen, hex.replace(' ', ""), "{record:?}");
+        assert_eq!(Record::decode(&payload), Ok(record));
+        for cut in 2..payload.len() {
+            let kind = payload[0];
+            let expected = Err(RecordError::Malformed { kind });
+            assert_eq!(Record::decode(&payload[..cut]), expected, "cut at {cut}");
+        }
+        payload.push(0);
+        assert!(Record::decode(&payload).is_err(), "bytes left over");
+    }
+
+    #[test]
+    fn layouts() {
+        check_bytes(
+            topic_put(),
+            "0101 0000000000000102 0000000000000003 0000000000000009 0001 74 00000002 00000001 \
+             00000006 00000002 03 0001 0001 6b 0001 76 00000002 0001 0000",
+        );
+        check_bytes(
+            Record::TopicDelete {
+                stamp: Stamp::default(),
+                id: 9,
+                name: Arc::from("t"),
+            },
+            "0201 0000000000000000 0000000000000000 0000000000000009 0001 74",
+        );
+        check_bytes(
+            group_put(),
+            "0301 0000000000000000 0000000000000000 0001 67 17 00000001 00000010 \
+             0000000000000000 0000000000000001 00000000 0000000f \
+             01 01 01 0000000000000001 0000000000000002 0000000000000003 01 0001 0000000000000004 \
+             01 0001 0001 74 0003 544147 0001 2a 0000000000000005 0000",
+        );
+        check_bytes(
+            Record::GroupDelete {
+                stamp: Stamp::default(),
+                name: Arc::from("g"),
+                clean_offsets: true,
+            },
+            "0401 0000000000000000 0000000000000000 0001 67 01",
+        );
+        check_bytes(
+            Record::Counters {
+                topics: Stamp::default(),
+                groups: Stamp {
+                    timestamp_ms: -1,
+                    counter: 2,
+                },
+                next_topic_id: 7,
+            },
+            "0501 0000000000000000 0000000000000000 ffffffffffffffff 0000000000000002 \
+             0000000000000007",
+        );
+    }
+
+    #[test]
+    fn strangers_are_named() {
+        let check = |payload: &[u8], expected: &str| {
+            assert_eq!(Record::decode(payload).unwrap_err().to_string(), expected);
+        };
+        check(&[], "malformed control record of kind 0");
+        check(&[6, 1], "control record of unknown kind 6");
+        check(&[0, 1], "control record of unknown kind 0");
+        check(&[3, 2, 0], "control record of kind 3 has unknown version 2");
+        check(&[1], "malformed control record of kind 1");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(
+            kind in 0u8..7,
+            mut rest in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            rest.splice(0..0, [kind, VERSION]);
+            if let Ok(record) = Record::decode(&rest) {
+                let mut again = Vec::new();
+                record.encode(&mut again);
+                prop_assert_eq!(Record::decode(&again), Ok(record));
+            }
+        }
+
+        #[test]
+        fn changed_bytes_are_read_without_panic(at in 2usize..60, byte: u8) {
+            for record in [topic_put(), group_put()] {
+                let mut payload = Vec::new();
+                record.encode(&mut payload);
+                let at = at % payload.len();
+                payload[at] = byte;
+                let _ = Record::decode(&payload);
+            }
+        }
+    }
+}

@@ -389,7 +389,7 @@ impl Control {
         effects: &mut Effects,
     ) -> Result<u64, Reject> {
         if !self.topics.table().contains(name) {
-            self.check_topic_limits(name, config.queues(), 0)?;
+            self.check_topic_limits([(name, config.queues())])?;
             self.put_topic(now, name, config, effects);
         }
         Ok(self.version)
@@ -415,35 +415,40 @@ impl Control {
         Ok(Some(self.version))
     }
 
-    /// Whether a topic may get `queues` queues; `planned` topics of the same request come besides.
-    pub(in crate::broker) fn check_topic_limits(
+    /// Whether all of these topics may be created or take so many queues, each named once.
+    pub(in crate::broker) fn check_topic_limits<'n>(
         &self,
-        name: &str,
-        queues: u32,
-        planned: usize,
+        wanted: impl IntoIterator<Item = (&'n str, u32)>,
     ) -> Result<(), Reject> {
         let busy = |remark| Err(Reject::new(response::SYSTEM_BUSY, remark));
-        let known = self.topics.get(name);
-        let (count, most) = (self.topics.table().len() + planned, self.options.topics_max);
-        if known.is_none() && count >= most {
-            return busy(format!("no new topic {name}: the broker has {count}, the limit is {most}"));
-        }
-        let owned = known.map_or(0, |topic| topic.owners.len() as u64);
-        let more = u64::from(queues).saturating_sub(owned);
-        let (count, most) = (self.topics.queues(), self.options.queues_max);
-        if more > 0 && count + more > most {
-            return busy(format!(
-                "no {more} more queues for topic {name}: the broker has {count}, the limit is {most}"
-            ));
+        let (mut topics, mut queues) = (self.topics.table().len(), self.topics.queues());
+        let (topics_max, queues_max) = (self.options.topics_max, self.options.queues_max);
+        for (name, count) in wanted {
+            let known = self.topics.get(name);
+            topics += usize::from(known.is_none());
+            if known.is_none() && topics > topics_max {
+                return busy(format!(
+                    "topic {name} would be number {topics} of this broker, the limit is {topics_max}"
+                ));
+            }
+            let owned = known.map_or(0, |topic| topic.owners.len() as u64);
+            let more = u64::from(count).saturating_sub(owned);
+            queues += more;
+            if more > 0 && queues > queues_max {
+                return busy(format!(
+                    "topic {name} would bring this broker to {queues} queues, the limit is \
+                     {queues_max}"
+                ));
+            }
         }
         Ok(())
     }
 
     /// Whether `more` groups can be created.
     pub(in crate::broker) fn check_group_limit(&self, more: usize) -> Result<(), Reject> {
-        let (count, most) = (self.groups.table().len(), self.options.groups_max);
-        if count + more > most {
-            let remark = format!("no new group: the broker has {count}, the limit is {most}");
+        let (count, most) = (self.groups.table().len() + more, self.options.groups_max);
+        if more > 0 && count > most {
+            let remark = format!("this broker would have {count} groups, the limit is {most}");
             return Err(Reject::new(response::SYSTEM_BUSY, remark));
         }
         Ok(())
