@@ -13,7 +13,7 @@
 
 pub mod base;
 pub mod broker;
-pub mod machine;
 pub mod filter;
+pub mod machine;
 pub mod message;
 pub mod remoting;

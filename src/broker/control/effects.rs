@@ -54,7 +54,9 @@ impl Reject {
     pub fn new(code: i32, remark: impl Into<String>) -> Self {
         let mut remark = remark.into();
         if remark.len() > REMARK_BYTES_MAX {
-            let fits = (0..=REMARK_BYTES_MAX).rev().find(|at| remark.is_char_boundary(*at));
+            let fits = (0..=REMARK_BYTES_MAX)
+                .rev()
+                .find(|at| remark.is_char_boundary(*at));
             remark.truncate(fits.unwrap_or(0));
         }
         Reject { code, remark }

@@ -1,13 +1,14 @@
-//! Who is connected: consumers of a group (203), producers of a group (204), all producers (328).
+//! Who is connected: consumers of a group (203), producers of a group (204).
 //!
-//! Source: `AdminBrokerProcessor`; spec page request-codes §3.
+//! Not here: all producers (328). Source: `AdminBrokerProcessor`; spec page request-codes §3.
 
 use crate::broker::control::effects::Reject;
 use crate::broker::control::{Call, Control, Reply};
-use crate::broker::handle::bytes_of;
 use crate::broker::members::{Member, Subscription};
 use crate::filter::tag;
-use crate::remoting::body;
+use crate::remoting::body::client::{Connection, ConsumerConnection, ProducerConnection};
+use crate::remoting::body::heartbeat::SubscriptionData;
+use crate::remoting::body::json;
 use crate::remoting::code::response;
 use crate::remoting::header::group::ProducerGroup;
 use crate::remoting::header::member::ConsumerGroup;
@@ -21,8 +22,13 @@ pub fn consumers(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
         Reject::new(response::CONSUMER_NOT_ONLINE, remark)
     })?;
     let topics = shared.topics.iter();
-    let connection = body::ConsumerConnection {
-        connection_set: control.members.consumers(group).iter().map(connection).collect(),
+    let connection = ConsumerConnection {
+        connection_set: control
+            .members
+            .consumers(group)
+            .iter()
+            .map(connection)
+            .collect(),
         subscription_table: topics
             .map(|(topic, subscription)| (topic.to_string(), shown(topic, subscription)))
             .collect(),
@@ -30,7 +36,7 @@ pub fn consumers(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
         message_model: shared.mode.message_model,
         consume_from_where: shared.mode.from_where,
     };
-    Ok(Reply::body(bytes_of(&connection)))
+    Ok(Reply::body(json::to_vec(&connection)))
 }
 
 /// GET_PRODUCER_CONNECTION_LIST 204.
@@ -41,48 +47,26 @@ pub fn producers(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
         let remark = format!("the producer group[{}] not exist", header.producer_group);
         return Err(Reject::new(response::SYSTEM_ERROR, remark));
     }
-    let connection = body::ProducerConnection {
+    let connection = ProducerConnection {
         connection_set: members.iter().map(connection).collect(),
     };
-    Ok(Reply::body(bytes_of(&connection)))
+    Ok(Reply::body(json::to_vec(&connection)))
 }
 
-/// GET_ALL_PRODUCER_INFO 328.
-pub fn all_producers(control: &Control, _: &Call<'_>) -> Result<Reply, Reject> {
-    let groups = control.members.producer_groups();
-    let table = body::ProducerTable {
-        data: groups
-            .map(|(group, members)| (group.to_string(), members.iter().map(info).collect()))
-            .collect(),
-    };
-    Ok(Reply::body(bytes_of(&table)))
-}
-
-fn connection(member: &Member) -> body::Connection {
-    body::Connection {
+fn connection(member: &Member) -> Connection {
+    Connection {
         client_id: member.client_id.to_string(),
         client_addr: member.peer.to_string(),
-        language: member.language.name().to_owned(),
+        language: member.language,
         version: member.version,
     }
 }
 
-fn info(member: &Member) -> body::ProducerInfo {
-    body::ProducerInfo {
-        client_id: member.client_id.to_string(),
-        // As Java prints a socket address without a host name.
-        remote_ip: format!("/{}", member.peer),
-        language: member.language.name().to_owned(),
-        version: member.version,
-        last_update_timestamp: member.seen.wall_ms,
-    }
-}
-
-fn shown(topic: &str, subscription: &Subscription) -> body::SubscriptionData {
+fn shown(topic: &str, subscription: &Subscription) -> SubscriptionData {
     let is_all = subscription.expression == tag::ALL;
     let tags = tag::tags(&subscription.expression).filter(|_| subscription.is_tag() && !is_all);
     let tags: Vec<String> = tags.map(str::to_owned).collect();
-    body::SubscriptionData {
+    SubscriptionData {
         topic: topic.to_owned(),
         sub_string: subscription.expression.clone(),
         code_set: tags.iter().map(|tag| tag::java_hash(tag)).collect(),

@@ -6,12 +6,10 @@ use std::collections::BTreeSet;
 
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply, attributes, names};
-use crate::broker::groups::{
-    Exponential, Group, GroupConfig, RetryKind, RetryPolicy, SimpleSubscription,
-};
-use crate::broker::handle::{Page, bytes_of, parse};
+use crate::broker::handle::{Page, parse};
 use crate::broker::record::Record;
-use crate::remoting::body;
+use crate::remoting::body::group::{GroupConfig, GroupConfigList, GroupTable};
+use crate::remoting::body::json;
 use crate::remoting::code::response;
 use crate::remoting::header::group::{DeleteGroup, GroupName, GroupPage};
 
@@ -38,7 +36,7 @@ pub fn update_list(
     call: &Call<'_>,
     effects: &mut Effects,
 ) -> Result<Reply, Reject> {
-    let list: body::SubscriptionGroupList = parse(call.command)?;
+    let list: GroupConfigList = parse(call.command)?;
     update_all(control, call, list.group_config_list, effects)
 }
 
@@ -46,7 +44,7 @@ pub fn update_list(
 fn update_all(
     control: &mut Control,
     call: &Call<'_>,
-    wanted: Vec<body::SubscriptionGroupConfig>,
+    wanted: Vec<GroupConfig>,
     effects: &mut Effects,
 ) -> Result<Reply, Reject> {
     let mut new = BTreeSet::new();
@@ -55,22 +53,22 @@ fn update_all(
         let refused = |remark| Reject::new(response::INVALID_PARAMETER, remark);
         names::check_group(&group.group_name).map_err(refused)?;
         let current = control.groups.get(&group.group_name);
-        let current = current.map(|group| &group.config.attributes);
+        let current = current.map(|group| &group.attributes);
         if current.is_none() {
             new.insert(group.group_name.clone());
         }
         let attributes = attributes::alter(&attributes::OF_GROUPS, current, &group.attributes);
-        let attributes = attributes.map_err(|remark| Reject::new(response::SYSTEM_ERROR, remark))?;
-        let config = GroupConfig {
+        let attributes =
+            attributes.map_err(|remark| Reject::new(response::SYSTEM_ERROR, remark))?;
+        check_sizes(&group)?;
+        configs.push(GroupConfig {
             attributes,
-            ..config_of(&group)
-        };
-        check_sizes(&group.group_name, &config)?;
-        configs.push((group.group_name, config));
+            ..group
+        });
     }
     control.check_group_limit(new.len())?;
-    for (name, config) in configs {
-        control.put_group(call.now, &name, config, effects);
+    for config in configs {
+        control.put_group(call.now, config, effects);
     }
     Ok(Reply::empty())
 }
@@ -82,13 +80,15 @@ pub fn delete(
     effects: &mut Effects,
 ) -> Result<Reply, Reject> {
     let header = DeleteGroup::decode(&call.command.ext)?;
-    let group = control.groups.get(&header.group_name).cloned();
+    let group = control.groups.table().get_key(&header.group_name).cloned();
     let may_have_offsets = header.clean_offset && names::check_group(&header.group_name).is_ok();
     if group.is_none() && !may_have_offsets {
         return Ok(Reply::empty());
     }
-    let name = group.map_or_else(|| header.group_name.as_ref().into(), |group| group.name.clone());
-    effects.deleted_groups.push((name.clone(), header.clean_offset));
+    let name = group.unwrap_or_else(|| header.group_name.as_ref().into());
+    effects
+        .deleted_groups
+        .push((name.clone(), header.clean_offset));
     let record = Record::GroupDelete {
         stamp: control.groups.stamp().next(call.now.wall_ms),
         name,
@@ -108,30 +108,62 @@ pub fn all(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     };
     let (first, count) = page.range(control.groups.stamp(), control.options.page_max);
     let groups = control.groups.sorted().skip(first).take(count);
-    let table = body::SubscriptionGroupTable {
+    let table = GroupTable {
         data_version: control.groups.stamp().into(),
         forbidden_table: Default::default(),
         subscription_group_table: groups
-            .map(|group| (group.name.to_string(), shown(group)))
+            .map(|group| (group.group_name.clone(), GroupConfig::clone(group)))
             .collect(),
     };
     Ok(Reply {
         fields: vec![("totalGroupNum", control.groups.table().len().to_string())],
-        body: bytes_of(&table),
+        body: json::to_vec(&table),
     })
 }
 
 /// GET_SUBSCRIPTIONGROUP_CONFIG 352. Creates a group that may be created, as the reference.
-pub fn one(
-    control: &mut Control,
-    call: &Call<'_>,
-    effects: &mut Effects,
-) -> Result<Reply, Reject> {
+pub fn one(control: &mut Control, call: &Call<'_>, effects: &mut Effects) -> Result<Reply, Reject> {
     let header = GroupName::decode(&call.command.ext)?;
     control.ensure_group(call.now, &header.group, effects)?;
     let group = control.groups.get(&header.group).ok_or_else(|| {
         let code = response::SUBSCRIPTION_GROUP_NOT_EXIST;
         Reject::new(code, "No group in this broker")
     })?;
-    Ok(Reply::body(bytes_of(&shown(group))))
+    Ok(Reply::body(json::to_vec(&**group)))
+}
+
+/// Lists and texts that a record can hold.
+fn check_sizes(group: &GroupConfig) -> Result<(), Reject> {
+    let delays = group.group_retry_policy.customized_retry_policy.as_ref();
+    let subscriptions = group.subscription_data_set.as_deref().unwrap_or_default();
+    let texts = subscriptions.iter().flat_map(|subscription| {
+        [
+            &subscription.topic,
+            &subscription.expression_type,
+            &subscription.expression,
+        ]
+    });
+    let checks = [
+        (
+            "retry delays",
+            delays.map_or(0, |delays| delays.next.len()),
+            LIST_MAX,
+        ),
+        ("subscriptions", subscriptions.len(), LIST_MAX),
+        (
+            "bytes in a subscription's text",
+            texts.map(String::len).max().unwrap_or(0),
+            TEXT_BYTES_MAX,
+        ),
+    ];
+    for (what, count, most) in checks {
+        if count > most {
+            let remark = format!(
+                "group {} has {count} {what}, the limit is {most}",
+                group.group_name
+            );
+            return Err(Reject::new(response::INVALID_PARAMETER, remark));
+        }
+    }
+    Ok(())
 }

@@ -4,8 +4,9 @@
 
 use crate::broker::control::effects::Reject;
 use crate::broker::control::{Call, Control, Reply};
-use crate::broker::handle::{bytes_of, check_length, parse};
-use crate::remoting::body::{LockBatch, LockBatchResult, MessageQueue};
+use crate::broker::handle::{check_length, parse};
+use crate::remoting::body::json;
+use crate::remoting::body::lock::{LockBatch, LockedQueues};
 use crate::remoting::code::response;
 
 /// LOCK_BATCH_MQ 41: answers what the client holds of what it asked for.
@@ -13,23 +14,23 @@ pub fn lock(control: &mut Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let wanted: LockBatch = parse(call.command)?;
     check(&wanted)?;
     let (group, client) = (&wanted.consumer_group, &wanted.client_id);
-    let queues: Vec<MessageQueue> = wanted.mq_set.into_iter().collect();
-    let locked = control.locks.lock(call.now.mono, group, client, &queues).map_err(|most| {
+    let locked = control
+        .locks
+        .lock(call.now.mono, group, client, &wanted.mq_set);
+    let queues = locked.map_err(|most| {
         let remark = format!("no new order lock: the limit of this broker is {most}");
         Reject::new(response::SYSTEM_BUSY, remark)
     })?;
     control.scan_later(call.now);
-    let result = LockBatchResult {
-        lock_ok_mq_set: locked,
-    };
-    Ok(Reply::body(bytes_of(&result)))
+    Ok(Reply::body(json::to_vec(&LockedQueues { queues })))
 }
 
 /// UNLOCK_BATCH_MQ 42: what the client does not hold stays as it is.
 pub fn unlock(control: &mut Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let wanted: LockBatch = parse(call.command)?;
-    let queues: Vec<MessageQueue> = wanted.mq_set.into_iter().collect();
-    control.locks.unlock(&wanted.consumer_group, &wanted.client_id, &queues);
+    control
+        .locks
+        .unlock(&wanted.consumer_group, &wanted.client_id, &wanted.mq_set);
     Ok(Reply::empty())
 }
 

@@ -13,11 +13,16 @@ use std::sync::Arc;
 use crate::base::ConnId;
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply, names};
-use crate::broker::handle::{bytes_of, check_length, parse};
+use crate::broker::handle::{check_length, parse};
 use crate::broker::members::{ConsumeMode, Member, Subscription, TAG};
-use crate::broker::topics::{TopicConfig, perm, sys_flag};
+use crate::broker::topics::{perm, sys_flag};
 use crate::filter::tag::{self, TagError, TagFilter};
-use crate::remoting::body::{self, ConsumeType, ConsumerData, HeartbeatData, SubscriptionData};
+use crate::remoting::body::client::ConsumerList;
+use crate::remoting::body::heartbeat::{
+    ConsumeType, ConsumerData, HeartbeatData, SubscriptionData,
+};
+use crate::remoting::body::json;
+use crate::remoting::body::topic::TopicConfig;
 use crate::remoting::code::{request, response};
 use crate::remoting::command::FrameWriter;
 use crate::remoting::frame::Codec;
@@ -48,7 +53,9 @@ pub fn heartbeat(
     let mut refused = Ok(());
     let mut changed = data.heartbeat_fingerprint == 0;
     for consumer in &data.consumer_data_set {
-        if control.options.reject_pull_consumer && consumer.consume_type == ConsumeType::Actively {
+        if control.options.reject_pull_consumer
+            && consumer.consume_type == Some(ConsumeType::Actively)
+        {
             continue;
         }
         changed |= fingerprint_changed(control, &data, consumer);
@@ -70,9 +77,16 @@ pub fn heartbeat(
 }
 
 /// Whether the client must send its subscriptions again.
-fn fingerprint_changed(control: &mut Control, data: &HeartbeatData, consumer: &ConsumerData) -> bool {
+fn fingerprint_changed(
+    control: &mut Control,
+    data: &HeartbeatData,
+    consumer: &ConsumerData,
+) -> bool {
     let fingerprint = data.heartbeat_fingerprint;
-    match control.members.note_fingerprint(&consumer.group_name, fingerprint) {
+    match control
+        .members
+        .note_fingerprint(&consumer.group_name, fingerprint)
+    {
         Some(before) => before != fingerprint,
         None => data.without_sub,
     }
@@ -80,7 +94,10 @@ fn fingerprint_changed(control: &mut Control, data: &HeartbeatData, consumer: &C
 
 fn join_producers(control: &mut Control, member: &Member, group: &str) -> Result<(), Reject> {
     check_length("producer group", group)?;
-    control.members.join_producers(group, member).map_err(too_many_members)
+    control
+        .members
+        .join_producers(group, member)
+        .map_err(too_many_members)
 }
 
 fn join_consumers(
@@ -97,23 +114,32 @@ fn join_consumers(
         false => Some(subscriptions(control, consumer)?),
     };
     control.ensure_group(call.now, name, effects)?;
-    let Some(retry_queues) = control.groups.get(name).map(|group| group.config.retry_queue_nums)
-    else {
+    let Some(retry_queues) = control.groups.get(name).map(|group| group.retry_queue_nums) else {
         return Ok(());
     };
     let retry = TopicConfig {
         order: has_order_topic(control, name, subscriptions.as_ref()),
-        sys_flag: if consumer.unit_mode { sys_flag::UNIT_SUB } else { 0 },
-        ..TopicConfig::with_queues(u32::try_from(retry_queues).unwrap_or(0), perm::READ | perm::WRITE)
+        perm: perm::READ | perm::WRITE,
+        read_queue_nums: retry_queues.max(0),
+        topic_name: names::retry_topic(name),
+        topic_sys_flag: if consumer.unit_mode {
+            sys_flag::UNIT_SUB
+        } else {
+            0
+        },
+        write_queue_nums: retry_queues.max(0),
+        ..TopicConfig::default()
     };
-    ensure_retry_topic(control, call, name, retry, effects)?;
+    ensure_retry_topic(control, call, retry, effects)?;
     let mode = ConsumeMode {
         consume_type: consumer.consume_type,
         message_model: consumer.message_model,
         from_where: consumer.consume_from_where,
     };
     let fingerprint = data.heartbeat_fingerprint;
-    let joined = control.members.join_consumers(name, member, mode, fingerprint, subscriptions);
+    let joined = control
+        .members
+        .join_consumers(name, member, mode, fingerprint, subscriptions);
     let change = joined.map_err(too_many_members)?;
     if change.subscriptions {
         control.changed();
@@ -128,40 +154,57 @@ fn join_consumers(
 fn ensure_retry_topic(
     control: &mut Control,
     call: &Call<'_>,
-    group: &str,
     wanted: TopicConfig,
     effects: &mut Effects,
 ) -> Result<(), Reject> {
-    let name = names::retry_topic(group);
-    match control.topics.get(&name).map(|topic| topic.config.clone()) {
-        Some(config) if config.order != wanted.order => {
-            let order = wanted.order;
-            control.put_topic(call.now, &name, TopicConfig { order, ..config }, effects);
-            Ok(())
-        }
-        Some(_) => Ok(()),
-        None => control.ensure_topic(call.now, &name, wanted, effects).map(|_| ()),
+    let order = wanted.order;
+    match control
+        .topics
+        .get(&wanted.topic_name)
+        .map(|topic| topic.config.clone())
+    {
+        Some(config) => control.put_topic(call.now, TopicConfig { order, ..config }, effects),
+        None => drop(control.ensure_topic(call.now, wanted, effects)?),
     }
+    Ok(())
 }
 
 type Subscriptions = BTreeMap<Arc<str>, Arc<Subscription>>;
 
 /// Whether one of the topics is ordered; of the group's known topics if the heartbeat names none.
 fn has_order_topic(control: &Control, group: &str, named: Option<&Subscriptions>) -> bool {
-    let known = control.members.subscriptions().get(group).map(|known| &known.topics);
+    let known = control
+        .members
+        .subscriptions()
+        .get(group)
+        .map(|known| &known.topics);
     let mut topics = named.or(known).into_iter().flat_map(BTreeMap::keys);
-    topics.any(|topic| control.topics.get(topic).is_some_and(|topic| topic.config.order))
+    topics.any(|topic| {
+        control
+            .topics
+            .get(topic)
+            .is_some_and(|topic| topic.config.order)
+    })
 }
 
 fn subscriptions(control: &Control, consumer: &ConsumerData) -> Result<Subscriptions, Reject> {
-    let (count, most) = (consumer.subscription_data_set.len(), control.options.subscriptions_max);
+    let (count, most) = (
+        consumer.subscription_data_set.len(),
+        control.options.subscriptions_max,
+    );
     if count > most {
         let group = &consumer.group_name;
         let remark = format!("group {group} subscribes to {count} topics, the limit is {most}");
         return Err(Reject::new(response::SYSTEM_BUSY, remark));
     }
     let data = consumer.subscription_data_set.iter();
-    data.map(|data| Ok((Arc::from(data.topic.as_str()), Arc::new(subscription(data)?)))).collect()
+    data.map(|data| {
+        Ok((
+            Arc::from(data.topic.as_str()),
+            Arc::new(subscription(data)?),
+        ))
+    })
+    .collect()
 }
 
 fn subscription(data: &SubscriptionData) -> Result<Subscription, Reject> {
@@ -229,10 +272,10 @@ pub fn client_ids(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
         let remark = format!("no consumer for this group, {}", header.consumer_group);
         return Err(Reject::new(response::SYSTEM_ERROR, remark));
     }
-    let list = body::ConsumerIdList {
+    let list = ConsumerList {
         consumer_id_list: ids.iter().map(|id| id.to_string()).collect(),
     };
-    Ok(Reply::body(bytes_of(&list)))
+    Ok(Reply::body(json::to_vec(&list)))
 }
 
 /// A connection is no member of the group any more; those who stay are told.
@@ -255,7 +298,7 @@ pub(in crate::broker) fn leave(
 /// the group is broadcasting. Always in JSON, which every client reads.
 fn tell(control: &Control, group: &str, effects: &mut Effects) {
     let quiet = |group: &str| {
-        let config = control.groups.get(group).map(|group| &group.config);
+        let config = control.groups.get(group);
         let shared = control.members.subscriptions().get(group);
         config.is_some_and(|config| !config.notify_consumer_ids_changed_enable)
             || shared.is_some_and(|shared| shared.is_broadcast())
@@ -272,5 +315,7 @@ fn tell(control: &Control, group: &str, effects: &mut Effects) {
     .encode(&mut writer);
     writer.finish(0);
     let members = control.members.consumers(group).iter();
-    effects.notices.extend(members.map(|member| (member.conn, frame.clone())));
+    effects
+        .notices
+        .extend(members.map(|member| (member.conn, frame.clone())));
 }

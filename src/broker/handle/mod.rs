@@ -6,10 +6,20 @@ pub mod lock;
 pub mod member;
 pub mod topic;
 
+use serde::de::DeserializeOwned;
+
 use crate::broker::control::effects::Reject;
 use crate::broker::record::Stamp;
-use crate::remoting::body;
+use crate::remoting::body::json;
+use crate::remoting::body::topic::DataVersion;
 use crate::remoting::code::response;
+use crate::remoting::command::Command;
+
+/// Reads the body of a request. A request that needs one and has none is refused.
+fn parse<T: DeserializeOwned>(command: &Command<'_>) -> Result<T, Reject> {
+    let refused = |error: json::BodyError| Reject::new(response::SYSTEM_ERROR, error.to_string());
+    json::from_slice(command.body).map_err(refused)
+}
 
 /// Longest group, topic, broker or client name that is kept in memory for a peer. The reference has
 /// no limit; its clients check shorter ones.
@@ -20,7 +30,10 @@ fn check_length(what: &str, name: &str) -> Result<(), Reject> {
     if name.len() <= NAME_BYTES_MAX {
         return Ok(());
     }
-    let remark = format!("the {what} has {} bytes, the limit is {NAME_BYTES_MAX}", name.len());
+    let remark = format!(
+        "the {what} has {} bytes, the limit is {NAME_BYTES_MAX}",
+        name.len()
+    );
     Err(Reject::new(response::INVALID_PARAMETER, remark))
 }
 
@@ -39,10 +52,17 @@ impl Page<'_> {
         if self.first.is_none() && self.stamp.is_none() && self.count.is_none() {
             return (0, usize::MAX);
         }
-        let known = self.stamp.and_then(|text| body::DataVersion::from_json(text).ok());
-        let same = known.is_some_and(|known| known == stamp.into());
-        let first = self.first.filter(|_| same).map_or(0, |first| usize::try_from(first).unwrap_or(0));
-        let count = self.count.map_or(page_max, |count| usize::try_from(count).unwrap_or(0));
+        let known = self
+            .stamp
+            .and_then(|text| json::from_slice(text.as_bytes()).ok());
+        let same = known == Some(DataVersion::from(stamp));
+        let first = self
+            .first
+            .filter(|_| same)
+            .map_or(0, |first| usize::try_from(first).unwrap_or(0));
+        let count = self
+            .count
+            .map_or(page_max, |count| usize::try_from(count).unwrap_or(0));
         (first, count.min(page_max))
     }
 }

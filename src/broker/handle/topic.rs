@@ -7,13 +7,15 @@
 
 use std::collections::BTreeSet;
 
-use crate::broker::control::attributes::{self, Attributes};
+use crate::broker::control::attributes;
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply, names};
-use crate::broker::handle::{Page, bytes_of, parse};
+use crate::broker::handle::{Page, parse};
 use crate::broker::record::Record;
-use crate::broker::topics::{Topic, TopicConfig, TopicFilter};
-use crate::remoting::body;
+use crate::remoting::body::json;
+use crate::remoting::body::topic::{
+    TopicConfig, TopicConfigAndMapping, TopicConfigList, TopicFilterType, TopicTable,
+};
 use crate::remoting::code::response;
 use crate::remoting::header::topic::{CreateTopic, TopicName, TopicPage};
 
@@ -24,22 +26,23 @@ pub fn update(
     effects: &mut Effects,
 ) -> Result<Reply, Reject> {
     let header = CreateTopic::decode(&call.command.ext)?;
-    let filter = filter_of(&header.topic_filter_type)?;
+    let topic_filter_type = filter_of(&header.topic_filter_type)?;
     check_name(control, &header.topic)?;
     let changes = attributes::parse_changes(header.attributes.as_deref().unwrap_or_default());
     let changes = changes.map_err(|remark| Reject::new(response::SYSTEM_ERROR, remark))?;
     let wanted = TopicConfig {
-        read_queues: queues("readQueueNums", header.read_queue_nums)?,
-        write_queues: queues("writeQueueNums", header.write_queue_nums)?,
-        perm: header.perm,
-        filter,
-        sys_flag: header.topic_sys_flag.unwrap_or(0),
+        attributes: changes,
         order: header.order,
-        attributes: Attributes::new(),
+        perm: header.perm,
+        read_queue_nums: header.read_queue_nums,
+        topic_filter_type,
+        topic_name: header.topic.into_owned(),
+        topic_sys_flag: header.topic_sys_flag.unwrap_or(0),
+        write_queue_nums: header.write_queue_nums,
     };
-    let config = altered(control, &header.topic, wanted, &changes)?;
-    control.check_topic_limits([(&*header.topic, config.queues())])?;
-    control.put_topic(call.now, &header.topic, config, effects);
+    let config = altered(control, wanted)?;
+    control.check_topic_limits([&config])?;
+    control.put_topic(call.now, config, effects);
     Ok(Reply::empty())
 }
 
@@ -49,7 +52,7 @@ pub fn update_list(
     call: &Call<'_>,
     effects: &mut Effects,
 ) -> Result<Reply, Reject> {
-    let list: body::TopicConfigList = parse(call.command)?;
+    let list: TopicConfigList = parse(call.command)?;
     let mut seen = BTreeSet::new();
     let mut configs = Vec::with_capacity(list.topic_config_list.len());
     for topic in list.topic_config_list {
@@ -58,22 +61,11 @@ pub fn update_list(
             let remark = format!("The topic[{}] is named twice.", topic.topic_name);
             return Err(Reject::new(response::INVALID_PARAMETER, remark));
         }
-        let wanted = TopicConfig {
-            read_queues: queues("readQueueNums", topic.read_queue_nums)?,
-            write_queues: queues("writeQueueNums", topic.write_queue_nums)?,
-            perm: topic.perm,
-            filter: filter_of(&topic.topic_filter_type)?,
-            sys_flag: topic.topic_sys_flag,
-            order: topic.order,
-            attributes: Attributes::new(),
-        };
-        let config = altered(control, &topic.topic_name, wanted, &topic.attributes)?;
-        configs.push((topic.topic_name, config));
+        configs.push(altered(control, topic)?);
     }
-    let wanted = configs.iter().map(|(name, config)| (name.as_str(), config.queues()));
-    control.check_topic_limits(wanted)?;
-    for (name, config) in configs {
-        control.put_topic(call.now, &name, config, effects);
+    control.check_topic_limits(&configs)?;
+    for config in configs {
+        control.put_topic(call.now, config, effects);
     }
     Ok(Reply::empty())
 }
@@ -92,8 +84,9 @@ pub fn delete(
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     }
     check_not_system(control, &header.topic)?;
-    let retries = consumed_by.iter().flat_map(|group| names::pop_retry_topics(&header.topic, group));
-    let names: Vec<String> = std::iter::once(header.topic.into_owned()).chain(retries).collect();
+    let pop_retries = |group: &&str| names::pop_retry_topics(&header.topic, group);
+    let mut names: Vec<String> = consumed_by.iter().flat_map(pop_retries).collect();
+    names.insert(0, header.topic.into_owned());
     for name in names {
         let Some(topic) = control.topics.get(&name).cloned() else {
             continue;
@@ -119,13 +112,16 @@ pub fn all(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     };
     let (first, count) = page.range(control.topics.stamp(), control.options.page_max);
     let topics = control.topics.sorted().skip(first).take(count);
-    let table = body::TopicConfigTable {
+    let table = TopicTable {
         data_version: control.topics.stamp().into(),
-        topic_config_table: topics.map(|topic| (topic.name.to_string(), shown(topic))).collect(),
+        topic_config_table: topics
+            .map(|topic| (topic.name.to_string(), topic.config.clone()))
+            .collect(),
+        ..TopicTable::default()
     };
     Ok(Reply {
         fields: vec![("totalTopicNum", control.topics.table().len().to_string())],
-        body: bytes_of(&table),
+        body: json::to_vec(&table),
     })
 }
 
@@ -136,7 +132,9 @@ pub fn one(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
         let remark = format!("No topic in this broker. topic: {}", header.topic);
         Reject::new(response::TOPIC_NOT_EXIST, remark)
     })?;
-    Ok(Reply::body(bytes_of(&shown(topic))))
+    Ok(Reply::body(json::to_vec(&TopicConfigAndMapping::from(
+        topic.config.clone(),
+    ))))
 }
 
 fn check_name(control: &Control, topic: &str) -> Result<(), Reject> {
@@ -153,10 +151,10 @@ fn check_not_system(control: &Control, topic: &str) -> Result<(), Reject> {
     Ok(())
 }
 
-fn filter_of(name: &str) -> Result<TopicFilter, Reject> {
+fn filter_of(name: &str) -> Result<TopicFilterType, Reject> {
     match name {
-        "SINGLE_TAG" => Ok(TopicFilter::SingleTag),
-        "MULTI_TAG" => Ok(TopicFilter::MultiTag),
+        "SINGLE_TAG" => Ok(TopicFilterType::SingleTag),
+        "MULTI_TAG" => Ok(TopicFilterType::MultiTag),
         _ => {
             let remark = format!("topicFilterType = [{name}] value invalid");
             Err(Reject::new(response::SYSTEM_ERROR, remark))
@@ -164,45 +162,30 @@ fn filter_of(name: &str) -> Result<TopicFilter, Reject> {
     }
 }
 
-fn queues(field: &str, count: i32) -> Result<u32, Reject> {
-    u32::try_from(count).map_err(|_| {
-        let remark = format!("{field} is {count}, below 0");
-        Reject::new(response::INVALID_PARAMETER, remark)
-    })
-}
-
-/// `wanted` with the attributes that the topic has after `changes`.
-fn altered(
-    control: &Control,
-    name: &str,
-    wanted: TopicConfig,
-    changes: &Attributes,
-) -> Result<TopicConfig, Reject> {
-    let kind = changes.get(&format!("+{}", attributes::MESSAGE_TYPE));
+/// A wanted topic, whose attributes are changes, with the attributes it has after them.
+fn altered(control: &Control, wanted: TopicConfig) -> Result<TopicConfig, Reject> {
+    for (field, count) in [
+        ("readQueueNums", wanted.read_queue_nums),
+        ("writeQueueNums", wanted.write_queue_nums),
+    ] {
+        if count < 0 {
+            let remark = format!("{field} of topic {} is {count}", wanted.topic_name);
+            return Err(Reject::new(response::INVALID_PARAMETER, remark));
+        }
+    }
+    let kind = wanted
+        .attributes
+        .get(&format!("+{}", attributes::MESSAGE_TYPE));
     if !control.options.mixed_message_type && kind.is_some_and(|kind| kind == "MIXED") {
         let remark = "MIXED message type is not supported.";
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     }
-    let current = control.topics.get(name).map(|topic| &topic.config.attributes);
-    let attributes = attributes::alter(&attributes::OF_TOPICS, current, changes);
+    let current = control.topics.get(&wanted.topic_name);
+    let current = current.map(|topic| &topic.config.attributes);
+    let attributes = attributes::alter(&attributes::OF_TOPICS, current, &wanted.attributes);
     let attributes = attributes.map_err(|remark| Reject::new(response::SYSTEM_ERROR, remark))?;
-    Ok(TopicConfig { attributes, ..wanted })
-}
-
-/// A topic as clients and tools see it.
-fn shown(topic: &Topic) -> body::TopicConfig {
-    let config = &topic.config;
-    body::TopicConfig {
-        topic_name: topic.name.to_string(),
-        read_queue_nums: config.read_queues as i32,
-        write_queue_nums: config.write_queues as i32,
-        perm: config.perm,
-        topic_filter_type: match config.filter {
-            TopicFilter::SingleTag => "SINGLE_TAG".to_owned(),
-            TopicFilter::MultiTag => "MULTI_TAG".to_owned(),
-        },
-        topic_sys_flag: config.sys_flag,
-        order: config.order,
-        attributes: config.attributes.clone(),
-    }
+    Ok(TopicConfig {
+        attributes,
+        ..wanted
+    })
 }
