@@ -17,5 +17,6 @@ pub mod broker;
 pub mod machine;
 pub mod store;
 pub mod filter;
+pub mod machine;
 pub mod message;
 pub mod remoting;

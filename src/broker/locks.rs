@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::base::{Map, Mono};
 use crate::broker::snapshot::Catalog;
-use crate::remoting::body::MessageQueue;
+use crate::remoting::body::queue::MessageQueue;
 
 /// Life of a lock after its last renewal.
 pub const LOCK_LIFE_MS: u64 = 60_000;
@@ -81,7 +81,7 @@ impl Locks {
             return Err(self.held_max);
         }
         let client: Arc<str> = Arc::from(client);
-        let held = self.groups.entry_ref(group).or_default();
+        let held = self.groups.entry(Arc::from(group)).or_default();
         let before = held.len();
         let mut locked = Vec::with_capacity(queues.len());
         for queue in queues {

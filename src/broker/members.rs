@@ -21,7 +21,7 @@ use std::sync::Arc;
 use crate::base::{ConnId, Map, Mono, Now};
 use crate::broker::snapshot::Catalog;
 use crate::filter::tag::TagFilter;
-use crate::remoting::body::{ConsumeFromWhere, ConsumeType, MessageModel};
+use crate::remoting::body::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel};
 use crate::remoting::language::Language;
 
 /// One connection in one group.
@@ -60,12 +60,12 @@ impl Subscription {
 /// The kind of expression that names tags.
 pub const TAG: &str = "TAG";
 
-/// How a consumer group consumes, as its last heartbeat said.
+/// How a consumer group consumes, as its last heartbeat said; `None` where it said nothing known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConsumeMode {
-    pub consume_type: ConsumeType,
-    pub message_model: MessageModel,
-    pub from_where: ConsumeFromWhere,
+    pub consume_type: Option<ConsumeType>,
+    pub message_model: Option<MessageModel>,
+    pub from_where: Option<ConsumeFromWhere>,
 }
 
 /// What pulls of a consumer group are checked against.
@@ -77,7 +77,7 @@ pub struct GroupSubscriptions {
 
 impl GroupSubscriptions {
     pub fn is_broadcast(&self) -> bool {
-        self.mode.message_model == MessageModel::Broadcasting
+        self.mode.message_model == Some(MessageModel::Broadcasting)
     }
 }
 
@@ -136,7 +136,9 @@ impl Members {
 
     /// Members of a consumer group in the order of their coming; empty if there is none.
     pub fn consumers(&self, group: &str) -> &[Member] {
-        self.consumers.get(group).map_or(&[], |group| &group.members)
+        self.consumers
+            .get(group)
+            .map_or(&[], |group| &group.members)
     }
 
     /// Members of a producer group in the order of their coming.
@@ -144,16 +146,13 @@ impl Members {
         self.producers.get(group).map_or(&[], |members| members)
     }
 
-    /// All producer groups, in no order that means anything.
-    pub fn producer_groups(&self) -> impl Iterator<Item = (&Arc<str>, &[Member])> {
-        self.producers.iter().map(|(name, members)| (name, members.as_slice()))
-    }
-
     /// The ids of a group's clients, each once, in the order of their coming.
     pub fn client_ids(&self, group: &str) -> Vec<Arc<str>> {
         let mut seen = BTreeSet::new();
         let ids = self.consumers(group).iter().map(|member| &member.client_id);
-        ids.filter(|id| seen.insert(Arc::clone(id))).cloned().collect()
+        ids.filter(|id| seen.insert(Arc::clone(id)))
+            .cloned()
+            .collect()
     }
 
     /// Notes the fingerprint of a heartbeat; gives the one before, if the group has members.
@@ -184,7 +183,10 @@ impl Members {
                     members: Vec::new(),
                     fingerprint,
                 };
-                let entry = self.consumers.entry(Arc::clone(&name)).or_insert_with(fresh);
+                let entry = self
+                    .consumers
+                    .entry(Arc::clone(&name))
+                    .or_insert_with(fresh);
                 entry.members.push(member.clone());
                 self.presence(member.conn).consumer.insert(name);
                 self.members += 1;
@@ -225,7 +227,8 @@ impl Members {
         if before.is_some_and(|before| **before == shared) {
             return (topics_changed, false);
         }
-        self.subscriptions.insert(Arc::from(group), Arc::new(shared));
+        self.subscriptions
+            .insert(Arc::from(group), Arc::new(shared));
         (topics_changed, true)
     }
 
@@ -240,7 +243,10 @@ impl Members {
             return Err(self.members_max);
         }
         let name: Arc<str> = Arc::from(group);
-        self.producers.entry(Arc::clone(&name)).or_default().push(member.clone());
+        self.producers
+            .entry(Arc::clone(&name))
+            .or_default()
+            .push(member.clone());
         self.presence(member.conn).producer.insert(name);
         self.members += 1;
         Ok(())
@@ -258,7 +264,10 @@ impl Members {
         if !presence.consumer.remove(group) {
             return false;
         }
-        let members = self.consumers.get_mut(group).map(|group| &mut group.members);
+        let members = self
+            .consumers
+            .get_mut(group)
+            .map(|group| &mut group.members);
         let members = members.expect("a connection is present in groups that exist");
         members.retain(|member| member.conn != conn);
         if members.is_empty() {
@@ -291,7 +300,8 @@ impl Members {
     fn forget(&mut self, conn: ConnId) {
         assert!(self.members > 0, "memberships are counted");
         self.members -= 1;
-        let empty = |presence: &Presence| presence.consumer.is_empty() && presence.producer.is_empty();
+        let empty =
+            |presence: &Presence| presence.consumer.is_empty() && presence.producer.is_empty();
         if self.conns.get(&conn).is_some_and(empty) {
             self.conns.remove(&conn);
         }

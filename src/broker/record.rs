@@ -5,9 +5,9 @@
 //!
 //! | kind | version | payload after the two bytes kind and version |
 //! |---|---|---|
-//! | 1 topic put | 1 | stamp, `u64` id, text name, `u32` read queues, `u32` write queues, `i32` perm, `i32` sys flag, `u8` bits (1 order, 2 multi tag), attributes, `u32` n × `u16` owner |
+//! | 1 topic put | 1 | stamp, `u64` id, text name, `i32` read queues, `i32` write queues, `i32` perm, `i32` sys flag, `u8` bits (1 order, 2 multi tag), attributes, `u32` n × `u16` owner |
 //! | 2 topic delete | 1 | stamp, `u64` id, text name |
-//! | 3 group put | 1 | stamp, text name, `u8` bits (1 consume, 2 from min, 4 broadcast, 8 orderly, 16 notify), `i32` retry queues, `i32` retry times, `i64` broker id, `i64` broker when slow, `i32` sys flag, `i32` consume timeout min, ? retry policy, ? n × subscription, attributes |
+//! | 3 group put | 1 | stamp, text name, `u8` bits (1 consume, 2 from min, 4 broadcast, 8 orderly, 16 notify), `i32` retry queues, `i32` retry times, `i64` broker id, `i64` broker when slow, `i32` sys flag, `i32` consume timeout min, retry policy, ? n × subscription, attributes |
 //! | 4 group delete | 1 | stamp, text name, `u8` 1 if the group's offsets go too |
 //! | 5 counters | 1 | stamp of topics, stamp of groups, `u64` next topic id |
 //!
@@ -24,12 +24,15 @@ use std::sync::Arc;
 use crate::base::ShardId;
 use crate::base::cursor::{Cursor, put_text};
 use crate::broker::control::attributes::Attributes;
-use crate::broker::groups::{
-    Exponential, Group, GroupConfig, RetryKind, RetryPolicy, SimpleSubscription,
+use crate::broker::topics::{Topic, queues};
+use crate::remoting::body::group::{
+    CustomizedRetry, ExponentialRetry, GroupConfig, GroupRetryPolicy, RetryPolicyType,
+    SimpleSubscription,
 };
-use crate::broker::topics::{Topic, TopicConfig, TopicFilter};
+use crate::remoting::body::topic::{DataVersion, TopicConfig, TopicFilterType};
 
-/// RocketMQ's `DataVersion` of a table: tells readers that something changed.
+/// RocketMQ's `DataVersion` of a table: tells readers that something changed. Its state version,
+/// which only a controller sets, is 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stamp {
     /// Milliseconds since 1970 of the last change.
@@ -48,6 +51,16 @@ impl Stamp {
     }
 }
 
+impl From<Stamp> for DataVersion {
+    fn from(stamp: Stamp) -> Self {
+        DataVersion {
+            counter: stamp.counter as i64,
+            state_version: 0,
+            timestamp: stamp.timestamp_ms,
+        }
+    }
+}
+
 /// A topic is created, or takes this form.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicPut {
@@ -59,7 +72,7 @@ pub struct TopicPut {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupPut {
     pub stamp: Stamp,
-    pub group: Group,
+    pub group: GroupConfig,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,12 +100,22 @@ pub enum Record {
 /// Why a payload is no control record of this broker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RecordError {
-    UnknownKind { kind: u8 },
-    UnknownVersion { kind: u8, version: u8 },
+    UnknownKind {
+        kind: u8,
+    },
+    UnknownVersion {
+        kind: u8,
+        version: u8,
+    },
     /// The payload ends early, has bytes left or a value out of range.
-    Malformed { kind: u8 },
+    Malformed {
+        kind: u8,
+    },
     /// A queue is owned by a shard that this store does not have.
-    UnknownShard { shard: u16, shards: usize },
+    UnknownShard {
+        shard: u16,
+        shards: usize,
+    },
 }
 
 impl fmt::Display for RecordError {
@@ -100,11 +123,17 @@ impl fmt::Display for RecordError {
         match self {
             Self::UnknownKind { kind } => write!(f, "control record of unknown kind {kind}"),
             Self::UnknownVersion { kind, version } => {
-                write!(f, "control record of kind {kind} has unknown version {version}")
+                write!(
+                    f,
+                    "control record of kind {kind} has unknown version {version}"
+                )
             }
             Self::Malformed { kind } => write!(f, "malformed control record of kind {kind}"),
             Self::UnknownShard { shard, shards } => {
-                write!(f, "a queue is owned by shard {shard}, the store has {shards}")
+                write!(
+                    f,
+                    "a queue is owned by shard {shard}, the store has {shards}"
+                )
             }
         }
     }
@@ -208,11 +237,11 @@ fn put_topic(out: &mut Vec<u8>, put: &TopicPut) {
     put_stamp(out, *stamp);
     out.extend_from_slice(&topic.id.to_be_bytes());
     put_text(out, &topic.name);
-    out.extend_from_slice(&config.read_queues.to_be_bytes());
-    out.extend_from_slice(&config.write_queues.to_be_bytes());
+    out.extend_from_slice(&config.read_queue_nums.to_be_bytes());
+    out.extend_from_slice(&config.write_queue_nums.to_be_bytes());
     out.extend_from_slice(&config.perm.to_be_bytes());
-    out.extend_from_slice(&config.sys_flag.to_be_bytes());
-    let multi_tag = config.filter == TopicFilter::MultiTag;
+    out.extend_from_slice(&config.topic_sys_flag.to_be_bytes());
+    let multi_tag = config.topic_filter_type == TopicFilterType::MultiTag;
     out.push(bit(config.order, ORDER) | bit(multi_tag, MULTI_TAG));
     put_attributes(out, &config.attributes);
     out.extend_from_slice(&(topic.owners.len() as u32).to_be_bytes());
@@ -224,36 +253,41 @@ fn put_topic(out: &mut Vec<u8>, put: &TopicPut) {
 fn read_topic(cursor: &mut Cursor<'_>) -> Option<TopicPut> {
     let stamp = read_stamp(cursor)?;
     let id = cursor.u64().filter(|id| *id < u64::MAX)?;
-    let name = Arc::from(cursor.text()?);
-    let read_queues = cursor.u32()?;
-    let write_queues = cursor.u32()?;
+    let name = cursor.text()?;
+    let read_queue_nums = cursor.i32().filter(|count| *count >= 0)?;
+    let write_queue_nums = cursor.i32().filter(|count| *count >= 0)?;
     let perm = cursor.i32()?;
-    let sys_flag = cursor.i32()?;
-    let bits = cursor.u8().filter(|bits| bits & !(ORDER | MULTI_TAG) == 0)?;
+    let topic_sys_flag = cursor.i32()?;
+    let bits = cursor
+        .u8()
+        .filter(|bits| bits & !(ORDER | MULTI_TAG) == 0)?;
     let config = TopicConfig {
-        read_queues,
-        write_queues,
-        perm,
-        filter: match bits & MULTI_TAG {
-            0 => TopicFilter::SingleTag,
-            _ => TopicFilter::MultiTag,
-        },
-        sys_flag,
-        order: bits & ORDER != 0,
         attributes: read_attributes(cursor)?,
+        order: bits & ORDER != 0,
+        perm,
+        read_queue_nums,
+        topic_filter_type: match bits & MULTI_TAG {
+            0 => TopicFilterType::SingleTag,
+            _ => TopicFilterType::MultiTag,
+        },
+        topic_name: name.to_owned(),
+        topic_sys_flag,
+        write_queue_nums,
     };
     let count = cursor.u32()? as usize;
     // Taken as bytes first: a count beyond the payload must not reserve memory.
     let owners = cursor.bytes(count.checked_mul(2)?)?;
-    let owners = owners.chunks_exact(2).map(|two| ShardId(u16::from_be_bytes([two[0], two[1]])));
+    let owners = owners
+        .chunks_exact(2)
+        .map(|two| ShardId(u16::from_be_bytes([two[0], two[1]])));
     let owners: Vec<ShardId> = owners.collect();
-    if owners.len() < config.queues() as usize {
+    if owners.len() < queues(&config) as usize {
         return None;
     }
     Some(TopicPut {
         stamp,
         topic: Topic {
-            name,
+            name: Arc::from(name),
             id,
             config,
             owners,
@@ -262,9 +296,9 @@ fn read_topic(cursor: &mut Cursor<'_>) -> Option<TopicPut> {
 }
 
 fn put_group(out: &mut Vec<u8>, put: &GroupPut) {
-    let config = &put.group.config;
+    let config = &put.group;
     put_stamp(out, put.stamp);
-    put_text(out, &put.group.name);
+    put_text(out, &config.group_name);
     let bits = [
         config.consume_enable,
         config.consume_from_min_enable,
@@ -272,19 +306,21 @@ fn put_group(out: &mut Vec<u8>, put: &GroupPut) {
         config.consume_message_orderly,
         config.notify_consumer_ids_changed_enable,
     ];
-    out.push((0..).zip(bits).map(|(shift, set)| bit(set, 1 << shift)).sum());
+    out.push(
+        (0..)
+            .zip(bits)
+            .map(|(shift, set)| bit(set, 1 << shift))
+            .sum(),
+    );
     out.extend_from_slice(&config.retry_queue_nums.to_be_bytes());
     out.extend_from_slice(&config.retry_max_times.to_be_bytes());
     out.extend_from_slice(&config.broker_id.to_be_bytes());
     out.extend_from_slice(&config.which_broker_when_consume_slowly.to_be_bytes());
     out.extend_from_slice(&config.group_sys_flag.to_be_bytes());
     out.extend_from_slice(&config.consume_timeout_minute.to_be_bytes());
-    out.push(u8::from(config.retry_policy.is_some()));
-    if let Some(policy) = &config.retry_policy {
-        put_policy(out, policy);
-    }
-    out.push(u8::from(config.subscriptions.is_some()));
-    if let Some(subscriptions) = &config.subscriptions {
+    put_policy(out, &config.group_retry_policy);
+    out.push(u8::from(config.subscription_data_set.is_some()));
+    if let Some(subscriptions) = &config.subscription_data_set {
         put_count(out, subscriptions.len());
         for subscription in subscriptions {
             put_text(out, &subscription.topic);
@@ -298,68 +334,71 @@ fn put_group(out: &mut Vec<u8>, put: &GroupPut) {
 
 fn read_group(cursor: &mut Cursor<'_>) -> Option<GroupPut> {
     let stamp = read_stamp(cursor)?;
-    let name = Arc::from(cursor.text()?);
+    let name = cursor.text()?;
     let bits = cursor.u8().filter(|bits| *bits < 32)?;
-    let config = GroupConfig {
+    let mut group = GroupConfig {
+        group_name: name.to_owned(),
         consume_enable: bits & 1 != 0,
         consume_from_min_enable: bits & 2 != 0,
         consume_broadcast_enable: bits & 4 != 0,
         consume_message_orderly: bits & 8 != 0,
         notify_consumer_ids_changed_enable: bits & 16 != 0,
-        retry_queue_nums: cursor.i32()?,
-        retry_max_times: cursor.i32()?,
-        broker_id: cursor.i64()?,
-        which_broker_when_consume_slowly: cursor.i64()?,
-        group_sys_flag: cursor.i32()?,
-        consume_timeout_minute: cursor.i32()?,
-        retry_policy: read_optional(cursor, read_policy)?,
-        subscriptions: read_optional(cursor, |cursor| read_many(cursor, read_subscription))?,
-        attributes: read_attributes(cursor)?,
+        ..GroupConfig::default()
     };
-    Some(GroupPut {
-        stamp,
-        group: Group { name, config },
-    })
+    group.retry_queue_nums = cursor.i32()?;
+    group.retry_max_times = cursor.i32()?;
+    group.broker_id = cursor.i64()?;
+    group.which_broker_when_consume_slowly = cursor.i64()?;
+    group.group_sys_flag = cursor.i32()?;
+    group.consume_timeout_minute = cursor.i32()?;
+    group.group_retry_policy = read_policy(cursor)?;
+    group.subscription_data_set =
+        read_optional(cursor, |cursor| read_many(cursor, read_subscription))?;
+    group.attributes = read_attributes(cursor)?;
+    Some(GroupPut { stamp, group })
 }
 
-fn put_policy(out: &mut Vec<u8>, policy: &RetryPolicy) {
+fn put_policy(out: &mut Vec<u8>, policy: &GroupRetryPolicy) {
     out.push(match policy.kind {
-        RetryKind::Customized => 0,
-        RetryKind::Exponential => 1,
+        RetryPolicyType::Customized => 0,
+        RetryPolicyType::Exponential => 1,
     });
-    out.push(u8::from(policy.exponential.is_some()));
-    if let Some(exponential) = &policy.exponential {
-        out.extend_from_slice(&exponential.initial_ms.to_be_bytes());
-        out.extend_from_slice(&exponential.max_ms.to_be_bytes());
+    out.push(u8::from(policy.exponential_retry_policy.is_some()));
+    if let Some(exponential) = &policy.exponential_retry_policy {
+        out.extend_from_slice(&exponential.initial.to_be_bytes());
+        out.extend_from_slice(&exponential.max.to_be_bytes());
         out.extend_from_slice(&exponential.multiplier.to_be_bytes());
     }
-    out.push(u8::from(policy.customized.is_some()));
-    if let Some(delays) = &policy.customized {
-        put_count(out, delays.len());
-        for delay in delays {
+    out.push(u8::from(policy.customized_retry_policy.is_some()));
+    if let Some(delays) = &policy.customized_retry_policy {
+        put_count(out, delays.next.len());
+        for delay in &delays.next {
             out.extend_from_slice(&delay.to_be_bytes());
         }
     }
 }
 
-fn read_policy(cursor: &mut Cursor<'_>) -> Option<RetryPolicy> {
+fn read_policy(cursor: &mut Cursor<'_>) -> Option<GroupRetryPolicy> {
     let kind = match cursor.u8()? {
-        0 => RetryKind::Customized,
-        1 => RetryKind::Exponential,
+        0 => RetryPolicyType::Customized,
+        1 => RetryPolicyType::Exponential,
         _ => return None,
     };
-    let exponential = read_optional(cursor, |cursor| {
-        Some(Exponential {
-            initial_ms: cursor.i64()?,
-            max_ms: cursor.i64()?,
+    let exponential_retry_policy = read_optional(cursor, |cursor| {
+        Some(ExponentialRetry {
+            initial: cursor.i64()?,
+            max: cursor.i64()?,
             multiplier: cursor.i64()?,
         })
     })?;
-    let customized = read_optional(cursor, |cursor| read_many(cursor, Cursor::i64))?;
-    Some(RetryPolicy {
+    let customized_retry_policy = read_optional(cursor, |cursor| {
+        let next = read_many(cursor, |cursor| cursor.i64())?;
+        Some(CustomizedRetry { next })
+    })?;
+    Some(GroupRetryPolicy {
+        customized_retry_policy,
+        exponential_retry_policy,
         kind,
-        exponential,
-        customized,
     })
 }
 
@@ -432,4 +471,164 @@ fn read_bool(cursor: &mut Cursor<'_>) -> Option<bool> {
 
 fn bit(set: bool, mask: u8) -> u8 {
     if set { mask } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn attributes(pairs: &[(&str, &str)]) -> Attributes {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn topic_put() -> Record {
+        Record::TopicPut(TopicPut {
+            stamp: Stamp {
+                timestamp_ms: 0x0102,
+                counter: 3,
+            },
+            topic: Topic {
+                name: Arc::from("t"),
+                id: 9,
+                config: TopicConfig {
+                    attributes: attributes(&[("k", "v")]),
+                    order: true,
+                    perm: 6,
+                    read_queue_nums: 2,
+                    topic_filter_type: TopicFilterType::MultiTag,
+                    topic_name: "t".to_owned(),
+                    topic_sys_flag: 2,
+                    write_queue_nums: 1,
+                },
+                owners: vec![ShardId(1), ShardId(0)],
+            },
+        })
+    }
+
+    fn group_put() -> Record {
+        Record::GroupPut(GroupPut {
+            stamp: Stamp::default(),
+            group: GroupConfig {
+                group_name: "g".to_owned(),
+                group_retry_policy: GroupRetryPolicy {
+                    customized_retry_policy: Some(CustomizedRetry { next: vec![4] }),
+                    exponential_retry_policy: Some(ExponentialRetry {
+                        initial: 1,
+                        max: 2,
+                        multiplier: 3,
+                    }),
+                    kind: RetryPolicyType::Exponential,
+                },
+                subscription_data_set: Some(vec![SimpleSubscription {
+                    expression: "*".to_owned(),
+                    expression_type: "TAG".to_owned(),
+                    topic: "t".to_owned(),
+                    version: 5,
+                }]),
+                ..GroupConfig::default()
+            },
+        })
+    }
+
+    /// `hex` may hold blanks, for reading.
+    fn check_bytes(record: Record, hex: &str) {
+        let mut payload = Vec::new();
+        record.encode(&mut payload);
+        let seen: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(seen, hex.replace(' ', ""), "{record:?}");
+        assert_eq!(Record::decode(&payload), Ok(record));
+        for cut in 2..payload.len() {
+            let kind = payload[0];
+            let expected = Err(RecordError::Malformed { kind });
+            assert_eq!(Record::decode(&payload[..cut]), expected, "cut at {cut}");
+        }
+        payload.push(0);
+        assert!(Record::decode(&payload).is_err(), "bytes left over");
+    }
+
+    #[test]
+    fn layouts() {
+        check_bytes(
+            topic_put(),
+            "0101 0000000000000102 0000000000000003 0000000000000009 0001 74 00000002 00000001 \
+             00000006 00000002 03 0001 0001 6b 0001 76 00000002 0001 0000",
+        );
+        check_bytes(
+            Record::TopicDelete {
+                stamp: Stamp::default(),
+                id: 9,
+                name: Arc::from("t"),
+            },
+            "0201 0000000000000000 0000000000000000 0000000000000009 0001 74",
+        );
+        check_bytes(
+            group_put(),
+            "0301 0000000000000000 0000000000000000 0001 67 17 00000001 00000010 \
+             0000000000000000 0000000000000001 00000000 0000000f \
+             01 01 0000000000000001 0000000000000002 0000000000000003 01 0001 0000000000000004 \
+             01 0001 0001 74 0003 544147 0001 2a 0000000000000005 0000",
+        );
+        check_bytes(
+            Record::GroupDelete {
+                stamp: Stamp::default(),
+                name: Arc::from("g"),
+                clean_offsets: true,
+            },
+            "0401 0000000000000000 0000000000000000 0001 67 01",
+        );
+        check_bytes(
+            Record::Counters {
+                topics: Stamp::default(),
+                groups: Stamp {
+                    timestamp_ms: -1,
+                    counter: 2,
+                },
+                next_topic_id: 7,
+            },
+            "0501 0000000000000000 0000000000000000 ffffffffffffffff 0000000000000002 \
+             0000000000000007",
+        );
+    }
+
+    #[test]
+    fn strangers_are_named() {
+        let check = |payload: &[u8], expected: &str| {
+            assert_eq!(Record::decode(payload).unwrap_err().to_string(), expected);
+        };
+        check(&[], "malformed control record of kind 0");
+        check(&[6, 1], "control record of unknown kind 6");
+        check(&[0, 1], "control record of unknown kind 0");
+        check(&[3, 2, 0], "control record of kind 3 has unknown version 2");
+        check(&[1], "malformed control record of kind 1");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(
+            kind in 0u8..7,
+            mut rest in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            rest.splice(0..0, [kind, VERSION]);
+            if let Ok(record) = Record::decode(&rest) {
+                let mut again = Vec::new();
+                record.encode(&mut again);
+                prop_assert_eq!(Record::decode(&again), Ok(record));
+            }
+        }
+
+        #[test]
+        fn changed_bytes_are_read_without_panic(at in 2usize..60, byte: u8) {
+            for record in [topic_put(), group_put()] {
+                let mut payload = Vec::new();
+                record.encode(&mut payload);
+                let at = at % payload.len();
+                payload[at] = byte;
+                let _ = Record::decode(&payload);
+            }
+        }
+    }
 }

@@ -9,10 +9,10 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use crate::base::{Map, Mono};
-use crate::broker::groups::Group;
 use crate::broker::members::GroupSubscriptions;
 use crate::broker::record::Stamp;
 use crate::broker::topics::Topic;
+use crate::remoting::body::group::GroupConfig;
 
 const BUCKETS: usize = 256;
 /// The bucket comes from other bits of the hash than the maps inside use for their slots.
@@ -25,7 +25,7 @@ pub struct Snapshot {
     pub topics: Catalog<Topic>,
     /// RocketMQ's `DataVersion` of the topics, for registration with name servers.
     pub topics_stamp: Stamp,
-    pub groups: Catalog<Group>,
+    pub groups: Catalog<GroupConfig>,
     /// Groups that have members now.
     pub subscriptions: Catalog<GroupSubscriptions>,
     /// Groups whose members hold order locks, with the time until which at least one lock lives
@@ -49,7 +49,9 @@ impl Snapshot {
     /// Whether a member of `group` holds an order lock: failed messages of such a group go to its
     /// dead letters at once (`RebalanceLockManager.isLockAllExpired`).
     pub fn order_locked(&self, group: &str, now: Mono) -> bool {
-        self.order_locks.get(group).is_some_and(|until| now <= **until)
+        self.order_locks
+            .get(group)
+            .is_some_and(|until| now <= **until)
     }
 }
 
@@ -83,6 +85,12 @@ impl<V> Default for Catalog<V> {
 impl<V> Catalog<V> {
     pub fn get(&self, name: &str) -> Option<&Arc<V>> {
         self.buckets[bucket(name)].get(name)
+    }
+
+    /// The name as the table holds it.
+    pub fn get_key(&self, name: &str) -> Option<&Arc<str>> {
+        let (key, _) = self.buckets[bucket(name)].get_key_value(name)?;
+        Some(key)
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -141,13 +149,23 @@ mod tests {
         let copy = catalog.clone();
         assert_eq!(catalog.remove("t7").as_deref(), Some(&7));
         assert_eq!(catalog.remove("t7"), None);
-        assert_eq!(catalog.insert(Arc::clone(&names[8]), Arc::new(0)).as_deref(), Some(&8));
+        assert_eq!(
+            catalog
+                .insert(Arc::clone(&names[8]), Arc::new(0))
+                .as_deref(),
+            Some(&8)
+        );
         assert_eq!((catalog.len(), copy.len()), (999, 1000));
-        assert_eq!((catalog.get("t7"), copy.get("t7").map(|value| **value)), (None, Some(7)));
+        assert_eq!(
+            (catalog.get("t7"), copy.get("t7").map(|value| **value)),
+            (None, Some(7))
+        );
         assert_eq!(copy.get("t8").map(|value| **value), Some(8));
         assert_eq!(copy.iter().count(), 1000);
         let shared = catalog.buckets.iter().zip(copy.buckets.iter());
-        let copied = shared.filter(|(one, other)| !Arc::ptr_eq(one, other)).count();
+        let copied = shared
+            .filter(|(one, other)| !Arc::ptr_eq(one, other))
+            .count();
         assert!(copied <= 2, "a change copies its bucket only");
     }
 }

@@ -13,9 +13,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::ShardId;
-use crate::broker::control::attributes::Attributes;
 use crate::broker::record::{Stamp, TopicPut};
 use crate::broker::snapshot::Catalog;
+use crate::remoting::body::topic::TopicConfig;
 
 /// Permission bits of a topic or broker (`PermName`).
 pub mod perm {
@@ -32,69 +32,20 @@ pub mod sys_flag {
     pub const UNIT_SUB: i32 = 2;
 }
 
-/// How many tags a message of the topic may have (`TopicFilterType`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum TopicFilter {
-    #[default]
-    SingleTag,
-    MultiTag,
-}
-
-/// What can be configured of a topic. The default is the reference's for a new topic.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TopicConfig {
-    pub read_queues: u32,
-    pub write_queues: u32,
-    /// Bits of [`perm`]; other bits are kept, as by the reference.
-    pub perm: i32,
-    pub filter: TopicFilter,
-    /// Bits of [`sys_flag`].
-    pub sys_flag: i32,
-    pub order: bool,
-    pub attributes: Attributes,
-}
-
-impl Default for TopicConfig {
-    fn default() -> Self {
-        TopicConfig {
-            read_queues: 16,
-            write_queues: 16,
-            perm: perm::READ | perm::WRITE,
-            filter: TopicFilter::SingleTag,
-            sys_flag: 0,
-            order: false,
-            attributes: Attributes::new(),
-        }
+/// A configuration with the reference's defaults, but for these numbers.
+pub fn config_with(queues: u32, perm: i32) -> TopicConfig {
+    let queues = i32::try_from(queues).expect("queue numbers of the broker itself are small");
+    TopicConfig {
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm,
+        ..TopicConfig::default()
     }
 }
 
-impl TopicConfig {
-    /// The default with other numbers.
-    pub fn with_queues(queues: u32, perm: i32) -> Self {
-        TopicConfig {
-            read_queues: queues,
-            write_queues: queues,
-            perm,
-            ..TopicConfig::default()
-        }
-    }
-
-    /// Queues that exist: readable ones and writable ones have the same numbers from 0.
-    pub fn queues(&self) -> u32 {
-        self.read_queues.max(self.write_queues)
-    }
-
-    pub fn is_readable(&self) -> bool {
-        self.perm & perm::READ != 0
-    }
-
-    pub fn is_writable(&self) -> bool {
-        self.perm & perm::WRITE != 0
-    }
-
-    pub fn is_inherited(&self) -> bool {
-        self.perm & perm::INHERIT != 0
-    }
+/// Queues that exist: readable and writable ones have the same numbers from 0.
+pub fn queues(config: &TopicConfig) -> u32 {
+    u32::try_from(config.read_queue_nums.max(config.write_queue_nums)).unwrap_or(0)
 }
 
 /// A topic as every shard sees it.
@@ -103,18 +54,27 @@ pub struct Topic {
     pub name: Arc<str>,
     /// Tells this topic from one of the same name that was deleted before. From 1.
     pub id: u64,
+    /// Queue numbers are not below 0; [`perm`] bits that mean nothing are kept.
     pub config: TopicConfig,
-    /// The owner of each queue that the topic ever had: at least [`TopicConfig::queues`] entries.
+    /// The owner of each queue that the topic ever had: at least [`queues`] entries.
     pub owners: Vec<ShardId>,
 }
 
 impl Topic {
     /// The shard that holds `queue`; `None` if the topic has no such queue now.
     pub fn owner(&self, queue: u32) -> Option<ShardId> {
-        if queue >= self.config.queues() {
+        if queue >= queues(&self.config) {
             return None;
         }
         self.owners.get(queue as usize).copied()
+    }
+
+    pub fn is_readable(&self) -> bool {
+        self.config.perm & perm::READ != 0
+    }
+
+    pub fn is_writable(&self) -> bool {
+        self.config.perm & perm::WRITE != 0
     }
 }
 
@@ -170,11 +130,12 @@ impl Topics {
         self.names.iter().filter_map(|name| self.table.get(name))
     }
 
-    /// The record that creates `name` or changes it to `config`.
-    pub fn plan(&self, name: &str, config: TopicConfig, stamp: Stamp) -> TopicPut {
+    /// The record that creates the topic `config` names, or changes it to `config`.
+    pub fn plan(&self, config: TopicConfig, stamp: Stamp) -> TopicPut {
+        let name = config.topic_name.as_str();
         let before = self.table.get(name);
         let mut owners = before.map_or_else(Vec::new, |topic| topic.owners.clone());
-        self.extend_owners(&mut owners, config.queues());
+        self.extend_owners(&mut owners, queues(&config));
         TopicPut {
             stamp,
             topic: Topic {
@@ -191,7 +152,9 @@ impl Topics {
         let shards = self.load.len();
         let mut next = match owners.last() {
             Some(last) => (usize::from(last.0) + 1) % shards,
-            None => (0..shards).min_by_key(|shard| self.load[*shard]).unwrap_or(0),
+            None => (0..shards)
+                .min_by_key(|shard| self.load[*shard])
+                .unwrap_or(0),
         };
         while owners.len() < queues as usize {
             owners.push(ShardId(next as u16));
@@ -202,7 +165,7 @@ impl Topics {
     /// A planned or replayed record takes effect. Its owners are shards of this broker.
     pub fn put(&mut self, put: TopicPut) -> Arc<Topic> {
         assert!(
-            put.topic.owners.len() >= put.topic.config.queues() as usize,
+            put.topic.owners.len() >= queues(&put.topic.config) as usize,
             "every queue has an owner"
         );
         if let Some(before) = self.table.get(&put.topic.name) {
@@ -246,8 +209,17 @@ mod tests {
 
     fn put(topics: &mut Topics, name: &str, queues: u32) -> Vec<u16> {
         let stamp = topics.stamp().next(0);
-        let plan = topics.plan(name, TopicConfig::with_queues(queues, 6), stamp);
-        topics.put(plan).owners.iter().map(|owner| owner.0).collect()
+        let config = TopicConfig {
+            topic_name: name.to_owned(),
+            ..config_with(queues, 6)
+        };
+        let plan = topics.plan(config, stamp);
+        topics
+            .put(plan)
+            .owners
+            .iter()
+            .map(|owner| owner.0)
+            .collect()
     }
 
     #[test]

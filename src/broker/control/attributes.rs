@@ -39,7 +39,11 @@ const fn attribute(name: &'static str, changeable: bool, values: Values) -> Attr
 /// Attributes of topics.
 pub const OF_TOPICS: [Attribute; 5] = [
     attribute("queue.type", false, Values::OneOf(&["BatchCQ", "SimpleCQ"])),
-    attribute("cleanup.policy", false, Values::OneOf(&["COMPACTION", "DELETE"])),
+    attribute(
+        "cleanup.policy",
+        false,
+        Values::OneOf(&["COMPACTION", "DELETE"]),
+    ),
     attribute(
         MESSAGE_TYPE,
         true,
@@ -65,11 +69,19 @@ pub const MESSAGE_TYPE: &str = "message.type";
 pub const OF_GROUPS: [Attribute; 8] = [
     attribute("priority.factor", true, Values::Range(0, 100)),
     attribute("lite.bind.topic", true, Values::Text),
-    attribute("lite.sub.model", true, Values::OneOf(&["Shared", "Exclusive"])),
+    attribute(
+        "lite.sub.model",
+        true,
+        Values::OneOf(&["Shared", "Exclusive"]),
+    ),
     attribute("lite.sub.reset.offset.exclusive", true, Values::Bool),
     attribute("lite.sub.reset.offset.unsubscribe", true, Values::Bool),
     attribute("lite.sub.client.quota", true, Values::Range(-1, i64::MAX)),
-    attribute("lite.sub.client.max.event.cnt", true, Values::Range(10, i64::MAX)),
+    attribute(
+        "lite.sub.client.max.event.cnt",
+        true,
+        Values::Range(10, i64::MAX),
+    ),
     attribute("lite.sub.wildcard", true, Values::Text),
 ];
 
@@ -134,7 +146,9 @@ pub fn alter(
         let attribute = known.iter().find(|attribute| attribute.name == key);
         let attribute = attribute.ok_or_else(|| format!("unsupported key: {key}"))?;
         if current.is_some() && !attribute.changeable {
-            return Err(format!("attempt to update an unchangeable attribute. key: {key}"));
+            return Err(format!(
+                "attempt to update an unchangeable attribute. key: {key}"
+            ));
         }
         if removes {
             result.remove(key);
@@ -183,12 +197,17 @@ mod tests {
     fn check(known: &[Attribute], current: &str, changes: &str, expected: Result<&str, &str>) {
         let before = (current != "new").then(|| {
             let pairs = current.split(',').filter_map(|pair| pair.split_once('='));
-            pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+            pairs
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect()
         });
         let result = parse_changes(changes)
             .and_then(|changes| alter(known, before.as_ref(), &changes))
             .map(|after: Attributes| {
-                let pairs: Vec<_> = after.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                let pairs: Vec<_> = after
+                    .iter()
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
                 pairs.join(",")
             });
         let expected = expected.map(str::to_owned).map_err(str::to_owned);
@@ -200,35 +219,109 @@ mod tests {
         let check = |current, changes, expected| check(&OF_TOPICS, current, changes, expected);
         check("new", "", Ok(""));
         check("new", "+message.type=FIFO", Ok("message.type=FIFO"));
-        check("new", "+queue.type=BatchCQ,+reserve.time=-1", Ok("queue.type=BatchCQ,reserve.time=-1"));
-        check("new", "-message.type", Err("only add attribute is supported while creating topic. key: message.type"));
-        check("new", "+message.type=fifo", Err("value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, LITE, MIXED]"));
+        check(
+            "new",
+            "+queue.type=BatchCQ,+reserve.time=-1",
+            Ok("queue.type=BatchCQ,reserve.time=-1"),
+        );
+        check(
+            "new",
+            "-message.type",
+            Err("only add attribute is supported while creating topic. key: message.type"),
+        );
+        check(
+            "new",
+            "+message.type=fifo",
+            Err(
+                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, LITE, MIXED]",
+            ),
+        );
         check("new", "+x=1", Err("unsupported key: x"));
-        check("new", "+lite.topic.expiration=43201", Err("value is not in range(-1, 43200)"));
+        check(
+            "new",
+            "+lite.topic.expiration=43201",
+            Err("value is not in range(-1, 43200)"),
+        );
         check("new", "+reserve.time=a", Err("For input string: \"a\""));
         check("message.type=FIFO", "", Ok("message.type=FIFO"));
-        check("message.type=FIFO", "+message.type=DELAY", Ok("message.type=DELAY"));
+        check(
+            "message.type=FIFO",
+            "+message.type=DELAY",
+            Ok("message.type=DELAY"),
+        );
         check("message.type=FIFO", "-message.type", Ok(""));
-        check("", "-message.type", Err("attempt to delete a nonexistent key: message.type"));
-        check("", "+queue.type=SimpleCQ", Err("attempt to update an unchangeable attribute. key: queue.type"));
-        check("queue.type=SimpleCQ", "-queue.type", Err("attempt to update an unchangeable attribute. key: queue.type"));
-        check("", "message.type=FIFO", Err("add/alter attribute format is wrong: message.type"));
-        check("", "message.type", Err("delete attribute format is wrong: message.type"));
-        check("", "+message.type=", Err("the attribute has no value: +message.type="));
+        check(
+            "",
+            "-message.type",
+            Err("attempt to delete a nonexistent key: message.type"),
+        );
+        check(
+            "",
+            "+queue.type=SimpleCQ",
+            Err("attempt to update an unchangeable attribute. key: queue.type"),
+        );
+        check(
+            "queue.type=SimpleCQ",
+            "-queue.type",
+            Err("attempt to update an unchangeable attribute. key: queue.type"),
+        );
+        check(
+            "",
+            "message.type=FIFO",
+            Err("add/alter attribute format is wrong: message.type"),
+        );
+        check(
+            "",
+            "message.type",
+            Err("delete attribute format is wrong: message.type"),
+        );
+        check(
+            "",
+            "+message.type=",
+            Err("the attribute has no value: +message.type="),
+        );
         check("", "+message.type=FIFO=x", Ok("message.type=FIFO"));
         check("", "+a+b=1", Err("kv string format wrong."));
-        check("", "+message.type=FIFO,+message.type=DELAY", Err("key duplication: +message.type"));
-        check("message.type=FIFO", "+message.type=DELAY,-message.type", Err("alter duplication key. key: message.type"));
+        check(
+            "",
+            "+message.type=FIFO,+message.type=DELAY",
+            Err("key duplication: +message.type"),
+        );
+        check(
+            "message.type=FIFO",
+            "+message.type=DELAY,-message.type",
+            Err("alter duplication key. key: message.type"),
+        );
     }
 
     #[test]
     fn groups() {
         let check = |current, changes, expected| check(&OF_GROUPS, current, changes, expected);
-        check("new", "+lite.bind.topic=p,+lite.sub.model=Exclusive", Ok("lite.bind.topic=p,lite.sub.model=Exclusive"));
-        check("new", "+lite.sub.reset.offset.exclusive=TRUE", Ok("lite.sub.reset.offset.exclusive=TRUE"));
-        check("new", "+lite.sub.reset.offset.exclusive=1", Err("boolean attribute format is wrong."));
-        check("new", "+priority.factor=101", Err("value is not in range(0, 100)"));
+        check(
+            "new",
+            "+lite.bind.topic=p,+lite.sub.model=Exclusive",
+            Ok("lite.bind.topic=p,lite.sub.model=Exclusive"),
+        );
+        check(
+            "new",
+            "+lite.sub.reset.offset.exclusive=TRUE",
+            Ok("lite.sub.reset.offset.exclusive=TRUE"),
+        );
+        check(
+            "new",
+            "+lite.sub.reset.offset.exclusive=1",
+            Err("boolean attribute format is wrong."),
+        );
+        check(
+            "new",
+            "+priority.factor=101",
+            Err("value is not in range(0, 100)"),
+        );
         let long = format!("+lite.bind.topic={}", "x".repeat(1025));
-        check("new", &long, Err("the attribute value has 1025 bytes, the limit is 1024"));
+        check(
+            "new",
+            &long,
+            Err("the attribute value has 1025 bytes, the limit is 1024"),
+        );
     }
 }

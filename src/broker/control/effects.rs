@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::base::ConnId;
 use crate::broker::topics::Topic;
+use crate::remoting::code::response;
+use crate::remoting::header::HeaderError;
 
 /// Gathered during one or several calls, carried out by the broker of shard 0 after them:
 ///
@@ -51,7 +53,18 @@ const REMARK_BYTES_MAX: usize = 4096;
 impl Reject {
     pub fn new(code: i32, remark: impl Into<String>) -> Self {
         let mut remark = remark.into();
-        remark.truncate(remark.floor_char_boundary(REMARK_BYTES_MAX));
+        if remark.len() > REMARK_BYTES_MAX {
+            let fits = (0..=REMARK_BYTES_MAX)
+                .rev()
+                .find(|at| remark.is_char_boundary(*at));
+            remark.truncate(fits.unwrap_or(0));
+        }
         Reject { code, remark }
+    }
+}
+
+impl From<HeaderError> for Reject {
+    fn from(error: HeaderError) -> Self {
+        Reject::new(response::INVALID_PARAMETER, error.to_string())
     }
 }

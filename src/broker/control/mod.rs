@@ -19,14 +19,16 @@ pub mod names;
 use std::sync::Arc;
 
 use crate::base::{ConnId, Mono, Now};
-use crate::broker::groups::{Group, GroupConfig, Groups};
+use crate::broker::groups::Groups;
 use crate::broker::handle::{connection, group, lock, member, topic};
 use crate::broker::locks::Locks;
 use crate::broker::members::Members;
 use crate::broker::record::{GroupPut, Record, RecordError, TopicPut};
 use crate::broker::snapshot::Snapshot;
-use crate::broker::topics::{Topic, TopicConfig, Topics, perm, sys_flag};
+use crate::broker::topics::{Topic, Topics, config_with, perm, queues, sys_flag};
 use crate::machine::Link;
+use crate::remoting::body::group::GroupConfig;
+use crate::remoting::body::topic::TopicConfig;
 use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame::{Codec, FRAME_BYTES_MAX};
@@ -182,7 +184,11 @@ impl Control {
         let record = Record::decode(payload)?;
         if let Record::TopicPut(put) = &record {
             let shards = self.topics.shards();
-            let strange = put.topic.owners.iter().find(|owner| usize::from(owner.0) >= shards);
+            let strange = put
+                .topic
+                .owners
+                .iter()
+                .find(|owner| usize::from(owner.0) >= shards);
             if let Some(owner) = strange {
                 return Err(RecordError::UnknownShard {
                     shard: owner.0,
@@ -211,7 +217,7 @@ impl Control {
         for group in self.groups.sorted() {
             give(Record::GroupPut(GroupPut {
                 stamp: self.groups.stamp(),
-                group: Group::clone(group),
+                group: GroupConfig::clone(group),
             }));
         }
         give(Record::Counters {
@@ -223,36 +229,53 @@ impl Control {
 
     /// After the replay: creates what every broker has and this one lacks.
     pub fn start(&mut self, now: Now, effects: &mut Effects) {
-        for (name, config) in self.startup_topics() {
-            if !self.topics.table().contains(&name) {
-                self.put_topic(now, &name, config, effects);
+        for config in self.startup_topics() {
+            if !self.topics.table().contains(&config.topic_name) {
+                self.put_topic(now, config, effects);
             }
         }
         for name in names::RESERVED_GROUPS {
             if !self.groups.table().contains(name) {
-                self.put_group(now, name, GroupConfig::default(), effects);
+                self.put_group(now, new_group(name), effects);
             }
         }
     }
 
     /// As `TopicConfigManager.init`.
-    fn startup_topics(&self) -> Vec<(String, TopicConfig)> {
+    fn startup_topics(&self) -> Vec<TopicConfig> {
         let options = &self.options;
         let both = perm::READ | perm::WRITE;
         let inherited = |open: bool| perm::INHERIT | if open { both } else { 0 };
-        let topic = |name: &str, queues, perm| {
-            (name.to_owned(), TopicConfig::with_queues(queues, perm))
+        let topic = |name: &str, queues, perm| TopicConfig {
+            topic_name: name.to_owned(),
+            ..config_with(queues, perm)
         };
         let mut topics = vec![
             topic(names::SELF_TEST_TOPIC, 1, both),
             topic(names::BENCHMARK_TOPIC, 1024, both),
-            topic(&options.cluster, 16, inherited(options.cluster_topic_enable)),
-            topic(&options.broker_name, 1, inherited(options.broker_topic_enable)),
+            topic(
+                &options.cluster,
+                16,
+                inherited(options.cluster_topic_enable),
+            ),
+            topic(
+                &options.broker_name,
+                1,
+                inherited(options.broker_topic_enable),
+            ),
             topic(names::OFFSET_MOVED_EVENT, 1, both),
             topic(names::SCHEDULE_TOPIC, 18, both),
             topic(&names::reply_topic(&options.cluster), 1, both),
-            topic(&names::revive_topic(&options.cluster), options.revive_queues, both),
-            topic(&names::sync_member_topic(&options.broker_name), 1, perm::INHERIT),
+            topic(
+                &names::revive_topic(&options.cluster),
+                options.revive_queues,
+                both,
+            ),
+            topic(
+                &names::sync_member_topic(&options.broker_name),
+                1,
+                perm::INHERIT,
+            ),
             topic(names::TRANS_HALF_TOPIC, 1, both),
             topic(names::TRANS_OP_HALF_TOPIC, 1, both),
             topic(names::ROCKSDB_TRANS_HALF_TOPIC, 1, both),
@@ -263,7 +286,12 @@ impl Control {
             let queues = options.default_topic_queues;
             topics.push(topic(names::AUTO_CREATE_TOPIC, queues, inherited(true)));
         }
-        topics.extend(options.trace_topic.as_deref().map(|name| topic(name, 1, both)));
+        topics.extend(
+            options
+                .trace_topic
+                .as_deref()
+                .map(|name| topic(name, 1, both)),
+        );
         topics
     }
 
@@ -296,7 +324,6 @@ impl Control {
             request::UNLOCK_BATCH_MQ => lock::unlock(self, &call),
             request::GET_CONSUMER_CONNECTION_LIST => connection::consumers(self, &call),
             request::GET_PRODUCER_CONNECTION_LIST => connection::producers(self, &call),
-            request::GET_ALL_PRODUCER_INFO => connection::all_producers(self, &call),
             _ => return Handled::NotMine,
         };
         self.answer(&call, result, effects);
@@ -329,7 +356,10 @@ impl Control {
                 "the answer has {} bytes, a frame at most {FRAME_BYTES_MAX}: ask in pages",
                 frame.len()
             );
-            frame = encode(call.command, &Err(Reject::new(response::SYSTEM_ERROR, remark)));
+            frame = encode(
+                call.command,
+                &Err(Reject::new(response::SYSTEM_ERROR, remark)),
+            );
         }
         effects.answers.push(Answer {
             conn: call.link.conn,
@@ -352,30 +382,42 @@ impl Control {
         let refused = |remark| Reject::new(response::INVALID_PARAMETER, remark);
         names::check_topic(wish.topic).map_err(refused)?;
         let is_retry = wish.topic.starts_with(names::RETRY_PREFIX);
-        let unit = if is_retry { sys_flag::UNIT_SUB } else { sys_flag::UNIT };
-        let sys_flag = if wish.unit_mode { unit } else { 0 };
+        let unit = if is_retry {
+            sys_flag::UNIT_SUB
+        } else {
+            sys_flag::UNIT
+        };
         let config = match self.model(wish) {
             Some(config) => config,
-            None if is_retry => TopicConfig::with_queues(1, perm::READ | perm::WRITE),
+            None if is_retry => config_with(1, perm::READ | perm::WRITE),
             None => {
                 let remark = format!("topic[{}] not exist, apply first please!", wish.topic);
                 return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
             }
         };
-        self.ensure_topic(now, wish.topic, TopicConfig { sys_flag, ..config }, effects)
+        let config = TopicConfig {
+            topic_name: wish.topic.to_owned(),
+            topic_sys_flag: if wish.unit_mode { unit } else { 0 },
+            ..config
+        };
+        self.ensure_topic(now, config, effects)
     }
 
     /// What the client's default topic makes of a new topic; `None` if it is no model.
     fn model(&self, wish: &SendTopic<'_>) -> Option<TopicConfig> {
         let model = &self.topics.get(wish.default_topic)?.config;
-        let closed = wish.default_topic == names::AUTO_CREATE_TOPIC && !self.options.auto_create_topic;
-        if closed || !model.is_inherited() {
+        let closed =
+            wish.default_topic == names::AUTO_CREATE_TOPIC && !self.options.auto_create_topic;
+        if closed || model.perm & perm::INHERIT == 0 {
             return None;
         }
-        let queues = u32::try_from(wish.default_queues).unwrap_or(0).min(model.write_queues);
+        let queues = wish.default_queues.clamp(0, model.write_queue_nums);
         Some(TopicConfig {
-            filter: model.filter,
-            ..TopicConfig::with_queues(queues, model.perm & !perm::INHERIT)
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: model.perm & !perm::INHERIT,
+            topic_filter_type: model.topic_filter_type,
+            ..TopicConfig::default()
         })
     }
 
@@ -384,13 +426,12 @@ impl Control {
     pub fn ensure_topic(
         &mut self,
         now: Now,
-        name: &str,
         config: TopicConfig,
         effects: &mut Effects,
     ) -> Result<u64, Reject> {
-        if !self.topics.table().contains(name) {
-            self.check_topic_limits(name, config.queues(), 0)?;
-            self.put_topic(now, name, config, effects);
+        if !self.topics.table().contains(&config.topic_name) {
+            self.check_topic_limits([&config])?;
+            self.put_topic(now, config, effects);
         }
         Ok(self.version)
     }
@@ -410,40 +451,46 @@ impl Control {
                 return Ok(None);
             }
             self.check_group_limit(1)?;
-            self.put_group(now, name, GroupConfig::default(), effects);
+            self.put_group(now, new_group(name), effects);
         }
         Ok(Some(self.version))
     }
 
-    /// Whether a topic may get `queues` queues; `planned` topics of the same request come besides.
-    pub(in crate::broker) fn check_topic_limits(
+    /// Whether all of these topics may be created or take so many queues, each named once.
+    pub(in crate::broker) fn check_topic_limits<'c>(
         &self,
-        name: &str,
-        queues: u32,
-        planned: usize,
+        wanted: impl IntoIterator<Item = &'c TopicConfig>,
     ) -> Result<(), Reject> {
         let busy = |remark| Err(Reject::new(response::SYSTEM_BUSY, remark));
-        let known = self.topics.get(name);
-        let (count, most) = (self.topics.table().len() + planned, self.options.topics_max);
-        if known.is_none() && count >= most {
-            return busy(format!("no new topic {name}: the broker has {count}, the limit is {most}"));
-        }
-        let owned = known.map_or(0, |topic| topic.owners.len() as u64);
-        let more = u64::from(queues).saturating_sub(owned);
-        let (count, most) = (self.topics.queues(), self.options.queues_max);
-        if more > 0 && count + more > most {
-            return busy(format!(
-                "no {more} more queues for topic {name}: the broker has {count}, the limit is {most}"
-            ));
+        let (mut topics, mut total) = (self.topics.table().len(), self.topics.queues());
+        let (topics_max, queues_max) = (self.options.topics_max, self.options.queues_max);
+        for config in wanted {
+            let name = &config.topic_name;
+            let known = self.topics.get(name);
+            topics += usize::from(known.is_none());
+            if known.is_none() && topics > topics_max {
+                return busy(format!(
+                    "topic {name} would be number {topics} of this broker, the limit is {topics_max}"
+                ));
+            }
+            let owned = known.map_or(0, |topic| topic.owners.len() as u64);
+            let more = u64::from(queues(config)).saturating_sub(owned);
+            total += more;
+            if more > 0 && total > queues_max {
+                return busy(format!(
+                    "topic {name} would bring this broker to {total} queues, the limit is \
+                     {queues_max}"
+                ));
+            }
         }
         Ok(())
     }
 
     /// Whether `more` groups can be created.
     pub(in crate::broker) fn check_group_limit(&self, more: usize) -> Result<(), Reject> {
-        let (count, most) = (self.groups.table().len(), self.options.groups_max);
-        if count + more > most {
-            let remark = format!("no new group: the broker has {count}, the limit is {most}");
+        let (count, most) = (self.groups.table().len() + more, self.options.groups_max);
+        if more > 0 && count > most {
+            let remark = format!("this broker would have {count} groups, the limit is {most}");
             return Err(Reject::new(response::SYSTEM_BUSY, remark));
         }
         Ok(())
@@ -453,15 +500,16 @@ impl Control {
     pub(in crate::broker) fn put_topic(
         &mut self,
         now: Now,
-        name: &str,
         config: TopicConfig,
         effects: &mut Effects,
     ) {
-        if self.topics.get(name).is_some_and(|topic| topic.config == config) {
+        let known = self.topics.get(&config.topic_name);
+        if known.is_some_and(|topic| topic.config == config) {
             return;
         }
-        let stamp = self.topics.stamp().next(now.wall_ms);
-        let put = self.topics.plan(name, config, stamp);
+        let put = self
+            .topics
+            .plan(config, self.topics.stamp().next(now.wall_ms));
         effects.changed_topics.push(Arc::clone(&put.topic.name));
         self.commit(Record::TopicPut(put), effects);
     }
@@ -470,17 +518,14 @@ impl Control {
     pub(in crate::broker) fn put_group(
         &mut self,
         now: Now,
-        name: &str,
-        config: GroupConfig,
+        group: GroupConfig,
         effects: &mut Effects,
     ) {
-        let known = self.groups.get(name);
-        if known.is_some_and(|group| group.config == config) {
+        let known = self.groups.get(&group.group_name);
+        if known.is_some_and(|known| **known == group) {
             return;
         }
-        let name = known.map_or_else(|| Arc::from(name), |group| Arc::clone(&group.name));
         let stamp = self.groups.stamp().next(now.wall_ms);
-        let group = Group { name, config };
         self.commit(Record::GroupPut(GroupPut { stamp, group }), effects);
     }
 
@@ -547,7 +592,9 @@ impl Control {
         if self.next_scan.is_none_or(|at| now.mono < at) {
             return;
         }
-        let [consumers, producers] = self.members.overdue(now.mono, self.options.channel_expired_ms);
+        let [consumers, producers] = self
+            .members
+            .overdue(now.mono, self.options.channel_expired_ms);
         for (group, conn) in producers {
             self.members.leave_producers(&group, conn);
             effects.closes.push(conn);
@@ -587,6 +634,13 @@ impl Control {
             });
         }
         Arc::clone(&self.snapshot)
+    }
+}
+
+fn new_group(name: &str) -> GroupConfig {
+    GroupConfig {
+        group_name: name.to_owned(),
+        ..GroupConfig::default()
     }
 }
 

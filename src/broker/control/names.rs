@@ -172,7 +172,8 @@ pub fn is_blank(text: &str) -> bool {
 }
 
 fn has_illegal(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'|' | b'-' | b'_');
+    let legal =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'|' | b'-' | b'_');
     !name.bytes().all(legal)
 }
 
@@ -181,7 +182,8 @@ mod tests {
     use super::*;
 
     fn check(name: &str, topic: Result<(), &str>, group: Result<(), &str>) {
-        let seen = |result: Result<(), String>, expected: Result<(), &str>| match (result, expected) {
+        let seen = |result: Result<(), String>, expected: Result<(), &str>| match (result, expected)
+        {
             (Ok(()), Ok(())) => {}
             (Err(seen), Err(part)) => assert!(seen.contains(part), "{name}: {seen}"),
             (seen, expected) => panic!("{name}: {seen:?}, expected {expected:?}"),
@@ -195,21 +197,40 @@ mod tests {
         check("a-Z_09|%", Ok(()), Ok(()));
         check("", Err("topic is blank."), Err("group is blank."));
         check(" \t", Err("topic is blank."), Err("group is blank."));
-        check("a b", Err("topic: a b, contains illegal"), Err("group: a b, contains illegal"));
+        check(
+            "a b",
+            Err("topic: a b, contains illegal"),
+            Err("group: a b, contains illegal"),
+        );
         check("é", Err("contains illegal"), Err("contains illegal"));
         check("a+b", Err("contains illegal"), Err("contains illegal"));
         check(&"t".repeat(120), Ok(()), Ok(()));
         check(&"t".repeat(121), Ok(()), Err("group max length: 120"));
         check(&"t".repeat(127), Ok(()), Err("group max length"));
-        check(&"t".repeat(128), Err("longer than topic max length: 127"), Err("max length"));
+        check(
+            &"t".repeat(128),
+            Err("longer than topic max length: 127"),
+            Err("max length"),
+        );
         check(&retry_topic(&"g".repeat(248)), Ok(()), Err("max length"));
-        check(&retry_topic(&"g".repeat(249)), Err("DLQ or Retry topic"), Err("max length"));
+        check(
+            &retry_topic(&"g".repeat(249)),
+            Err("DLQ or Retry topic"),
+            Err("max length"),
+        );
     }
 
     #[test]
     fn the_system_topics_of_a_broker() {
         let system = SystemTopics::new("c1", "b1", None);
-        for topic in ["TBW102", "c1", "b1", "c1_REPLY_TOPIC", "rmq_sys_x", TRACE_TOPIC] {
+        for topic in [
+            "TBW102",
+            "c1",
+            "b1",
+            "c1_REPLY_TOPIC",
+            "rmq_sys_x",
+            TRACE_TOPIC,
+        ] {
             assert!(system.contains(topic), "{topic}");
         }
         assert!(system.contains(&revive_topic("c1")) && system.contains(&sync_member_topic("b1")));

@@ -5,9 +5,14 @@
 
 pub mod back;
 pub mod config;
+pub mod connection;
+pub mod group;
+pub mod lock;
+pub mod member;
 pub mod offset;
 pub mod pull;
 pub mod send;
+pub mod topic;
 pub mod view;
 
 use crate::base::{Now, ShardId};
