@@ -1,2 +1,4 @@
 //! OrbitMQ.
 pub mod base;
+pub mod cli;
+pub mod config;
