@@ -165,11 +165,24 @@ impl Config {
     /// (`MixAll.properties2String`), with the further names that mqadmin and the dashboard read.
     pub fn to_properties(&self) -> String {
         let root = self.store_path_root_dir.display();
+        format!(
+            "brokerRole=ASYNC_MASTER\ndeleteWhen=04\nstorePathCommitLog={root}\n\
+             enableControllerMode=false\n{}",
+            self.properties_of(self.listen)
+        )
+    }
+
+    /// The text that GET_NAMESRV_CONFIG (319) answers.
+    pub fn to_namesrv_properties(&self) -> String {
+        self.properties_of(self.namesrv_listen)
+    }
+
+    /// All keys, and the listening address under RocketMQ's two names.
+    fn properties_of(&self, listen: SocketAddr) -> String {
         let mut text = format!(
-            "bindAddress={}\nlistenPort={}\nbrokerRole=ASYNC_MASTER\ndeleteWhen=04\n\
-             storePathCommitLog={root}\nenableControllerMode=false\n",
-            self.listen.ip(),
-            self.listen.port(),
+            "bindAddress={}\nlistenPort={}\n",
+            listen.ip(),
+            listen.port()
         );
         for key in KEYS {
             let value = self.settings.text(key.name).unwrap_or_default();
@@ -264,7 +277,8 @@ fn derive(settings: &mut Settings, sources: &Sources) -> Result<(), ConfigError>
         "broker-a"
     };
     settings.derive("brokerName", name.to_owned())?;
-    settings.derive("storePathRootDir", format!("{}/orbitmq", host.home))?;
+    settings.derive("storePathRootDir", "~/orbitmq".to_owned())?;
+    expand_home(settings, "storePathRootDir", host);
     derive_cores(settings, host)?;
     let cores: CoreList = settings.field("cores")?;
     settings.derive(
@@ -286,7 +300,17 @@ fn derive(settings: &mut Settings, sources: &Sources) -> Result<(), ConfigError>
     settings.derive("brokerIP1", ip.to_string())?;
     settings.derive("namesrvAddr", default_name_servers(settings, sources)?)?;
     let root: String = settings.field("storePathRootDir")?;
-    settings.derive("kvConfigPath", format!("{root}/namesrv/kvConfig.json"))
+    settings.derive("kvConfigPath", format!("{root}/namesrv/kvConfig.json"))?;
+    expand_home(settings, "kvConfigPath", host);
+    Ok(())
+}
+
+/// A shell expands `~` on the command line; nobody does in a file.
+fn expand_home(settings: &mut Settings, key: &'static str, host: &Host) {
+    let below = settings.text(key).and_then(|path| path.strip_prefix("~/"));
+    if let Some(path) = below.map(|below| format!("{}/{below}", host.home)) {
+        settings.resolve(key, path);
+    }
 }
 
 /// Turns a count of cores into the first so many usable ones, and refuses cores that are not.

@@ -169,6 +169,20 @@ fn properties_are_mapped() {
 }
 
 #[test]
+fn the_home_directory_is_expanded() {
+    let file = "storePathRootDir=~/mq";
+    check_value(file, &[], &[], "storePathRootDir", "/home/a/mq");
+    check_value(
+        file,
+        &[],
+        &[],
+        "kvConfigPath",
+        "/home/a/mq/namesrv/kvConfig.json",
+    );
+    check_value("kvConfigPath=~/kv", &[], &[], "kvConfigPath", "/home/a/kv");
+}
+
+#[test]
 fn keys_without_meaning_here_are_noticed_once_each() {
     let text = "a=b\nsendMessageThreadPoolNums=16\ndeleteWhen=04\n";
     let config = Config::load(&sources(Role::Standalone, "b.conf", &text[4..], &[], &[])).unwrap();
@@ -387,6 +401,8 @@ fn the_properties_text_has_what_mqadmin_reads() {
             "{line} is not in\n{text}"
         );
     }
+    let namesrv = load(&[]).unwrap().to_namesrv_properties();
+    assert!(namesrv.contains("\nlistenPort=9876\n"), "{namesrv}");
     // What we write we also read: the text is a valid configuration of the same broker.
     let again = Config::load(&sources(Role::Standalone, "b.conf", &text, &[], &[])).unwrap();
     assert_eq!(again.to_properties(), text);
