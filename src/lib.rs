@@ -20,3 +20,5 @@ pub mod filter;
 pub mod machine;
 pub mod message;
 pub mod remoting;
+pub mod cli;
+pub mod config;
