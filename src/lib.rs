@@ -5,20 +5,20 @@
 //! | row | modules | holds |
 //! |---|---|---|
 //! | 0 | [`base`] | offsets, time, disk orders, deadline heap; no domain |
+//! | 1 | [`message`] [`remoting`] [`filter`] | bytes, parsing, arithmetic |
 //! | 2 | [`machine`] [`store`] | parts: state over bytes |
-//! | 1 | [`remoting`] | the wire protocol |
-//! | 2 | [`machine`] | parts: state over bytes |
-//! | 3 | [`broker`] | machines: state over requests |
+//! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
+//! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
+//! | 6 | [`config`] [`cli`] | assembly |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
 pub mod base;
 pub mod broker;
-pub mod machine;
-pub mod store;
+pub mod cli;
+pub mod config;
 pub mod filter;
 pub mod machine;
 pub mod message;
 pub mod remoting;
-pub mod cli;
-pub mod config;
+pub mod store;

@@ -22,9 +22,16 @@ pub struct ReplyTo {
 pub enum Ack {
     Send(SendAck),
     /// A message that another shard, or this one, asked to be stored.
-    Put { from: ShardId, ticket: u64, stored: Stored },
+    Put {
+        from: ShardId,
+        ticket: u64,
+        stored: Stored,
+    },
     /// A consumer offset is safe; with a value it was a query.
-    Offset { to: ReplyTo, value: Option<i64> },
+    Offset {
+        to: ReplyTo,
+        value: Option<i64>,
+    },
     /// A change of control state is safe.
     Publish(Publish),
 }
@@ -66,7 +73,11 @@ impl Broker {
     fn confirm(&mut self, now: Now, ack: Ack, out: &mut Outbox<Peer>) {
         match ack {
             Ack::Send(send) => self.answer_send(&send, response::SUCCESS, None, out),
-            Ack::Put { from, ticket, stored } => {
+            Ack::Put {
+                from,
+                ticket,
+                stored,
+            } => {
                 self.tell_put(now, from, ticket, Ok(stored), out);
             }
             Ack::Offset { to, value } => answer_offset(to, value, out),
@@ -77,7 +88,9 @@ impl Broker {
     /// Nothing more will be confirmed: says so to everybody who waits.
     fn refuse_waiting(&mut self, now: Now, out: &mut Outbox<Peer>) {
         while let Some(ack) = self.acks.pop_any() {
-            let Err(refused) = self.store.check_append() else { return };
+            let Err(refused) = self.store.check_append() else {
+                return;
+            };
             let reject = self.refuse(refused);
             match ack {
                 Ack::Send(SendAck { to, .. }) | Ack::Offset { to, .. } => {
@@ -94,21 +107,22 @@ impl Broker {
     /// Sends that wait beyond `syncFlushTimeout` are answered `FLUSH_DISK_TIMEOUT`: stored, but it
     /// is not known to be safe.
     pub(super) fn expire_acks(&mut self, now: Now, out: &mut Outbox<Peer>) {
-        while self.acks.front().and_then(Ack::deadline).is_some_and(|due| due <= now.mono) {
-            let Some(Ack::Send(send)) = self.acks.pop_any() else { return };
+        while self
+            .acks
+            .front()
+            .and_then(Ack::deadline)
+            .is_some_and(|due| due <= now.mono)
+        {
+            let Some(Ack::Send(send)) = self.acks.pop_any() else {
+                return;
+            };
             let ms = self.options.flush_timeout_ms;
             let remark = format!("the message was not safely on disk within {ms} ms");
             self.answer_send(&send, response::FLUSH_DISK_TIMEOUT, Some(&remark), out);
         }
     }
 
-    fn answer_send(
-        &self,
-        send: &SendAck,
-        code: i32,
-        remark: Option<&str>,
-        out: &mut Outbox<Peer>,
-    ) {
+    fn answer_send(&self, send: &SendAck, code: i32, remark: Option<&str>, out: &mut Outbox<Peer>) {
         self.answer_send_from(self.me, send, code, remark, out);
     }
 
@@ -121,7 +135,11 @@ impl Broker {
         remark: Option<&str>,
         out: &mut Outbox<Peer>,
     ) {
-        let ReplyTo { conn, opaque, codec } = send.to;
+        let ReplyTo {
+            conn,
+            opaque,
+            codec,
+        } = send.to;
         let options = &*self.options;
         out.write(conn, |bytes| {
             let mut w = FrameWriter::response(bytes, codec, opaque, code, remark);
@@ -129,7 +147,11 @@ impl Broker {
             w.field_bool("TRACE_ON", options.trace_on);
             let id = |at: LogOffset| {
                 let physical_offset = at.physical(shard);
-                OffsetId { store_host: options.store_host, physical_offset }.to_text()
+                OffsetId {
+                    store_host: options.store_host,
+                    physical_offset,
+                }
+                .to_text()
             };
             if send.more.is_empty() {
                 w.field_str("msgId", id(send.at).as_str());

@@ -18,6 +18,7 @@ use crate::machine::Outbox;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
 use crate::store::consumequeue::QueueSlot;
+use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
 use crate::store::record::{Kind, put_system};
 use std::collections::VecDeque;
@@ -61,7 +62,10 @@ impl Delays {
             wake: None,
             reading: false,
         };
-        Delays { levels: delays_ms.into_iter().map(level).collect(), progress_due: None }
+        Delays {
+            levels: delays_ms.into_iter().map(level).collect(),
+            progress_due: None,
+        }
     }
 
     pub fn levels(&self) -> usize {
@@ -70,7 +74,9 @@ impl Delays {
 
     pub fn apply(&mut self, version: u16, payload: &[u8]) -> Result<(), String> {
         if version != VERSION {
-            return Err(format!("delay progress of layout {version}, known is {VERSION}"));
+            return Err(format!(
+                "delay progress of layout {version}, known is {VERSION}"
+            ));
         }
         let mut c = Cursor::new(payload);
         let cut = || "delay progress cut short".to_owned();
@@ -101,7 +107,11 @@ impl Delays {
 
     /// A queue has a new visible message.
     pub fn notice(&mut self, slot: QueueSlot) {
-        for level in self.levels.iter_mut().filter(|level| level.slot == Some(slot)) {
+        for level in self
+            .levels
+            .iter_mut()
+            .filter(|level| level.slot == Some(slot))
+        {
             level.wake.get_or_insert(Mono(0));
         }
     }
@@ -138,7 +148,8 @@ impl Delays {
             level.progress += 1;
         }
         level.wake.get_or_insert(now.mono);
-        self.progress_due.get_or_insert(now.mono.after_ms(PROGRESS_MS));
+        self.progress_due
+            .get_or_insert(now.mono.after_ms(PROGRESS_MS));
     }
 }
 
@@ -162,7 +173,10 @@ impl Broker {
     /// Delivers what is due, and says in the log how far it has come.
     pub(super) fn deliver_delayed(&mut self, now: Now, out: &mut Outbox<Peer>) {
         if self.store.log().failed().is_some() {
-            self.delays.levels.iter_mut().for_each(|level| level.wake = None);
+            self.delays
+                .levels
+                .iter_mut()
+                .for_each(|level| level.wake = None);
             self.delays.progress_due = None;
             return;
         }
@@ -176,8 +190,10 @@ impl Broker {
         if self.delays.progress_due.is_some_and(|due| due <= now.mono) {
             self.delays.progress_due = None;
             let payload = self.delays.encode();
-            let entered =
-                self.store.append_system(now, Kind::DelayProgress, VERSION, &payload).is_ok();
+            let entered = self
+                .store
+                .append_system(now, Kind::DelayProgress, VERSION, &payload)
+                .is_ok();
             for level in self.delays.levels.iter_mut().filter(|_| entered) {
                 level.logged = level.progress;
             }
@@ -201,7 +217,7 @@ impl Broker {
         if offset >= end {
             return false;
         }
-        let waiter = WAITER_BASE + number as u64;
+        let waiter = WaiterId(WAITER_BASE + number as u64);
         let entry = match self.store.entry(slot, offset, waiter) {
             Fetch::Ready(entry) => entry,
             other => return self.delivery_stalled(now, number, other.map(|_| ())),
@@ -220,9 +236,14 @@ impl Broker {
             level.wake = Some(now.mono.after_ms(wait_ms as u64));
             return false;
         }
-        let Some(message) = due_message(&view) else { return self.skip_delivery(number) };
+        let Some(message) = due_message(&view) else {
+            return self.skip_delivery(number);
+        };
         level.window.push_back(false);
-        let purpose = Purpose::Delayed { level: number, offset: offset.0 };
+        let purpose = Purpose::Delayed {
+            level: number,
+            offset: offset.0,
+        };
         self.request_put(now, message, 1, purpose, out);
         true
     }
@@ -263,7 +284,9 @@ impl Broker {
 fn due_message(view: &RecordView<'_>) -> Option<OwnedMessage> {
     let stored = view.properties();
     let topic = properties::find_str(stored, names::REAL_TOPIC)?.to_owned();
-    let queue_id = properties::find_str(stored, names::REAL_QUEUE_ID)?.parse().ok()?;
+    let queue_id = properties::find_str(stored, names::REAL_QUEUE_ID)?
+        .parse()
+        .ok()?;
     Some(OwnedMessage {
         topic,
         queue_id,

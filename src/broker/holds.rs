@@ -38,7 +38,10 @@ impl Holds {
     /// Parks a pull until `until`.
     pub fn park(&mut self, slot: QueueSlot, pull: Pull, until: Mono) {
         self.numbered += 1;
-        self.parked.entry(slot).or_default().push((self.numbered, pull));
+        self.parked
+            .entry(slot)
+            .or_default()
+            .push((self.numbered, pull));
         self.deadlines.push(until, (slot, self.numbered));
         self.count += 1;
     }
@@ -48,9 +51,13 @@ impl Holds {
         if self.count == 0 {
             return Vec::new();
         }
-        let Some(parked) = self.parked.get_mut(&slot) else { return Vec::new() };
-        let resumed: Vec<Pull> =
-            parked.extract_if(.., |(_, pull)| wants(pull)).map(|(_, pull)| pull).collect();
+        let Some(parked) = self.parked.get_mut(&slot) else {
+            return Vec::new();
+        };
+        let resumed: Vec<Pull> = parked
+            .extract_if(.., |(_, pull)| wants(pull))
+            .map(|(_, pull)| pull)
+            .collect();
         if parked.is_empty() {
             self.parked.remove(&slot);
         }
@@ -65,8 +72,12 @@ impl Holds {
     /// Takes a pull whose time is over.
     pub fn expire(&mut self, now: Mono) -> Option<Pull> {
         while let Some((slot, number)) = self.deadlines.pop_due(now) {
-            let Some(parked) = self.parked.get_mut(&slot) else { continue };
-            let Some(at) = parked.iter().position(|(n, _)| *n == number) else { continue };
+            let Some(parked) = self.parked.get_mut(&slot) else {
+                continue;
+            };
+            let Some(at) = parked.iter().position(|(n, _)| *n == number) else {
+                continue;
+            };
             let (_, pull) = parked.swap_remove(at);
             if parked.is_empty() {
                 self.parked.remove(&slot);

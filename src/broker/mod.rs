@@ -47,8 +47,8 @@ use crate::machine::{Event, Link, Machine, Outbox};
 use crate::message::id::UniqueKeys;
 use crate::remoting::code::response;
 use crate::store::durability::Waiting;
-use crate::store::recovery::{Report, StoreError};
 use crate::store::record::Kind;
+use crate::store::recovery::{Report, StoreError};
 use crate::store::{Refused, Store, StoreOptions};
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -57,20 +57,39 @@ use std::sync::Arc;
 /// What shards of a broker say to each other.
 pub enum Peer {
     /// A client's request for what the receiver owns.
-    Request { link: Link, frame: Bytes },
+    Request {
+        link: Link,
+        frame: Bytes,
+    },
     /// From shard 0: control state from now on, and what is no more.
-    Snapshot { snapshot: Arc<Snapshot>, gone: Arc<Gone> },
+    Snapshot {
+        snapshot: Arc<Snapshot>,
+        gone: Arc<Gone>,
+    },
     /// To shard 0: the snapshot of this version is in use.
-    SnapshotSeen { version: u64 },
+    SnapshotSeen {
+        version: u64,
+    },
     /// To shard 0: a client's connection ended.
-    Closed { conn: ConnId },
+    Closed {
+        conn: ConnId,
+    },
     /// Store a message that the broker itself makes.
     Put(Box<Put>),
     /// It is stored, or was refused.
-    PutDone { ticket: u64, result: Result<Stored, Reject> },
+    PutDone {
+        ticket: u64,
+        result: Result<Stored, Reject>,
+    },
     /// Shard 0 asks every shard about its queues.
-    Question { ticket: u64, question: Arc<Question> },
-    Answer { ticket: u64, rows: Vec<Row> },
+    Question {
+        ticket: u64,
+        question: Arc<Question>,
+    },
+    Answer {
+        ticket: u64,
+        rows: Vec<Row>,
+    },
 }
 
 /// Topics and groups whose queues and offsets are to be dropped.
@@ -158,14 +177,21 @@ impl Broker {
         let mut control = Control::new(options.control.clone());
         let mut offsets = Offsets::default();
         let mut delays = Delays::new(options.delay_levels_ms.clone());
-        let store_options = StoreOptions { shard, ..options.store.clone() };
+        let store_options = StoreOptions {
+            shard,
+            ..options.store.clone()
+        };
         let (store, report) =
-            Store::open(dir, store_options, &mut |kind, version, payload| match kind {
-                Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
-                Kind::ConsumerOffsets => offsets.apply(version, payload),
-                Kind::DelayProgress => delays.apply(version, payload),
-                Kind::QueueOpened | Kind::QueueDropped | Kind::QueuePosition => Ok(()),
-            })?;
+            Store::open(
+                dir,
+                store_options,
+                &mut |kind, version, payload| match kind {
+                    Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
+                    Kind::ConsumerOffsets => offsets.apply(version, payload),
+                    Kind::DelayProgress => delays.apply(version, payload),
+                    Kind::QueueOpened | Kind::QueueDropped | Kind::QueuePosition => Ok(()),
+                },
+            )?;
         let lead = (shard == ShardId(0)).then(|| {
             Box::new(Lead {
                 control,
@@ -226,7 +252,13 @@ impl Broker {
     /// Sends a request to the shard that owns what it names.
     fn forward(&self, to: ShardId, request: &Request<'_>, out: &mut Outbox<Peer>) {
         let frame = request.raw.share();
-        out.peers.push((to, Peer::Request { link: *request.link, frame }));
+        out.peers.push((
+            to,
+            Peer::Request {
+                link: *request.link,
+                frame,
+            },
+        ));
     }
 
     /// Makes room for the answer to something that cannot be done now.
@@ -267,16 +299,24 @@ impl Broker {
 
     /// Takes a new snapshot into use and drops what it says is gone.
     fn adopt(&mut self, now: Now, snapshot: Arc<Snapshot>, gone: &Gone) {
-        assert!(snapshot.version >= self.snapshot.version, "snapshots come in order");
+        assert!(
+            snapshot.version >= self.snapshot.version,
+            "snapshots come in order"
+        );
         self.snapshot = snapshot;
         for topic in &gone.topics {
             let slots: Vec<_> = (0..topic.owners.len() as i32)
                 .filter_map(|queue| self.store.queues().find(&topic.name, queue))
                 .filter(|slot| {
-                    self.store.queues().queue(*slot).is_some_and(|q| q.topic_id == topic.id)
+                    self.store
+                        .queues()
+                        .queue(*slot)
+                        .is_some_and(|q| q.topic_id == topic.id)
                 })
                 .collect();
-            slots.into_iter().for_each(|slot| self.drop_queue(now, slot));
+            slots
+                .into_iter()
+                .for_each(|slot| self.drop_queue(now, slot));
         }
         for group in &gone.groups {
             self.offsets.drop_group(now, group, &mut self.store);
@@ -291,11 +331,16 @@ impl Broker {
             .queues()
             .iter()
             .filter(|(_, queue)| {
-                snapshot.topics.get(&queue.topic).is_none_or(|topic| topic.id != queue.topic_id)
+                snapshot
+                    .topics
+                    .get(&queue.topic)
+                    .is_none_or(|topic| topic.id != queue.topic_id)
             })
             .map(|(slot, _)| slot)
             .collect();
-        strangers.into_iter().for_each(|slot| self.drop_queue(now, slot));
+        strangers
+            .into_iter()
+            .for_each(|slot| self.drop_queue(now, slot));
     }
 
     fn drop_queue(&mut self, now: Now, slot: crate::store::consumequeue::QueueSlot) {
@@ -329,7 +374,9 @@ impl Broker {
                 continue;
             }
             let newest = QueueOffset(self.visible_end(slot).0 - 1);
-            let Some(tag_hash) = self.store.tag_hash(slot, newest) else { continue };
+            let Some(tag_hash) = self.store.tag_hash(slot, newest) else {
+                continue;
+            };
             let woken = self.holds.resume(slot, |pull| pull.wants(newest, tag_hash));
             for pull in woken {
                 handle::pull::run(self, now, pull, out);
@@ -349,7 +396,7 @@ impl Broker {
         self.flush_offsets(now);
         let mut tables = Vec::new();
         if let Some(lead) = &self.lead {
-            let version = record::VERSION;
+            let version = u16::from(record::VERSION);
             lead.control.dump(&mut |payload| {
                 crate::store::record::put_system(
                     &mut tables,
@@ -375,6 +422,7 @@ impl Broker {
                 lead.control.expire(now, lead.publication.effects());
             }
             lead.registry.tick(now, out);
+            lead.registry.register_due(now, &lead.control, out);
         }
     }
 }
@@ -390,8 +438,8 @@ impl Machine for Broker {
             Event::Peer { from, message } => self.peer(now, from, message, out),
             Event::Disk { id, result } => {
                 let woken = self.store.handle_done(now, id, result);
-                for waiter in woken {
-                    handle::resume(self, now, waiter, out);
+                for woken in woken {
+                    handle::resume(self, now, woken, out);
                 }
             }
             Event::Opened { link, dialed } => self.opened(now, link, dialed, out),
@@ -408,6 +456,7 @@ impl Machine for Broker {
     }
 
     fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)> {
+        self.stats.sample(now);
         self.store.poll_write(now)
     }
 
@@ -466,7 +515,8 @@ impl Broker {
 
     fn opened(&mut self, now: Now, link: Link, dialed: Option<u64>, out: &mut Outbox<Peer>) {
         if let (Some(token), Some(lead)) = (dialed, &mut self.lead) {
-            lead.registry.opened(now, token, link.conn, &lead.control, out);
+            lead.registry
+                .opened(now, token, link.conn, &lead.control, out);
         }
     }
 

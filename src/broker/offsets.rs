@@ -49,7 +49,10 @@ impl Offsets {
         if !self.groups.contains_key(group) {
             self.groups.insert(group.into(), Map::default());
         }
-        let name = self.groups.get_key_value(group).map(|(name, _)| name.clone());
+        let name = self
+            .groups
+            .get_key_value(group)
+            .map(|(name, _)| name.clone());
         let name = name.expect("entered above");
         let queues = self.groups.get_mut(group).expect("entered above");
         let known = queues.get(&slot).copied();
@@ -60,7 +63,13 @@ impl Offsets {
             return true;
         }
         let dirty = known.is_some_and(|known| known.dirty);
-        queues.insert(slot, Committed { offset, dirty: true });
+        queues.insert(
+            slot,
+            Committed {
+                offset,
+                dirty: true,
+            },
+        );
         self.count += usize::from(known.is_none());
         if !dirty {
             self.dirty.push((name, slot));
@@ -106,11 +115,15 @@ impl Offsets {
                 Some((&**group, *slot, groups.get(group)?.get(slot)?.offset))
             });
             encode(rows, &mut payload);
-            self.logged =
-                store.append_system(now, Kind::ConsumerOffsets, VERSION, &payload)?;
+            self.logged = store.append_system(now, Kind::ConsumerOffsets, VERSION, &payload)?;
             for (group, slot) in self.dirty.drain(..piece) {
-                let entry = self.groups.get_mut(&group).and_then(|queues| queues.get_mut(&slot));
-                entry.into_iter().for_each(|committed| committed.dirty = false);
+                let entry = self
+                    .groups
+                    .get_mut(&group)
+                    .and_then(|queues| queues.get_mut(&slot));
+                entry
+                    .into_iter()
+                    .for_each(|committed| committed.dirty = false);
             }
         }
         self.flushed = now.mono;
@@ -147,9 +160,12 @@ impl Offsets {
     /// Replays one record.
     pub fn apply(&mut self, version: u16, payload: &[u8]) -> Result<(), String> {
         if version != VERSION {
-            return Err(format!("consumer offsets of layout {version}, known is {VERSION}"));
+            return Err(format!(
+                "consumer offsets of layout {version}, known is {VERSION}"
+            ));
         }
-        self.decode(payload).ok_or_else(|| "consumer offsets cut short".to_owned())
+        self.decode(payload)
+            .ok_or_else(|| "consumer offsets cut short".to_owned())
     }
 
     fn decode(&mut self, payload: &[u8]) -> Option<()> {
@@ -162,10 +178,22 @@ impl Offsets {
                 continue;
             }
             let known = match self.groups.get_mut(group) {
-                Some(queues) => queues.insert(slot, Committed { offset, dirty: false }),
+                Some(queues) => queues.insert(
+                    slot,
+                    Committed {
+                        offset,
+                        dirty: false,
+                    },
+                ),
                 None => {
                     let mut queues = Map::default();
-                    queues.insert(slot, Committed { offset, dirty: false });
+                    queues.insert(
+                        slot,
+                        Committed {
+                            offset,
+                            dirty: false,
+                        },
+                    );
                     self.groups.insert(group.into(), queues);
                     None
                 }
@@ -181,7 +209,9 @@ impl Offsets {
             .groups
             .iter()
             .flat_map(|(group, queues)| {
-                queues.iter().map(|(slot, committed)| (&**group, *slot, committed.offset))
+                queues
+                    .iter()
+                    .map(|(slot, committed)| (&**group, *slot, committed.offset))
             })
             .collect();
         for piece in rows.chunks(RECORD_COUNT_MAX) {
@@ -211,7 +241,10 @@ mod tests {
     use crate::store::record::{Record, walk};
 
     fn at(ms: u64) -> Now {
-        Now { mono: Mono(ms), wall_ms: ms as i64 }
+        Now {
+            mono: Mono(ms),
+            wall_ms: ms as i64,
+        }
     }
 
     #[test]
@@ -235,7 +268,15 @@ mod tests {
         offsets.dump(at(0), &mut dump);
         let mut replayed = Offsets::default();
         for item in walk(&dump) {
-            let Ok((_, Record::System { version, payload, .. })) = item else { panic!("{item:?}") };
+            let Ok((
+                _,
+                Record::System {
+                    version, payload, ..
+                },
+            )) = item
+            else {
+                panic!("{item:?}")
+            };
             replayed.apply(version, payload).unwrap();
         }
         assert_eq!(replayed.count, offsets.count);

@@ -112,7 +112,12 @@ impl Broker {
             out.write(conn, |bytes| bytes.extend_from_slice(&frame));
         });
         out.closes.extend(effects.closes);
-        for Answer { conn, frame, version } in effects.answers {
+        for Answer {
+            conn,
+            frame,
+            version,
+        } in effects.answers
+        {
             lead.publication.wait(version, Next::Answer { conn, frame });
         }
         let snapshot = lead.control.snapshot();
@@ -123,19 +128,35 @@ impl Broker {
         lead.publication.newest = snapshot.version;
         let durable = !effects.records.is_empty();
         for payload in &effects.records {
-            if self.store.append_system(now, Kind::Control, record::VERSION, payload).is_err() {
+            if self
+                .store
+                .append_system(now, Kind::Control, u16::from(record::VERSION), payload)
+                .is_err()
+            {
                 return;
             }
         }
-        let gone = effects.deleted_groups.into_iter().filter(|(_, offsets)| *offsets);
+        let gone = effects
+            .deleted_groups
+            .into_iter()
+            .filter(|(_, offsets)| *offsets);
         let groups = gone.map(|(group, _)| group).collect();
-        let gone = Arc::new(Gone { topics: effects.deleted_topics, groups });
+        let gone = Arc::new(Gone {
+            topics: effects.deleted_topics,
+            groups,
+        });
         let changed_topics = effects.changed_topics;
-        let publish = Publish { snapshot, gone, changed_topics, durable };
+        let publish = Publish {
+            snapshot,
+            gone,
+            changed_topics,
+            durable,
+        };
         let lead = self.lead.as_mut().expect("checked above");
         if durable || lead.publication.unconfirmed > 0 {
             lead.publication.unconfirmed += 1;
-            self.acks.push(self.store.log().end(), Ack::Publish(publish));
+            self.acks
+                .push(self.store.log().end(), Ack::Publish(publish));
         } else {
             self.give_out(now, publish, out);
         }
@@ -149,12 +170,20 @@ impl Broker {
     }
 
     fn give_out(&mut self, now: Now, publish: Publish, out: &mut Outbox<Peer>) {
-        let Publish { snapshot, gone, changed_topics, .. } = publish;
+        let Publish {
+            snapshot,
+            gone,
+            changed_topics,
+            ..
+        } = publish;
         let first = self.snapshot.version == 0;
         let version = snapshot.version;
         let shards = self.options.control.shards;
         for shard in (1..shards).map(ShardId) {
-            let message = Peer::Snapshot { snapshot: snapshot.clone(), gone: gone.clone() };
+            let message = Peer::Snapshot {
+                snapshot: snapshot.clone(),
+                gone: gone.clone(),
+            };
             out.peers.push((shard, message));
         }
         self.adopt(now, snapshot, &gone);
@@ -165,7 +194,8 @@ impl Broker {
         if let Some(lead) = &mut self.lead
             && !changed_topics.is_empty()
         {
-            lead.registry.topics_changed(now, &lead.control, &changed_topics, out);
+            lead.registry
+                .topics_changed(now, &lead.control, &changed_topics, out);
         }
         self.snapshot_seen(now, ShardId(0), version, out);
     }
@@ -188,11 +218,20 @@ impl Broker {
         loop {
             let Some(lead) = &mut self.lead else { return };
             let published = lead.publication.published();
-            let due = lead.publication.waiting.front().is_some_and(|(v, _)| *v <= published);
-            let Some((_, next)) = lead.publication.waiting.pop_front_if(|_| due) else { return };
+            let due = lead
+                .publication
+                .waiting
+                .front()
+                .is_some_and(|(v, _)| *v <= published);
+            let Some((_, next)) = lead.publication.waiting.pop_front_if(|_| due) else {
+                return;
+            };
             match next {
                 Next::Answer { conn, frame } => {
-                    assert!(frame.len() <= FRAME_BYTES_MAX, "answers are checked when encoded");
+                    assert!(
+                        frame.len() <= FRAME_BYTES_MAX,
+                        "answers are checked when encoded"
+                    );
                     out.write(conn, |bytes| bytes.extend_from_slice(&frame));
                 }
                 Next::Request { link, frame } => {
@@ -223,7 +262,13 @@ impl Broker {
                 }
                 Next::Put(put) => {
                     let result = Err(reject.clone());
-                    out.peers.push((put.from, Peer::PutDone { ticket: put.ticket, result }));
+                    out.peers.push((
+                        put.from,
+                        Peer::PutDone {
+                            ticket: put.ticket,
+                            result,
+                        },
+                    ));
                 }
             }
         }

@@ -7,10 +7,12 @@
 use crate::base::{Map, Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
-use crate::broker::topics::{TopicConfig, perm};
+use crate::broker::control::names::SCHEDULE_TOPIC;
+use crate::broker::topics::{config_with, perm};
 use crate::broker::{Broker, Peer, handle};
 use crate::machine::Outbox;
 use crate::message::encode::Draft;
+use crate::remoting::body::topic::TopicConfig;
 use crate::remoting::code::response;
 use crate::store::dispatch::Dispatch;
 use std::net::SocketAddr;
@@ -52,7 +54,11 @@ pub enum Purpose {
     /// `CONSUMER_SEND_MSG_BACK`: answer the consumer.
     Back { to: ReplyTo, oneway: bool },
     /// A delayed send: answer the producer, who named this queue.
-    Send { to: ReplyTo, oneway: bool, queue_id: i32 },
+    Send {
+        to: ReplyTo,
+        oneway: bool,
+        queue_id: i32,
+    },
     /// A delayed message is due.
     Delayed { level: usize, offset: u64 },
 }
@@ -76,7 +82,16 @@ impl Broker {
         self.puts.tickets += 1;
         let ticket = self.puts.tickets;
         self.puts.waiting.insert(ticket, purpose);
-        self.put(now, Put { from: self.me, ticket, message, queues_if_new }, out);
+        self.put(
+            now,
+            Put {
+                from: self.me,
+                ticket,
+                message,
+                queues_if_new,
+            },
+            out,
+        );
     }
 
     /// Stores a message of somebody's, or passes the wish on to who can.
@@ -98,7 +113,10 @@ impl Broker {
 
     fn put_without_topic(&mut self, now: Now, put: Put, out: &mut Outbox<Peer>) {
         let missing = |topic: &str| {
-            Reject::new(response::TOPIC_NOT_EXIST, format!("topic[{topic}] not exist"))
+            Reject::new(
+                response::TOPIC_NOT_EXIST,
+                format!("topic[{topic}] not exist"),
+            )
         };
         if put.queues_if_new == 0 {
             let reject = missing(&put.message.topic);
@@ -107,21 +125,36 @@ impl Broker {
         let Some(lead) = &mut self.lead else {
             return out.peers.push((ShardId(0), Peer::Put(Box::new(put))));
         };
-        let config = TopicConfig::with_queues(put.queues_if_new, perm::READ | perm::WRITE);
+        let topic_name = put.message.topic.clone();
+        let config = TopicConfig {
+            topic_name,
+            ..config_with(put.queues_if_new, perm::READ | perm::WRITE)
+        };
         let effects = lead.publication.effects();
-        let made = lead.control.ensure_topic(now, &put.message.topic, config, effects);
+        let made = lead.control.ensure_topic(now, config, effects);
         let (from, ticket) = (put.from, put.ticket);
         let reject = match made {
             Ok(version) if lead.publication.put_later(version, put) => return,
-            Ok(_) => Reject::new(response::SYSTEM_BUSY, "too many requests wait for new topics"),
+            Ok(_) => Reject::new(
+                response::SYSTEM_BUSY,
+                "too many requests wait for new topics",
+            ),
             Err(reject) => reject,
         };
         self.tell_put(now, from, ticket, Err(reject), out);
     }
 
     fn put_here(&mut self, now: Now, put: Put, topic_id: u64, out: &mut Outbox<Peer>) {
-        let Put { from, ticket, message, .. } = put;
-        let slot = match self.store.open_queue(now, &message.topic, topic_id, message.queue_id) {
+        let Put {
+            from,
+            ticket,
+            message,
+            ..
+        } = put;
+        let slot = match self
+            .store
+            .open_queue(now, &message.topic, topic_id, message.queue_id)
+        {
             Ok(slot) => slot,
             Err(refused) => {
                 let reject = self.refuse(refused);
@@ -152,8 +185,22 @@ impl Broker {
         let dispatch = Dispatch::of(&message.topic, &message.properties);
         let appended = self.store.append(now, slot, &draft, &dispatch);
         self.stats.put(1, message.body.len());
-        let stored = Stored { at: appended.at, shard: self.me, offset: appended.offset.0 };
-        self.acks.push(appended.end, Ack::Put { from, ticket, stored });
+        if message.topic == SCHEDULE_TOPIC {
+            self.notice_delayed(message.queue_id as usize);
+        }
+        let stored = Stored {
+            at: appended.at,
+            shard: self.me,
+            offset: appended.offset.0,
+        };
+        self.acks.push(
+            appended.end,
+            Ack::Put {
+                from,
+                ticket,
+                stored,
+            },
+        );
     }
 
     pub(super) fn tell_put(
@@ -179,7 +226,11 @@ impl Broker {
         result: Result<Stored, Reject>,
         out: &mut Outbox<Peer>,
     ) {
-        let purpose = self.puts.waiting.remove(&ticket).expect("a ticket is answered once");
+        let purpose = self
+            .puts
+            .waiting
+            .remove(&ticket)
+            .expect("a ticket is answered once");
         match purpose {
             Purpose::Back { oneway: true, .. } | Purpose::Send { oneway: true, .. } => {}
             Purpose::Back { to, .. } => match result {

@@ -146,7 +146,7 @@ const TOPIC_DELETE: u8 = 2;
 const GROUP_PUT: u8 = 3;
 const GROUP_DELETE: u8 = 4;
 const COUNTERS: u8 = 5;
-const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 
 const ORDER: u8 = 1;
 const MULTI_TAG: u8 = 2;

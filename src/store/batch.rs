@@ -62,8 +62,12 @@ impl BatchHeader {
             return None;
         }
         let shard = ShardId(c.u16()?);
-        let lineage =
-            Lineage { shard, store_id: c.u32()?, epoch: c.u32()?, incarnation: c.u32()? };
+        let lineage = Lineage {
+            shard,
+            store_id: c.u32()?,
+            epoch: c.u32()?,
+            incarnation: c.u32()?,
+        };
         Some(BatchHeader {
             lineage,
             bytes: c.u32()?,
@@ -122,7 +126,12 @@ mod tests {
     use super::*;
 
     fn header() -> BatchHeader {
-        let lineage = Lineage { shard: ShardId(2), store_id: 0xABCD, epoch: 1, incarnation: 5 };
+        let lineage = Lineage {
+            shard: ShardId(2),
+            store_id: 0xABCD,
+            epoch: 1,
+            incarnation: 5,
+        };
         BatchHeader {
             lineage,
             bytes: 0,
@@ -142,7 +151,14 @@ mod tests {
         batch.extend_from_slice(b"record");
         let crc = header().seal(&mut batch);
         let read = BatchHeader::decode(&batch).unwrap();
-        assert_eq!(read, BatchHeader { bytes: 70, crc, ..header() });
+        assert_eq!(
+            read,
+            BatchHeader {
+                bytes: 70,
+                crc,
+                ..header()
+            }
+        );
         assert_eq!(checksum(&batch), crc);
         for at in (0..batch.len()).filter(|at| !(CRC_AT..HEADER_BYTES).contains(at)) {
             let mut rotten = batch.clone();
@@ -156,11 +172,17 @@ mod tests {
         let mut batch = vec![0; HEADER_BYTES];
         batch.extend_from_slice(b"record");
         header().seal(&mut batch);
-        let hex: String = batch[..HEADER_BYTES].iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = batch[..HEADER_BYTES]
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         let expected = concat!(
             "4f424d51000100020000abcd000000010000000500000046",
             "0000000111223344000000000000100000000000000000fa0",
         );
-        assert_eq!(&hex[..96], &expected.replace("00000000000fa0", "0000000000000fa0")[..96]);
+        assert_eq!(
+            &hex[..96],
+            &expected.replace("00000000000fa0", "0000000000000fa0")[..96]
+        );
     }
 }

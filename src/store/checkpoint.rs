@@ -18,9 +18,9 @@
 //! A snapshot file holds the tables as system records: magic `OBSN` u32, version u16, padding u16,
 //! the log offset it stands for u64, records, CRC-32 of all before.
 
-use crate::base::cursor::{put_text, Cursor};
-use crate::base::disk::{read_file, Dir, DiskError};
 use crate::base::LogOffset;
+use crate::base::cursor::{Cursor, put_text};
+use crate::base::disk::{Dir, DiskError, read_file};
 use crate::store::batch::Lineage;
 use crate::store::commitlog::LogEnd;
 
@@ -64,7 +64,10 @@ impl Checkpoint {
             let count = u32::try_from(runs.len()).expect("merging keeps runs few");
             out.extend_from_slice(&count.to_be_bytes());
         }
-        self.queue_runs.iter().chain(&self.key_runs).for_each(|name| put_text(&mut out, name));
+        self.queue_runs
+            .iter()
+            .chain(&self.key_runs)
+            .for_each(|name| put_text(&mut out, name));
         seal(&mut out);
         out
     }
@@ -76,12 +79,20 @@ impl Checkpoint {
             return None;
         }
         let shard = crate::base::ShardId(c.u16()?);
-        let lineage =
-            Lineage { shard, store_id: c.u32()?, epoch: c.u32()?, incarnation: c.u32()? };
+        let lineage = Lineage {
+            shard,
+            store_id: c.u32()?,
+            epoch: c.u32()?,
+            incarnation: c.u32()?,
+        };
         let sequence = c.u64()?;
         let (end, crc) = (LogOffset(c.u64()?), c.u32()?);
         let (durable, filled) = (LogOffset(c.u64()?), LogOffset(c.u64()?));
-        let from = LogEnd { end, crc, last_ms: c.i64()? };
+        let from = LogEnd {
+            end,
+            crc,
+            last_ms: c.i64()?,
+        };
         let snapshot = c.u8()? != 0;
         let (queue_runs, key_runs) = (c.u32()?, c.u32()?);
         let mut names = |count: u32| -> Option<Vec<String>> {
@@ -177,9 +188,18 @@ mod tests {
 
     fn sample() -> Checkpoint {
         Checkpoint {
-            lineage: Lineage { shard: ShardId(1), store_id: 2, epoch: 3, incarnation: 4 },
+            lineage: Lineage {
+                shard: ShardId(1),
+                store_id: 2,
+                epoch: 3,
+                incarnation: 4,
+            },
             sequence: 9,
-            from: LogEnd { end: LogOffset(10), crc: 11, last_ms: 12 },
+            from: LogEnd {
+                end: LogOffset(10),
+                crc: 11,
+                last_ms: 12,
+            },
             durable: LogOffset(13),
             filled: LogOffset(14),
             snapshot: true,

@@ -6,12 +6,12 @@
 //! because the older slot must stay usable.
 
 use crate::base::cursor::Cursor;
-use crate::base::disk::{Dir, DiskError, Work, replace_file};
+use crate::base::disk::{Dir, DiskError, FileName, Work, replace_file};
 use crate::base::{Mono, Now};
 use crate::store::checkpoint::{Checkpoint, encode_snapshot, snapshot_name};
 use crate::store::commitlog::LogEnd;
-use crate::store::consumequeue::RunDraft;
 use crate::store::index::KeyDraft;
+use crate::store::merge::RunDraft;
 use crate::store::queues::{self, QueueRecord};
 use crate::store::record::{Kind, put_system};
 use crate::store::{LogOffset, Store};
@@ -45,7 +45,14 @@ impl Checkpoints {
     /// files that the slots name.
     pub fn new(sequence: u64, from: LogOffset, snapshots: Vec<String>) -> Self {
         let (stage, retired) = (Stage::Idle, Vec::new());
-        Checkpoints { sequence, from, due: None, stage, retired, snapshots }
+        Checkpoints {
+            sequence,
+            from,
+            due: None,
+            stage,
+            retired,
+            snapshots,
+        }
     }
 
     pub fn deadline(&self) -> Option<Mono> {
@@ -71,8 +78,11 @@ impl Store {
             return false;
         }
         let interval = self.options.checkpoint_interval_ms;
-        let due = *self.checkpoints.due.get_or_insert(now.mono.after_ms(interval));
-        behind >= self.options.checkpoint_bytes || due <= now.mono || self.index.wants_seal()
+        let due = *self
+            .checkpoints
+            .due
+            .get_or_insert(now.mono.after_ms(interval));
+        behind >= self.options.checkpoint_bytes || due <= now.mono || self.wants_seal()
     }
 
     /// Begins a checkpoint. `tables` are the caller's tables as of this moment, as system records.
@@ -91,9 +101,18 @@ impl Store {
         self.checkpoints.stage = Stage::Begun { from, work };
     }
 
+    /// Whether a checkpoint could begin now.
+    pub fn can_checkpoint(&self) -> bool {
+        self.checkpoints.is_idle() && self.log.failed().is_none()
+    }
+
     /// Whether everything up to the end of the log is in a finished checkpoint.
     pub fn is_checkpointed(&self) -> bool {
         self.checkpoints.is_idle() && self.checkpoints.from == self.log.end()
+    }
+
+    fn wants_seal(&self) -> bool {
+        self.index.wants_seal() || self.keys.wants_seal()
     }
 
     fn queue_records(&self, now: Now) -> Vec<u8> {
@@ -101,12 +120,29 @@ impl Store {
         let version = queues::VERSION;
         for (slot, queue) in self.queues.iter() {
             let (topic, topic_id) = (&*queue.topic, queue.topic_id);
-            let opened = QueueRecord::Opened { slot, topic, topic_id, queue_id: queue.queue_id };
-            put_system(&mut out, Kind::QueueOpened, version, now.wall_ms, &opened.encode());
+            let opened = QueueRecord::Opened {
+                slot,
+                topic,
+                topic_id,
+                queue_id: queue.queue_id,
+            };
+            put_system(
+                &mut out,
+                Kind::QueueOpened,
+                version,
+                now.wall_ms,
+                &opened.encode(),
+            );
         }
         for state in self.index.states() {
             let position = QueueRecord::Position(state).encode();
-            put_system(&mut out, Kind::QueuePosition, version, now.wall_ms, &position);
+            put_system(
+                &mut out,
+                Kind::QueuePosition,
+                version,
+                now.wall_ms,
+                &position,
+            );
         }
         out
     }
@@ -121,7 +157,9 @@ impl Store {
                 let (checkpoint, retiring) = self.describe(from);
                 self.checkpoints.stage = Stage::Writing { retiring };
                 let retired = std::mem::take(&mut self.checkpoints.retired);
-                Some(Box::new(move |dir: &dyn Dir| name(dir, &checkpoint, &retired)))
+                Some(Box::new(move |dir: &dyn Dir| {
+                    name(dir, &checkpoint, &retired)
+                }))
             }
             other => {
                 self.checkpoints.stage = other;
@@ -164,11 +202,11 @@ impl Store {
             durable: self.log.durable(),
             filled: self.log.segments().ready(),
             snapshot: true,
-            queue_runs: queue_runs.names,
-            key_runs: key_runs.names,
+            queue_runs: names(&queue_runs.names),
+            key_runs: names(&key_runs.names),
         };
-        let mut retiring = queue_runs.superfluous;
-        retiring.extend(key_runs.superfluous);
+        let mut retiring = names(&queue_runs.obsolete);
+        retiring.extend(names(&key_runs.obsolete));
         let new = checkpoint.snapshot_name();
         let known = &mut self.checkpoints.snapshots;
         if known.last() != Some(&new) {
@@ -193,7 +231,9 @@ fn seal(
     let queue_run = queue_run.map(|draft| draft.write(dir)).transpose()?;
     let key_run = key_run.map(|draft| draft.write(dir)).transpose()?;
     for directory in [queue_run, key_run] {
-        let len = directory.as_ref().map_or(NO_RUN, |directory| directory.len() as u32);
+        let len = directory
+            .as_ref()
+            .map_or(NO_RUN, |directory| directory.len() as u32);
         result.extend_from_slice(&len.to_be_bytes());
         result.extend(directory.unwrap_or_default());
     }
@@ -208,6 +248,10 @@ fn name(dir: &dyn Dir, checkpoint: &Checkpoint, retired: &[String]) -> Result<Ve
         dir.remove(file)?;
     }
     Ok(Vec::new())
+}
+
+fn names(files: &[FileName]) -> Vec<String> {
+    files.iter().map(|name| name.to_string()).collect()
 }
 
 fn split_sealed(result: &[u8]) -> (Option<Vec<u8>>, Option<Vec<u8>>) {

@@ -12,9 +12,9 @@
 //!
 //! Not here: what a record says (`record`, `dispatch`), who waits for it (`durability`).
 
-use crate::base::disk::{Done, Order, BLOCK_BYTES};
+use crate::base::disk::{BLOCK_BYTES, Done, Order};
 use crate::base::{DiskError, LogOffset, Mono, Now, OrderId};
-use crate::store::batch::{BatchHeader, Lineage, HEADER_BYTES};
+use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage};
 use crate::store::segment::Segments;
 use crate::store::{Flush, Sabotage};
 use bytes::Bytes;
@@ -200,7 +200,10 @@ impl CommitLog {
     /// Makes room so that the next `bytes` of records lie in one batch.
     pub fn reserve(&mut self, bytes: usize) {
         let whole = HEADER_BYTES + bytes;
-        assert!(whole as u64 <= self.segments.bytes(), "records are smaller than a segment");
+        assert!(
+            whole as u64 <= self.segments.bytes(),
+            "records are smaller than a segment"
+        );
         if let Some(open) = &self.open {
             let full = open.records > 0
                 && open.bytes.len() - open.prefix + bytes > self.options.batch_bytes_max;
@@ -233,7 +236,10 @@ impl CommitLog {
         open.records += 1;
         self.pending_bytes += added;
         let end = open.end();
-        assert!(end <= self.segments.end_of(open.at), "a batch never crosses a segment");
+        assert!(
+            end <= self.segments.end_of(open.at),
+            "a batch never crosses a segment"
+        );
         at..end
     }
 
@@ -242,7 +248,10 @@ impl CommitLog {
         let end = self.sealed_end;
         let in_block = end.0 as usize % BLOCK_BYTES;
         let busy = !self.sealed.is_empty() || self.in_flight.back().is_some_and(|w| !w.done);
-        let shared = self.tail.back().filter(|last| last.end == end && in_block > 0);
+        let shared = self
+            .tail
+            .back()
+            .filter(|last| last.end == end && in_block > 0);
         let continues = shared.is_some() && !(busy && self.previous_bytes >= ALIGN_AFTER_BYTES);
         let mut at = if continues { end } else { next_block(end) };
         let mut prefix = if continues { in_block } else { 0 };
@@ -257,17 +266,28 @@ impl CommitLog {
         }
         let mut bytes = Vec::with_capacity(BATCH_BYTES_FIRST.max(prefix + whole));
         if prefix > 0 {
-            let last = self.tail.back().expect("a continuing batch has a predecessor");
+            let last = self
+                .tail
+                .back()
+                .expect("a continuing batch has a predecessor");
             let from = (end.0 - last.block.0) as usize - prefix;
             bytes.extend_from_slice(&last.data[from..from + prefix]);
         }
         bytes.resize(prefix + HEADER_BYTES, 0);
-        self.open = Some(OpenBatch { at, prefix, bytes, records: 0, first_ms: 0 });
+        self.open = Some(OpenBatch {
+            at,
+            prefix,
+            bytes,
+            records: 0,
+            first_ms: 0,
+        });
     }
 
     /// Closes the open batch, if it has records: checksums it and queues it for the disk.
     pub fn seal(&mut self) {
-        let Some(mut open) = self.open.take() else { return };
+        let Some(mut open) = self.open.take() else {
+            return;
+        };
         if open.records == 0 {
             return;
         }
@@ -291,8 +311,18 @@ impl CommitLog {
         let data = Bytes::from(open.bytes);
         let block = LogOffset(open.at.0 - open.prefix as u64);
         self.tail_bytes += data.len();
-        self.tail.push_back(TailBatch { at: open.at, end, block, data: data.clone() });
-        self.sealed.push_back(SealedBatch { at: open.at, end, continuing: open.prefix > 0, data });
+        self.tail.push_back(TailBatch {
+            at: open.at,
+            end,
+            block,
+            data: data.clone(),
+        });
+        self.sealed.push_back(SealedBatch {
+            at: open.at,
+            end,
+            continuing: open.prefix > 0,
+            data,
+        });
     }
 
     /// The next write or sync, if the disk should have one now.
@@ -320,7 +350,12 @@ impl CommitLog {
         while self.rolls.front().is_some_and(|end| *end <= self.durable) {
             self.rolls.pop_front();
         }
-        let target = self.rolls.front().copied().unwrap_or(self.written).min(self.written);
+        let target = self
+            .rolls
+            .front()
+            .copied()
+            .unwrap_or(self.written)
+            .min(self.written);
         assert!(target > self.durable, "a sync has something to do");
         let (file, _) = self.segments.place(LogOffset(target.0 - 1));
         self.sync = Some((id, target));
@@ -350,8 +385,17 @@ impl CommitLog {
         let block = LogOffset(batch.at.0 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
         let (file, at) = self.segments.place(block);
         let pending = (batch.end.0 - batch.at.0) as usize - HEADER_BYTES;
-        self.in_flight.push_back(InFlight { id, end: batch.end, pending, done: false });
-        Some(Order::Write { file, at, data: batch.data })
+        self.in_flight.push_back(InFlight {
+            id,
+            end: batch.end,
+            pending,
+            done: false,
+        });
+        Some(Order::Write {
+            file,
+            at,
+            data: batch.data,
+        })
     }
 
     /// Whether `id` is a write or sync of this log.
@@ -369,7 +413,10 @@ impl CommitLog {
         }
         if let Some((_, target)) = self.sync.take_if(|(sync, _)| *sync == id) {
             assert!(self.durable < target, "durability only grows");
-            assert!(target <= self.written, "nothing is durable before it is written");
+            assert!(
+                target <= self.written,
+                "nothing is durable before it is written"
+            );
             self.durable = target;
             return;
         }
@@ -390,7 +437,11 @@ impl CommitLog {
     /// Lets go of the oldest batches beyond the tail's budget, once they can be read from the disk.
     fn evict(&mut self) {
         while self.tail_bytes > self.options.tail_bytes_max && self.tail.len() > 1 {
-            if self.tail.front().is_none_or(|batch| batch.end > self.written) {
+            if self
+                .tail
+                .front()
+                .is_none_or(|batch| batch.end > self.written)
+            {
                 return;
             }
             let batch = self.tail.pop_front().expect("there is a front");
@@ -415,7 +466,11 @@ impl CommitLog {
     pub fn want_durable(&mut self) -> LogEnd {
         self.seal();
         self.sync_wanted = self.sync_wanted.max(self.sealed_end);
-        LogEnd { end: self.sealed_end, crc: self.previous_crc, last_ms: self.last_ms }
+        LogEnd {
+            end: self.sealed_end,
+            crc: self.previous_crc,
+            last_ms: self.last_ms,
+        }
     }
 
     /// When [`poll_write`](Self::poll_write) will have something only because time has passed.

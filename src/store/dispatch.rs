@@ -30,7 +30,9 @@ impl Dispatch {
                 }
                 b"UNIQ_KEY" => dispatch.key(topic, value),
                 b"KEYS" => {
-                    let keys = value.split(|byte| *byte == b' ').filter(|key| !key.is_empty());
+                    let keys = value
+                        .split(|byte| *byte == b' ')
+                        .filter(|key| !key.is_empty());
                     keys.take(KEYS_MAX).for_each(|key| dispatch.key(topic, key));
                 }
                 _ => {}

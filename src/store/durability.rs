@@ -10,7 +10,9 @@ pub struct Waiting<T> {
 
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
-        Waiting { queue: VecDeque::new() }
+        Waiting {
+            queue: VecDeque::new(),
+        }
     }
 }
 

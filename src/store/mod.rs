@@ -14,13 +14,16 @@ pub mod commitlog;
 pub mod consumequeue;
 pub mod dispatch;
 pub mod durability;
+pub mod entries;
 pub mod index;
+pub mod merge;
 pub mod queues;
 pub mod read;
 pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod replay;
+pub mod runs;
 pub mod segment;
 
 use crate::base::disk::{Done, Order};
@@ -28,10 +31,12 @@ use crate::base::{DiskError, LogOffset, Map, Mono, Now, OrderId, QueueOffset, Sh
 use crate::message::encode::{Draft, Placed, encode, encoded_len};
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::CommitLog;
-use crate::store::consumequeue::{Entry, QueueIndex, QueueSlot};
+use crate::store::consumequeue::{Lookup, QueueIndex, QueueSlot};
 use crate::store::dispatch::Dispatch;
 use crate::store::durability::Waiting;
+use crate::store::entries::Entry;
 use crate::store::index::KeyIndex;
+use crate::store::merge::Step;
 use crate::store::queues::{QUEUES_MAX, QueueRecord, Queues};
 use crate::store::read::WindowCache;
 use crate::store::record::{Kind, SYSTEM_HEADER_BYTES, put_system};
@@ -74,7 +79,10 @@ pub struct StoreOptions {
     pub writes_in_flight_max: usize,
     pub pending_bytes_max: usize,
     pub tail_bytes_max: usize,
+    /// Memory for what cold reads bring from the disk.
     pub window_bytes_max: usize,
+    /// The largest stored message.
+    pub record_bytes_max: usize,
     pub index_bytes_max: usize,
     /// A checkpoint is due after this much log.
     pub checkpoint_bytes: u64,
@@ -162,14 +170,21 @@ impl Store {
         if let Some(error) = self.log.failed() {
             return Err(Refused::Failed(error.clone()));
         }
-        if !self.log.admits() || self.index.is_full() {
-            return Err(Refused::Busy { limit_bytes: self.options.pending_bytes_max });
+        if !self.log.admits() || self.is_full() {
+            return Err(Refused::Busy {
+                limit_bytes: self.options.pending_bytes_max,
+            });
         }
         Ok(())
     }
 
     pub fn admits(&self) -> bool {
-        self.log.failed().is_some() || (self.log.admits() && !self.index.is_full())
+        self.log.failed().is_some() || (self.log.admits() && !self.is_full())
+    }
+
+    /// The indexes hold as much as they may that no run holds yet.
+    fn is_full(&self) -> bool {
+        self.index.is_full() || self.keys.is_full()
     }
 
     /// The queue's slot; a queue seen for the first time is entered in the log. A namesake of a
@@ -182,7 +197,11 @@ impl Store {
         queue_id: i32,
     ) -> Result<QueueSlot, Refused> {
         if let Some(slot) = self.queues.find(topic, queue_id) {
-            if self.queues.queue(slot).is_some_and(|queue| queue.topic_id == topic_id) {
+            if self
+                .queues
+                .queue(slot)
+                .is_some_and(|queue| queue.topic_id == topic_id)
+            {
                 return Ok(slot);
             }
             self.drop_queue(now, slot)?;
@@ -192,7 +211,12 @@ impl Store {
             return Err(Refused::TooManyQueues);
         }
         let slot = self.queues.next_slot();
-        let record = QueueRecord::Opened { slot, topic, topic_id, queue_id };
+        let record = QueueRecord::Opened {
+            slot,
+            topic,
+            topic_id,
+            queue_id,
+        };
         self.append_system(now, Kind::QueueOpened, queues::VERSION, &record.encode())?;
         self.queues.open(slot, topic, topic_id, queue_id);
         self.index.open(slot);
@@ -237,16 +261,29 @@ impl Store {
             encode(draft, placed, out);
             crc = crc32fast::hash(&out[from..]);
         });
-        assert_eq!(range.end.0 - range.start.0, bytes as u64, "records have the length foretold");
-        let entry =
-            Entry { at: range.start, size: bytes as u32, tag_hash: dispatch.tag_hash, crc };
+        assert_eq!(
+            range.end.0 - range.start.0,
+            bytes as u64,
+            "records have the length foretold"
+        );
+        let entry = Entry {
+            at: range.start,
+            size: bytes as u32,
+            tag_hash: dispatch.tag_hash,
+            crc,
+        };
         let entered = self.index.append(slot, entry, store_ms);
         assert_eq!(entered, offset, "a queue has no gap");
         for key in &dispatch.keys {
             self.keys.append(*key, range.start, store_ms);
         }
         self.hidden.push(range.end, slot);
-        Appended { at: range.start, end: range.end, offset, store_ms }
+        Appended {
+            at: range.start,
+            end: range.end,
+            offset,
+            store_ms,
+        }
     }
 
     /// Appends a system record; it counts once the log is confirmed up to the offset given.
@@ -262,8 +299,9 @@ impl Store {
         }
         self.log.reserve(SYSTEM_HEADER_BYTES + payload.len());
         let store_ms = self.log.store_ms(now);
-        let range =
-            self.log.put(store_ms, |_, out| put_system(out, kind, version, store_ms, payload));
+        let range = self.log.put(store_ms, |_, out| {
+            put_system(out, kind, version, store_ms, payload)
+        });
         Ok(range.end)
     }
 
@@ -310,11 +348,11 @@ impl Store {
         if let Some(work) = self.poll_checkpoint(now) {
             return Some((Task::Checkpoint, Order::Work(work)));
         }
-        if let Some(work) = self.index.merge_step() {
-            return Some((Task::Merge(MergeOf::Queues), Order::Work(work)));
+        if let Some(step) = self.index.merge_step() {
+            return Some((Task::Merge(MergeOf::Queues), merge_order(step)));
         }
-        let work = self.keys.merge_step()?;
-        Some((Task::Merge(MergeOf::Keys), Order::Work(work)))
+        let step = self.keys.merge_step()?;
+        Some((Task::Merge(MergeOf::Keys), merge_order(step)))
     }
 
     /// The answer to an order. Gives the readers whose data has come, or has failed to.
@@ -323,7 +361,7 @@ impl Store {
         now: Now,
         id: OrderId,
         result: Result<Done, DiskError>,
-    ) -> Vec<read::WaiterId> {
+    ) -> Vec<read::Woken> {
         if self.log.owns(id) {
             self.log.handle_done(id, result);
             return Vec::new();
@@ -335,7 +373,7 @@ impl Store {
                     Done::Read(bytes) => bytes,
                     _ => unreachable!("a read is answered with bytes"),
                 });
-                self.windows.arrived(key, bytes)
+                self.windows.arrived(&key, bytes)
             }
             Some(task) => {
                 match result {
@@ -370,7 +408,26 @@ impl Store {
 
     /// When something is to be done only because time has passed.
     pub fn deadline(&self) -> Option<Mono> {
-        [self.log.deadline(), self.checkpoints.deadline()].into_iter().flatten().min()
+        [self.log.deadline(), self.checkpoints.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Tag hash of a message whose entry is in memory, as those of new messages are.
+    pub fn tag_hash(&self, slot: QueueSlot, offset: QueueOffset) -> Option<i32> {
+        match self.index.lookup(slot, offset) {
+            Lookup::Hot(entries) => entries.at(0).map(|entry| entry.tag_hash),
+            _ => None,
+        }
+    }
+
+    /// Where a message lies, if that is known without the disk.
+    pub fn log_offset(&self, slot: QueueSlot, offset: QueueOffset) -> Option<LogOffset> {
+        match self.index.lookup(slot, offset) {
+            Lookup::Hot(entries) => entries.at(0).map(|entry| entry.at),
+            _ => None,
+        }
     }
 
     /// Memory held for tail, windows and indexes, in bytes.
@@ -378,11 +435,7 @@ impl Store {
         self.log.tail_bytes() + self.index.memory_bytes() + self.keys.memory_bytes()
     }
 }
-//! What is on disk. Decides, never does I/O: everything goes through [`crate::base::disk`].
 
-pub mod consumequeue;
-pub mod entries;
-pub mod index;
-pub mod merge;
-pub mod read;
-pub mod runs;
+fn merge_order(step: Step) -> Order {
+    Order::Work(Box::new(move |dir| step.run(dir)))
+}

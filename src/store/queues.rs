@@ -10,7 +10,7 @@
 //! | `QueueDropped` | slot u32 |
 //! | `QueuePosition` (snapshot only) | slot u32, min offset u64, next offset u64, born u64 |
 
-use crate::base::cursor::{put_text, Cursor};
+use crate::base::cursor::{Cursor, put_text};
 use crate::base::{LogOffset, Map, QueueOffset};
 use crate::store::consumequeue::{QueueSlot, QueueState};
 use std::sync::Arc;
@@ -41,7 +41,10 @@ pub struct Queues {
 
 impl Queues {
     pub fn find(&self, topic: &str, queue_id: i32) -> Option<QueueSlot> {
-        *self.topics.get(topic)?.get(usize::try_from(queue_id).ok()?)?
+        *self
+            .topics
+            .get(topic)?
+            .get(usize::try_from(queue_id).ok()?)?
     }
 
     pub fn queue(&self, slot: QueueSlot) -> Option<&Queue> {
@@ -88,7 +91,12 @@ impl Queues {
         }
         queues[number] = Some(slot);
         self.open += 1;
-        self.slots[at] = Some(Queue { topic, topic_id, queue_id, visible: QueueOffset(0) });
+        self.slots[at] = Some(Queue {
+            topic,
+            topic_id,
+            queue_id,
+            visible: QueueOffset(0),
+        });
     }
 
     pub fn drop_queue(&mut self, slot: QueueSlot) {
@@ -96,7 +104,9 @@ impl Queues {
             return;
         };
         self.open -= 1;
-        let Some(queues) = self.topics.get_mut(&queue.topic) else { return };
+        let Some(queues) = self.topics.get_mut(&queue.topic) else {
+            return;
+        };
         let number = queue.queue_id as usize;
         if queues[number] == Some(slot) {
             queues[number] = None;
@@ -110,8 +120,15 @@ impl Queues {
 /// A decoded queue record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QueueRecord<'a> {
-    Opened { slot: QueueSlot, topic: &'a str, topic_id: u64, queue_id: i32 },
-    Dropped { slot: QueueSlot },
+    Opened {
+        slot: QueueSlot,
+        topic: &'a str,
+        topic_id: u64,
+        queue_id: i32,
+    },
+    Dropped {
+        slot: QueueSlot,
+    },
     Position(QueueState),
 }
 
@@ -119,7 +136,12 @@ impl<'a> QueueRecord<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
         match *self {
-            QueueRecord::Opened { slot, topic, topic_id, queue_id } => {
+            QueueRecord::Opened {
+                slot,
+                topic,
+                topic_id,
+                queue_id,
+            } => {
                 out.extend_from_slice(&slot.0.to_be_bytes());
                 out.extend_from_slice(&topic_id.to_be_bytes());
                 out.extend_from_slice(&queue_id.to_be_bytes());
@@ -142,11 +164,18 @@ impl<'a> QueueRecord<'a> {
         if queue_id < 0 || slot.0 as usize >= u32::MAX as usize / 2 {
             return None;
         }
-        Some(QueueRecord::Opened { slot, topic_id, queue_id, topic: c.text()? })
+        Some(QueueRecord::Opened {
+            slot,
+            topic_id,
+            queue_id,
+            topic: c.text()?,
+        })
     }
 
     pub fn decode_dropped(payload: &[u8]) -> Option<QueueRecord<'a>> {
-        Some(QueueRecord::Dropped { slot: QueueSlot(Cursor::new(payload).u32()?) })
+        Some(QueueRecord::Dropped {
+            slot: QueueSlot(Cursor::new(payload).u32()?),
+        })
     }
 
     pub fn decode_position(payload: &[u8]) -> Option<QueueRecord<'a>> {
@@ -154,7 +183,12 @@ impl<'a> QueueRecord<'a> {
         let slot = QueueSlot(c.u32()?);
         let (min, next) = (QueueOffset(c.u64()?), QueueOffset(c.u64()?));
         let born = LogOffset(c.u64()?);
-        (min <= next).then_some(QueueRecord::Position(QueueState { slot, min, next, born }))
+        (min <= next).then_some(QueueRecord::Position(QueueState {
+            slot,
+            min,
+            next,
+            born,
+        }))
     }
 }
 
@@ -168,25 +202,54 @@ mod tests {
         queues.open(QueueSlot(0), "t", 1, 0);
         queues.open(QueueSlot(1), "t", 1, 3);
         assert_eq!(queues.find("t", 3), Some(QueueSlot(1)));
-        assert_eq!((queues.find("t", 1), queues.find("t", -1), queues.find("u", 0)), Default::default());
+        assert_eq!(
+            (
+                queues.find("t", 1),
+                queues.find("t", -1),
+                queues.find("u", 0)
+            ),
+            Default::default()
+        );
         queues.drop_queue(QueueSlot(1));
         assert_eq!((queues.find("t", 3), queues.len()), (None, 1));
-        assert_eq!(queues.next_slot(), QueueSlot(2), "a slot is never used again");
+        assert_eq!(
+            queues.next_slot(),
+            QueueSlot(2),
+            "a slot is never used again"
+        );
     }
 
     #[test]
     fn records_come_back_and_short_ones_are_refused() {
-        let opened =
-            QueueRecord::Opened { slot: QueueSlot(7), topic: "t", topic_id: 9, queue_id: 2 };
+        let opened = QueueRecord::Opened {
+            slot: QueueSlot(7),
+            topic: "t",
+            topic_id: 9,
+            queue_id: 2,
+        };
         let bytes = opened.encode();
-        assert_eq!(bytes, [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0, 1, b't']);
+        assert_eq!(
+            bytes,
+            [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 2, 0, 1, b't']
+        );
         assert_eq!(QueueRecord::decode_opened(&bytes), Some(opened));
         assert_eq!(QueueRecord::decode_opened(&bytes[..18]), None);
         let (min, next) = (QueueOffset(1), QueueOffset(5));
-        let state = QueueState { slot: QueueSlot(7), min, next, born: LogOffset(9) };
+        let state = QueueState {
+            slot: QueueSlot(7),
+            min,
+            next,
+            born: LogOffset(9),
+        };
         let position = QueueRecord::Position(state);
-        assert_eq!(QueueRecord::decode_position(&position.encode()), Some(position));
+        assert_eq!(
+            QueueRecord::decode_position(&position.encode()),
+            Some(position)
+        );
         let dropped = QueueRecord::Dropped { slot: QueueSlot(7) };
-        assert_eq!(QueueRecord::decode_dropped(&dropped.encode()), Some(dropped));
+        assert_eq!(
+            QueueRecord::decode_dropped(&dropped.encode()),
+            Some(dropped)
+        );
     }
 }

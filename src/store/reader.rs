@@ -17,8 +17,6 @@ use bytes::Bytes;
 /// Messages looked at by one read at most, whatever passes the filter
 /// (`maxFilterMessageSize` / 20 bytes).
 const SCANNED_MAX: u64 = 800;
-/// Largest record a read by offset believes in.
-const RECORD_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
 /// Something that may have to come from the disk first.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,7 +64,10 @@ pub struct Found {
 impl Store {
     /// First offset and end of what readers may see of a queue.
     pub fn visible_range(&self, slot: QueueSlot) -> (QueueOffset, QueueOffset) {
-        let visible = self.queues.queue(slot).map_or(QueueOffset(0), |queue| queue.visible);
+        let visible = self
+            .queues
+            .queue(slot)
+            .map_or(QueueOffset(0), |queue| queue.visible);
         (self.index.min(slot).min(visible), visible)
     }
 
@@ -82,7 +83,10 @@ impl Store {
     ) -> Fetch<Found> {
         let (_, visible) = self.visible_range(slot);
         let end = visible.0.min(from.0 + SCANNED_MAX);
-        let mut found = Found { next: from, ..Found::default() };
+        let mut found = Found {
+            next: from,
+            ..Found::default()
+        };
         while found.next.0 < end && found.messages < limits.messages {
             let entry = match self.entry(slot, found.next, waiter) {
                 Fetch::Ready(entry) => entry,
@@ -130,7 +134,9 @@ impl Store {
 
     fn window(&mut self, extent: &Extent, waiter: WaiterId) -> Fetch<Bytes> {
         let valid_to = extent.at + extent.len as u64;
-        let got = self.windows.get(&extent.file, extent.at, extent.len, valid_to, waiter);
+        let got = self
+            .windows
+            .get(waiter, &extent.file, extent.at, extent.len, valid_to);
         fetched(got)
     }
 
@@ -153,15 +159,20 @@ impl Store {
             return Fetch::Missing;
         }
         let head = ready!(self.bytes_at(at, 4, waiter));
-        let Some(size) = head.first_chunk::<4>().map(|size| u32::from_be_bytes(*size)) else {
+        let Some(size) = head
+            .first_chunk::<4>()
+            .map(|size| u32::from_be_bytes(*size))
+        else {
             return Fetch::Missing;
         };
         let whole = self.log.segment_end(at).0.min(self.confirmed().0);
-        if size > RECORD_BYTES_MAX || at.0 + u64::from(size) > whole {
+        if size as usize > self.options.record_bytes_max || at.0 + u64::from(size) > whole {
             return Fetch::Missing;
         }
         let bytes = ready!(self.bytes_at(at, size, waiter));
-        let Ok(view) = RecordView::parse(&bytes) else { return Fetch::Missing };
+        let Ok(view) = RecordView::parse(&bytes) else {
+            return Fetch::Missing;
+        };
         if view.physical_offset() != at.physical(self.shard()) {
             return Fetch::Missing;
         }
@@ -182,13 +193,16 @@ impl Store {
         let (file, place) = self.log.segments().place(at);
         let segment = at.0 - place;
         let valid_to = self.log.written().0.min(self.log.segment_end(at).0) - segment;
-        fetched(self.windows.get(&file, place, len, valid_to, waiter))
+        fetched(self.windows.get(waiter, &file, place, len, valid_to))
     }
 
     fn place(&self, at: LogOffset) -> String {
         let first = LogOffset(at.0 / self.options.segment_bytes * self.options.segment_bytes);
         let (shard, file) = (self.options.shard.0, file_name(first));
-        format!("shard {shard}, {file} at {}: the stored bytes are damaged", at.0 - first.0)
+        format!(
+            "shard {shard}, {file} at {}: the stored bytes are damaged",
+            at.0 - first.0
+        )
     }
 
     /// `SEARCH_OFFSET_BY_TIMESTAMP`: the first visible message stored at `store_ms` or later, or
@@ -202,13 +216,23 @@ impl Store {
         waiter: WaiterId,
     ) -> Fetch<QueueOffset> {
         let (min, max) = self.visible_range(slot);
-        let probe = if upper { store_ms.saturating_add(1) } else { store_ms };
-        let Some(within) = self.index.search_time(slot, probe) else { return Fetch::Ready(min) };
+        let probe = if upper {
+            store_ms.saturating_add(1)
+        } else {
+            store_ms
+        };
+        let Some(within) = self.index.search_time(slot, probe) else {
+            return Fetch::Ready(min);
+        };
         let (mut low, mut high) = (within.first.max(min).0, within.end.min(max).0);
         while low < high {
             let middle = low + (high - low) / 2;
             let stored = ready!(self.store_time(slot, QueueOffset(middle), waiter));
-            if stored < probe { low = middle + 1 } else { high = middle }
+            if stored < probe {
+                low = middle + 1
+            } else {
+                high = middle
+            }
         }
         let first_at_or_after = QueueOffset(low.clamp(min.0, max.0));
         if !upper {
@@ -238,7 +262,6 @@ fn fetched(got: Got) -> Fetch<Bytes> {
         Got::Hit(bytes) => Fetch::Ready(bytes),
         Got::Wait => Fetch::Wait,
         Got::Busy => Fetch::Busy,
-        Got::Failed(error) => Fetch::Damaged(error.to_string()),
     }
 }
 

@@ -41,9 +41,16 @@ pub enum Kind {
 impl Kind {
     pub fn from_number(number: u16) -> Option<Kind> {
         use Kind::*;
-        [QueueOpened, QueueDropped, QueuePosition, Control, ConsumerOffsets, DelayProgress]
-            .into_iter()
-            .find(|kind| *kind as u16 == number)
+        [
+            QueueOpened,
+            QueueDropped,
+            QueuePosition,
+            Control,
+            ConsumerOffsets,
+            DelayProgress,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u16 == number)
     }
 }
 
@@ -51,7 +58,12 @@ impl Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Record<'a> {
     Message(&'a [u8]),
-    System { kind: Kind, version: u16, store_ms: i64, payload: &'a [u8] },
+    System {
+        kind: Kind,
+        version: u16,
+        store_ms: i64,
+        payload: &'a [u8],
+    },
 }
 
 /// Why a batch's records cannot be walked although its checksum is right: a newer version wrote it,
@@ -69,7 +81,10 @@ impl std::fmt::Display for BadRecord {
             BadRecord::Size { at, size } => write!(f, "size {size} at byte {at} of the batch"),
             BadRecord::Magic { at, magic } => write!(f, "magic {magic:#x} at byte {at}"),
             BadRecord::Kind { at, kind } => {
-                write!(f, "system record kind {kind} at byte {at}: written by a newer version?")
+                write!(
+                    f,
+                    "system record kind {kind} at byte {at}: written by a newer version?"
+                )
             }
         }
     }
@@ -108,7 +123,10 @@ fn next(records: &[u8], at: usize) -> Result<(Record<'_>, usize), BadRecord> {
     let bad = |size| BadRecord::Size { at, size };
     let size = cursor.u32().ok_or(bad(0))?;
     let magic = cursor.u32().ok_or(bad(size))?;
-    let bytes = rest.get(..size as usize).filter(|b| b.len() >= 8).ok_or(bad(size))?;
+    let bytes = rest
+        .get(..size as usize)
+        .filter(|b| b.len() >= 8)
+        .ok_or(bad(size))?;
     if MESSAGE_MAGICS.contains(&magic) {
         return Ok((Record::Message(bytes), bytes.len()));
     }
@@ -120,7 +138,15 @@ fn next(records: &[u8], at: usize) -> Result<(Record<'_>, usize), BadRecord> {
     let store_ms = cursor.i64().ok_or(bad(size))?;
     let kind = Kind::from_number(number).ok_or(BadRecord::Kind { at, kind: number })?;
     let payload = bytes.get(SYSTEM_HEADER_BYTES..).ok_or(bad(size))?;
-    Ok((Record::System { kind, version, store_ms, payload }, bytes.len()))
+    Ok((
+        Record::System {
+            kind,
+            version,
+            store_ms,
+            payload,
+        },
+        bytes.len(),
+    ))
 }
 
 #[cfg(test)]
@@ -133,8 +159,12 @@ mod tests {
         put_system(&mut bytes, Kind::Control, 1, 77, b"topic");
         put_system(&mut bytes, Kind::ConsumerOffsets, 2, 78, b"");
         let found: Vec<_> = walk(&bytes).map(Result::unwrap).collect();
-        let first =
-            Record::System { kind: Kind::Control, version: 1, store_ms: 77, payload: b"topic" };
+        let first = Record::System {
+            kind: Kind::Control,
+            version: 1,
+            store_ms: 77,
+            payload: b"topic",
+        };
         assert_eq!(found[0], (0, first));
         assert_eq!(found[1].0, 25);
     }
@@ -146,9 +176,18 @@ mod tests {
             assert_eq!(found, [Err(expected)]);
         };
         check(&[0, 0, 0], BadRecord::Size { at: 0, size: 0 });
-        check(&[0, 0, 0, 99, 0, 0, 0, 0, 1], BadRecord::Size { at: 0, size: 99 });
-        check(&[0, 0, 0, 8, 0, 0, 0, 9], BadRecord::Magic { at: 0, magic: 9 });
-        check(&[0, 0, 0, 8, b'O', b'B', b'S', b'R'], BadRecord::Size { at: 0, size: 8 });
+        check(
+            &[0, 0, 0, 99, 0, 0, 0, 0, 1],
+            BadRecord::Size { at: 0, size: 99 },
+        );
+        check(
+            &[0, 0, 0, 8, 0, 0, 0, 9],
+            BadRecord::Magic { at: 0, magic: 9 },
+        );
+        check(
+            &[0, 0, 0, 8, b'O', b'B', b'S', b'R'],
+            BadRecord::Size { at: 0, size: 8 },
+        );
         let mut newer = Vec::new();
         put_system(&mut newer, Kind::Control, 1, 0, b"");
         newer[8..10].copy_from_slice(&999u16.to_be_bytes());

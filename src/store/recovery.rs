@@ -13,9 +13,9 @@ use crate::store::commitlog::{CommitLog, LogEnd, LogOptions};
 use crate::store::consumequeue::{Entry, Limits, QueueIndex};
 use crate::store::dispatch::Dispatch;
 use crate::store::durability::Waiting;
-use crate::store::index::KeyIndex;
+use crate::store::index::{KeyIndex, KeyLimits};
 use crate::store::queues::{QueueRecord, Queues};
-use crate::store::read::WindowCache;
+use crate::store::read::{WINDOW_BYTES, WindowCache};
 use crate::store::record::{BadRecord, Kind, Record, walk};
 use crate::store::replay::Replay;
 use crate::store::segment::{Segments, file_name};
@@ -27,16 +27,30 @@ use std::fmt;
 pub enum StoreError {
     Disk(DiskError),
     /// Bytes that were durable are gone or rotten.
-    Damaged { shard: ShardId, from: LogOffset, to: LogOffset, file: String },
+    Damaged {
+        shard: ShardId,
+        from: LogOffset,
+        to: LogOffset,
+        file: String,
+    },
     /// A record that is whole but says what cannot be.
-    Record { shard: ShardId, at: LogOffset, reason: String },
+    Record {
+        shard: ShardId,
+        at: LogOffset,
+        reason: String,
+    },
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StoreError::Disk(error) => error.fmt(f),
-            StoreError::Damaged { shard, from, to, file } => write!(
+            StoreError::Damaged {
+                shard,
+                from,
+                to,
+                file,
+            } => write!(
                 f,
                 "shard {}: the log is damaged between offsets {} and {} ({file}); these bytes were \
                  durable. Restore the file, or start once with --salvage to go on behind the \
@@ -44,7 +58,11 @@ impl fmt::Display for StoreError {
                 shard.0, from.0, to.0
             ),
             StoreError::Record { shard, at, reason } => {
-                write!(f, "shard {}: the record at log offset {}: {reason}", shard.0, at.0)
+                write!(
+                    f,
+                    "shard {}: the record at log offset {}: {reason}",
+                    shard.0, at.0
+                )
             }
         }
     }
@@ -88,12 +106,26 @@ impl Store {
         let mut report = Report::default();
         let mut base = Base::choose(dir, &options, &checkpoints, &mut report)?;
         base.restore(apply)?;
-        let mut opening = Opening { options: &options, report, base, lost: Map::default() };
+        let mut opening = Opening {
+            options: &options,
+            report,
+            base,
+            lost: Map::default(),
+        };
         let (end, lineage) = opening.replay(dir, apply)?;
         let Opening { report, base, .. } = opening;
-        let lineage = Lineage { incarnation: lineage.incarnation + 1, ..lineage };
+        let lineage = Lineage {
+            incarnation: lineage.incarnation + 1,
+            ..lineage
+        };
         let store = base.finish(dir, options, end, lineage, &checkpoints)?;
-        Ok((store, Report { end: end.end, ..report }))
+        Ok((
+            store,
+            Report {
+                end: end.end,
+                ..report
+            },
+        ))
     }
 }
 
@@ -128,7 +160,7 @@ impl Base {
             snapshot: Vec::new(),
             queues: Queues::default(),
             index: QueueIndex::new(limits(options), LogOffset(0)),
-            keys: KeyIndex::new(limits(options), LogOffset(0)),
+            keys: KeyIndex::new(key_limits(options), LogOffset(0)),
         })
     }
 
@@ -144,17 +176,30 @@ impl Base {
             let bytes = read_file(dir, &name)?.unwrap_or_default();
             match decode_snapshot(&bytes, from) {
                 Some(records) => snapshot = records.to_vec(),
-                None => return Ok(Err(format!("{name} is damaged; the log is replayed instead"))),
+                None => {
+                    return Ok(Err(format!(
+                        "{name} is damaged; the log is replayed instead"
+                    )));
+                }
             }
         }
-        let limits = limits(options);
-        let (index, bad) = QueueIndex::load(limits, from, dir, &checkpoint.queue_runs)?;
-        let (keys, bad_keys) = KeyIndex::load(limits, from, dir, &checkpoint.key_runs)?;
+        let (index, bad) = QueueIndex::load(limits(options), from, dir, &checkpoint.queue_runs)?;
+        let (keys, bad_keys) =
+            KeyIndex::load(key_limits(options), from, dir, &checkpoint.key_runs)?;
         if let Some(bad) = bad.first().or(bad_keys.first()) {
-            return Ok(Err(format!("{} is damaged; the log is replayed instead", bad.name)));
+            return Ok(Err(format!(
+                "{} is damaged; the log is replayed instead",
+                bad.name
+            )));
         }
         let checkpoint = Some(checkpoint.clone());
-        Ok(Ok(Base { checkpoint, snapshot, queues: Queues::default(), index, keys }))
+        Ok(Ok(Base {
+            checkpoint,
+            snapshot,
+            queues: Queues::default(),
+            index,
+            keys,
+        }))
     }
 
     fn restore(&mut self, apply: Apply<'_>) -> Result<(), StoreError> {
@@ -169,7 +214,13 @@ impl Base {
         };
         for item in walk(&snapshot) {
             let (_, record) = item.map_err(|error| bad(error.to_string()))?;
-            let Record::System { kind, version, payload, .. } = record else {
+            let Record::System {
+                kind,
+                version,
+                payload,
+                ..
+            } = record
+            else {
                 return Err(bad("a message in a snapshot".into()));
             };
             self.system(kind, version, payload, apply).map_err(bad)?;
@@ -187,7 +238,12 @@ impl Base {
         let unreadable = || format!("{kind:?} version {version} is unreadable");
         match kind {
             Kind::QueueOpened => match QueueRecord::decode_opened(payload) {
-                Some(QueueRecord::Opened { slot, topic, topic_id, queue_id }) => {
+                Some(QueueRecord::Opened {
+                    slot,
+                    topic,
+                    topic_id,
+                    queue_id,
+                }) => {
                     self.queues.open(slot, topic, topic_id, queue_id);
                     self.index.open(slot);
                 }
@@ -221,12 +277,24 @@ impl Base {
         known: &[Checkpoint],
     ) -> Result<Store, StoreError> {
         let sequence = known.first().map_or(0, |newest| newest.sequence) + 1;
-        let filled = known.iter().map(|checkpoint| checkpoint.filled).max().unwrap_or_default();
-        let aligned = LogOffset(end.end.0.next_multiple_of(crate::base::disk::BLOCK_BYTES as u64));
+        let filled = known
+            .iter()
+            .map(|checkpoint| checkpoint.filled)
+            .max()
+            .unwrap_or_default();
+        let aligned = LogOffset(
+            end.end
+                .0
+                .next_multiple_of(crate::base::disk::BLOCK_BYTES as u64),
+        );
         let mut segments = Segments::new(options.segment_bytes, filled.max(aligned));
         segments.fill_now(dir, aligned)?;
         let from = self.checkpoint.as_ref().map_or(
-            LogEnd { end: LogOffset(0), crc: 0, last_ms: 0 },
+            LogEnd {
+                end: LogOffset(0),
+                crc: 0,
+                last_ms: 0,
+            },
             |checkpoint| checkpoint.from,
         );
         let used = self.checkpoint.clone();
@@ -241,7 +309,11 @@ impl Base {
             key_runs: used.as_ref().map_or(Vec::new(), |c| c.key_runs.clone()),
         };
         named.write(dir)?;
-        let snapshots = if named.snapshot { vec![named.snapshot_name()] } else { Vec::new() };
+        let snapshots = if named.snapshot {
+            vec![named.snapshot_name()]
+        } else {
+            Vec::new()
+        };
         let log = CommitLog::new(log_options(&options), lineage, segments, end);
         let mut queues = self.queues;
         let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
@@ -254,7 +326,7 @@ impl Base {
             queues,
             index: self.index,
             keys: self.keys,
-            windows: WindowCache::new(options.window_bytes_max),
+            windows: windows(&options),
             hidden: Waiting::default(),
             checkpoints: Checkpoints::new(sequence, from.end, snapshots),
             tasks: Map::default(),
@@ -274,19 +346,23 @@ struct Opening<'o> {
 
 impl Opening<'_> {
     /// Replays the log behind the base and makes what was found durable.
-    fn replay(
-        &mut self,
-        dir: &dyn Dir,
-        apply: Apply<'_>,
-    ) -> Result<(LogEnd, Lineage), StoreError> {
+    fn replay(&mut self, dir: &dyn Dir, apply: Apply<'_>) -> Result<(LogEnd, Lineage), StoreError> {
         let o = self.options;
-        let fresh =
-            Lineage { shard: o.shard, store_id: o.store_id, epoch: 0, incarnation: 0 };
+        let fresh = Lineage {
+            shard: o.shard,
+            store_id: o.store_id,
+            epoch: 0,
+            incarnation: 0,
+        };
         let mut replay = match &self.base.checkpoint {
             Some(c) => Replay::new(dir, o.segment_bytes, c.lineage, c.from, o.sabotage)?,
             None => Replay::from_oldest(dir, o.segment_bytes, fresh, o.sabotage)?,
         };
-        let promised = self.base.checkpoint.as_ref().map_or(LogOffset(0), |c| c.durable);
+        let promised = self
+            .base
+            .checkpoint
+            .as_ref()
+            .map_or(LogOffset(0), |c| c.durable);
         loop {
             while let Some((header, batch)) = replay.next_batch()? {
                 self.batch(&header, &batch, apply)?;
@@ -299,7 +375,12 @@ impl Opening<'_> {
             let file = file_name(LogOffset(end.0 / o.segment_bytes * o.segment_bytes));
             if !o.salvage {
                 let file = file.to_string();
-                return Err(StoreError::Damaged { shard: o.shard, from: end, to, file });
+                return Err(StoreError::Damaged {
+                    shard: o.shard,
+                    from: end,
+                    to,
+                    file,
+                });
             }
             let note = format!("{file}: nothing usable between log offsets {} and", end.0);
             let resumed = replay.skip_damage()?;
@@ -316,9 +397,14 @@ impl Opening<'_> {
         self.make_durable(dir, replay.end().end)?;
         let lineage = match &self.base.checkpoint {
             Some(checkpoint) => {
-                let incarnation =
-                    replay.lineage().incarnation.max(checkpoint.lineage.incarnation);
-                Lineage { incarnation, ..replay.lineage() }
+                let incarnation = replay
+                    .lineage()
+                    .incarnation
+                    .max(checkpoint.lineage.incarnation);
+                Lineage {
+                    incarnation,
+                    ..replay.lineage()
+                }
             }
             None => replay.lineage(),
         };
@@ -353,9 +439,12 @@ impl Opening<'_> {
             let at = LogOffset(header.at.0 + (HEADER_BYTES + at) as u64);
             let done = match record {
                 Record::Message(bytes) => self.message(at, bytes),
-                Record::System { kind, version, payload, .. } => {
-                    self.base.system(kind, version, payload, apply)
-                }
+                Record::System {
+                    kind,
+                    version,
+                    payload,
+                    ..
+                } => self.base.system(kind, version, payload, apply),
             };
             done.map_err(|reason| StoreError::Record { shard, at, reason })?;
         }
@@ -365,13 +454,19 @@ impl Opening<'_> {
     fn message(&mut self, at: LogOffset, bytes: &[u8]) -> Result<(), String> {
         let view = RecordView::parse(bytes).map_err(|error| error.to_string())?;
         let Some(slot) = self.base.queues.find(view.topic(), view.queue_id()) else {
-            return Err(format!("no queue {} of topic {}", view.queue_id(), view.topic()));
+            return Err(format!(
+                "no queue {} of topic {}",
+                view.queue_id(),
+                view.topic()
+            ));
         };
         let found = u64::try_from(view.queue_offset()).map_err(|_| "negative offset")?;
         let next = self.base.index.next(slot).0;
         if found > next && self.options.salvage {
-            *self.lost.entry((view.topic().to_owned(), view.queue_id())).or_default() +=
-                found - next;
+            *self
+                .lost
+                .entry((view.topic().to_owned(), view.queue_id()))
+                .or_default() += found - next;
             let state = crate::store::consumequeue::QueueState {
                 slot,
                 min: QueueOffset(found),
@@ -382,11 +477,18 @@ impl Opening<'_> {
             self.base.index.restore(state);
         } else if found != next {
             let (topic, queue) = (view.topic(), view.queue_id());
-            return Err(format!("offset {found} in queue {queue} of {topic}, expected {next}"));
+            return Err(format!(
+                "offset {found} in queue {queue} of {topic}, expected {next}"
+            ));
         }
         let dispatch = Dispatch::of(view.topic(), view.properties());
         let (size, crc) = (bytes.len() as u32, crc32fast::hash(bytes));
-        let entry = Entry { at, size, tag_hash: dispatch.tag_hash, crc };
+        let entry = Entry {
+            at,
+            size,
+            tag_hash: dispatch.tag_hash,
+            crc,
+        };
         self.base.index.append(slot, entry, view.store_timestamp());
         for key in &dispatch.keys {
             self.base.keys.append(*key, at, view.store_timestamp());
@@ -398,7 +500,25 @@ impl Opening<'_> {
 
 fn limits(options: &StoreOptions) -> Limits {
     let hot_bytes_max = options.index_bytes_max / 2;
-    Limits { hot_bytes_max, directory_bytes_max: options.index_bytes_max / 4 }
+    Limits {
+        hot_bytes_max,
+        directory_bytes_max: options.index_bytes_max / 8,
+    }
+}
+
+/// Reads are joined from windows: the largest record, wherever it begins, fits the budget.
+fn windows(options: &StoreOptions) -> WindowCache {
+    let room = options.record_bytes_max + 2 * WINDOW_BYTES;
+    let bytes_max = options.window_bytes_max.max(room);
+    WindowCache::new(WINDOW_BYTES, options.record_bytes_max, bytes_max)
+}
+
+fn key_limits(options: &StoreOptions) -> KeyLimits {
+    let hot_bytes_max = options.index_bytes_max / 4;
+    KeyLimits {
+        hot_bytes_max,
+        directory_bytes_max: options.index_bytes_max / 8,
+    }
 }
 
 fn log_options(options: &StoreOptions) -> LogOptions {

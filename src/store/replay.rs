@@ -5,12 +5,12 @@
 //! the log or a later one. What lies beyond was never promised to anybody, with one exception that
 //! is damage and not an end: a batch further on that says so (`batch::BatchHeader::durable`).
 
-use crate::base::disk::{Dir, DiskError, BLOCK_BYTES};
+use crate::base::disk::{BLOCK_BYTES, Dir, DiskError};
 use crate::base::{LogOffset, Set};
-use crate::store::batch::{checksum, BatchHeader, Lineage, HEADER_BYTES, MAGIC};
-use crate::store::commitlog::LogEnd;
-use crate::store::segment::{file_name, first_offset, FOLDER};
 use crate::store::Sabotage;
+use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage, MAGIC, checksum};
+use crate::store::commitlog::LogEnd;
+use crate::store::segment::{FOLDER, file_name, first_offset};
 
 /// Read ahead of the walk.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -43,7 +43,9 @@ impl<'d> Replay<'d> {
         sabotage: Sabotage,
     ) -> Result<Self, DiskError> {
         let listed = dir.list(FOLDER)?;
-        let segments = listed.iter().filter_map(|entry| Some(first_offset(&entry.name)?.0));
+        let segments = listed
+            .iter()
+            .filter_map(|entry| Some(first_offset(&entry.name)?.0));
         Ok(Replay {
             dir,
             segment_bytes,
@@ -64,7 +66,11 @@ impl<'d> Replay<'d> {
         lineage: Lineage,
         sabotage: Sabotage,
     ) -> Result<Self, DiskError> {
-        let from = LogEnd { end: LogOffset(0), crc: 0, last_ms: 0 };
+        let from = LogEnd {
+            end: LogOffset(0),
+            crc: 0,
+            last_ms: 0,
+        };
         let mut replay = Replay::new(dir, segment_bytes, lineage, from, sabotage)?;
         let oldest = replay.segments.iter().min().copied().unwrap_or(0);
         replay.end.end = LogOffset(oldest);
@@ -95,7 +101,11 @@ impl<'d> Replay<'d> {
             {
                 let end = LogOffset(at.0 + batch.len() as u64);
                 let last_ms = header.first_ms + i64::from(header.span_ms);
-                self.end = LogEnd { end, crc: header.crc, last_ms };
+                self.end = LogEnd {
+                    end,
+                    crc: header.crc,
+                    last_ms,
+                };
                 self.lineage = header.lineage;
                 self.chained = true;
                 return Ok(Some((header, batch)));
@@ -106,17 +116,26 @@ impl<'d> Replay<'d> {
 
     /// A whole batch of this log that stands at `at`, whatever it is chained to.
     fn batch_at(&mut self, at: LogOffset) -> Result<Option<(BatchHeader, Vec<u8>)>, DiskError> {
-        let Some(head) = self.bytes(at, HEADER_BYTES)? else { return Ok(None) };
-        let Some(header) = BatchHeader::decode(head) else { return Ok(None) };
+        let Some(head) = self.bytes(at, HEADER_BYTES)? else {
+            return Ok(None);
+        };
+        let Some(header) = BatchHeader::decode(head) else {
+            return Ok(None);
+        };
         let ours = header.lineage.shard == self.lineage.shard
             && header.lineage.store_id == self.lineage.store_id
             && header.at == at
             && header.bytes as usize > HEADER_BYTES
-            && header.first_ms.checked_add(i64::from(header.span_ms)).is_some();
+            && header
+                .first_ms
+                .checked_add(i64::from(header.span_ms))
+                .is_some();
         if !ours {
             return Ok(None);
         }
-        let Some(batch) = self.bytes(at, header.bytes as usize)? else { return Ok(None) };
+        let Some(batch) = self.bytes(at, header.bytes as usize)? else {
+            return Ok(None);
+        };
         let whole = checksum(batch) == header.crc;
         Ok(whole.then(|| (header, batch.to_vec())))
     }
@@ -139,8 +158,13 @@ impl<'d> Replay<'d> {
         while at.0 < end.0 + BEYOND_BYTES as u64 {
             let segment_end = (at.0 + 1).next_multiple_of(self.segment_bytes);
             let step = (segment_end - at.0).min(BUFFER_BYTES as u64) as usize;
-            let Some(bytes) = self.bytes(at, step)? else { break };
-            for place in find_magic(bytes).into_iter().map(|found| at.0 + found as u64) {
+            let Some(bytes) = self.bytes(at, step)? else {
+                break;
+            };
+            for place in find_magic(bytes)
+                .into_iter()
+                .map(|found| at.0 + found as u64)
+            {
                 if let Some((header, _)) = self.batch_at(LogOffset(place))?
                     && header.durable > end
                 {
@@ -156,19 +180,26 @@ impl<'d> Replay<'d> {
     /// and lets the walk go on there. Gives its place; `None` if there is none.
     pub fn skip_damage(&mut self) -> Result<Option<LogOffset>, DiskError> {
         let mut at = self.end.end;
-        let last = self.segments.iter().max().map_or(0, |first| first + self.segment_bytes);
+        let last = self
+            .segments
+            .iter()
+            .max()
+            .map_or(0, |first| first + self.segment_bytes);
         while at.0 < last {
             let segment_end = (at.0 + 1).next_multiple_of(self.segment_bytes);
             let step = (segment_end - at.0).min(BUFFER_BYTES as u64) as usize;
             let found = self.bytes(at, step)?.map(find_magic).unwrap_or_default();
-            for place in found.into_iter().map(|found| LogOffset(at.0 + found as u64)) {
+            for place in found
+                .into_iter()
+                .map(|found| LogOffset(at.0 + found as u64))
+            {
                 if place > self.end.end && self.batch_at(place)?.is_some() {
                     self.end.end = place;
                     self.chained = false;
                     return Ok(Some(place));
                 }
             }
-            at.0 += overlap(step, at.0 + step as u64 < segment_end);
+            at.0 += overlap(step, at.0 + (step as u64) < segment_end);
         }
         Ok(None)
     }
@@ -182,7 +213,9 @@ impl<'d> Replay<'d> {
         }
         let have = self.buffered.0..self.buffered.0 + self.buffer.len() as u64;
         if !(have.contains(&at.0) && at.0 + len as u64 <= have.end) {
-            let want = len.max(BUFFER_BYTES).min((self.segment_bytes - in_segment) as usize);
+            let want = len
+                .max(BUFFER_BYTES)
+                .min((self.segment_bytes - in_segment) as usize);
             self.buffer.resize(want, 0);
             let file = file_name(LogOffset(first));
             let read = self.dir.read_at(&file, in_segment, &mut self.buffer)?;
@@ -196,11 +229,18 @@ impl<'d> Replay<'d> {
 
 /// How far to go on after a step: a magic may lie across two steps, but not across two segments.
 fn overlap(step: usize, more: bool) -> u64 {
-    if more && step > MAGIC_BYTES { (step - MAGIC_BYTES + 1) as u64 } else { step as u64 }
+    if more && step > MAGIC_BYTES {
+        (step - MAGIC_BYTES + 1) as u64
+    } else {
+        step as u64
+    }
 }
 
 fn find_magic(bytes: &[u8]) -> Vec<usize> {
     let magic = MAGIC.to_be_bytes();
-    let found = bytes.windows(magic.len()).enumerate().filter(|(_, window)| *window == magic);
+    let found = bytes
+        .windows(magic.len())
+        .enumerate()
+        .filter(|(_, window)| *window == magic);
     found.map(|(at, _)| at).collect()
 }

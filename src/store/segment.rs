@@ -7,8 +7,8 @@
 //!
 //! The next segment is made under its own final name, so rolling over touches no directory.
 
-use crate::base::disk::{Dir, DiskError, FileName, Work};
 use crate::base::LogOffset;
+use crate::base::disk::{Dir, DiskError, FileName, Work};
 use std::ops::Range;
 
 pub const FOLDER: &str = "log";
@@ -42,8 +42,16 @@ pub struct Segments {
 impl Segments {
     /// `ready`: what is known to be filled, at least the start of the segment that comes next.
     pub fn new(bytes: u64, ready: LogOffset) -> Self {
-        assert!(bytes.is_multiple_of(STEP_BYTES.min(bytes)), "segments are whole steps");
-        Segments { bytes, ready, filling: false, current: (u64::MAX, "".into()) }
+        assert!(
+            bytes.is_multiple_of(STEP_BYTES.min(bytes)),
+            "segments are whole steps"
+        );
+        Segments {
+            bytes,
+            ready,
+            filling: false,
+            current: (u64::MAX, "".into()),
+        }
     }
 
     pub fn bytes(&self) -> u64 {
@@ -80,7 +88,10 @@ impl Segments {
         let range = self.step();
         self.filling = true;
         let (file, bytes, target) = self.step_work(&range);
-        Some((range, Box::new(move |dir| fill(dir, &file, bytes, target).map(|()| Vec::new()))))
+        Some((
+            range,
+            Box::new(move |dir| fill(dir, &file, bytes, target).map(|()| Vec::new())),
+        ))
     }
 
     /// Fills at start-up, before anything is served, so that the first commits need not wait.
@@ -96,7 +107,10 @@ impl Segments {
 
     /// A step begun by [`poll_fill`](Self::poll_fill) is on the disk.
     pub fn filled(&mut self, range: Range<u64>) {
-        assert!(self.filling && self.ready.0 == range.start, "one step at a time, in order");
+        assert!(
+            self.filling && self.ready.0 == range.start,
+            "one step at a time, in order"
+        );
         self.filling = false;
         self.ready = LogOffset(range.end);
     }
@@ -128,7 +142,10 @@ mod tests {
     #[test]
     fn names_and_offsets_match() {
         assert_eq!(&*file_name(LogOffset(1 << 30)), "log/00000000001073741824");
-        assert_eq!(first_offset("00000000001073741824"), Some(LogOffset(1 << 30)));
+        assert_eq!(
+            first_offset("00000000001073741824"),
+            Some(LogOffset(1 << 30))
+        );
         assert_eq!(first_offset("spare-0"), None);
         assert_eq!(first_offset("0000000000107374182x"), None);
     }
@@ -150,7 +167,13 @@ mod tests {
         segments.filled(range);
         let (range, _) = segments.poll_fill(LogOffset(0)).unwrap();
         segments.filled(range);
-        assert!(segments.poll_fill(LogOffset(0)).is_none(), "a whole segment ahead");
-        assert_eq!(segments.poll_fill(LogOffset(1)).unwrap().0, 16 << 20..24 << 20);
+        assert!(
+            segments.poll_fill(LogOffset(0)).is_none(),
+            "a whole segment ahead"
+        );
+        assert_eq!(
+            segments.poll_fill(LogOffset(1)).unwrap().0,
+            16 << 20..24 << 20
+        );
     }
 }

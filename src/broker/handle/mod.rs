@@ -4,6 +4,7 @@
 //! [`Reject`], which becomes the response: code and a remark that says why and what to do.
 
 pub mod back;
+mod body;
 pub mod config;
 pub mod connection;
 pub mod group;
@@ -27,7 +28,10 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame;
 use crate::remoting::header::HeaderError;
+use crate::store::read::Woken;
 use bytes::Bytes;
+
+pub(self) use body::{Page, check_length, parse};
 
 /// The bytes of a request, so that they can be sent on.
 #[derive(Clone, Copy)]
@@ -63,7 +67,11 @@ pub struct Request<'a> {
 impl Request<'_> {
     pub fn reply_to(&self) -> ReplyTo {
         let Command { opaque, codec, .. } = *self.command;
-        ReplyTo { conn: self.link.conn, opaque, codec }
+        ReplyTo {
+            conn: self.link.conn,
+            opaque,
+            codec,
+        }
     }
 }
 
@@ -74,6 +82,19 @@ pub enum Parked {
     Back(back::Back),
     Search(offset::Search),
     Asked(Asked),
+}
+
+impl Parked {
+    /// The disk did not give what a request waited for.
+    fn fail(self, broker: &mut Broker, reject: &Reject, out: &mut Outbox<Peer>) {
+        match self {
+            Parked::Pull(pull::Pull { to, .. })
+            | Parked::View(view::View { to, .. })
+            | Parked::Back(back::Back { to, .. })
+            | Parked::Search(offset::Search { to, .. }) => reject_to(to, reject, out),
+            Parked::Asked(asked) => survey::fail(broker, &asked, out),
+        }
+    }
 }
 
 /// Takes one whole frame: a request of a client, or a name server's answer.
@@ -94,7 +115,12 @@ pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut
         }
         return;
     }
-    let request = Request { now, link, command: &command, raw };
+    let request = Request {
+        now,
+        link,
+        command: &command,
+        raw,
+    };
     if let Err(reject) = dispatch(broker, &request, out) {
         refuse(&request, &reject, out);
     }
@@ -132,7 +158,9 @@ fn control(
         broker.forward(ShardId(0), request, out);
         return Ok(());
     };
-    let Request { now, link, command, .. } = *request;
+    let Request {
+        now, link, command, ..
+    } = *request;
     match command.code {
         request::GET_BROKER_CONFIG => return config::config(broker, request, out),
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
@@ -149,7 +177,7 @@ fn control(
 
 /// Code 3, as the reference words it, with the name of what is asked.
 pub fn unsupported(code: i32) -> Reject {
-    let name = crate::remoting::code::request_name(code).map(|name| format!(" ({name})"));
+    let name = crate::remoting::code::request::name(code).map(|name| format!(" ({name})"));
     let name = name.unwrap_or_default();
     let remark = format!(" request type {code}{name} not supported");
     Reject::new(response::REQUEST_CODE_NOT_SUPPORTED, remark)
@@ -171,10 +199,18 @@ pub fn reject_to(to: ReplyTo, reject: &Reject, out: &mut Outbox<Peer>) {
 
 /// Answers a frame that was kept for later with a refusal.
 pub fn reject_frame(link: &Link, bytes: &Bytes, reject: &Reject, out: &mut Outbox<Peer>) {
-    let Ok(frame) = frame::split(bytes) else { return };
-    let Ok(command) = Command::decode(frame) else { return };
+    let Ok(frame) = frame::split(bytes) else {
+        return;
+    };
+    let Ok(command) = Command::decode(frame) else {
+        return;
+    };
     if !command.is_oneway() {
-        let to = ReplyTo { conn: link.conn, opaque: command.opaque, codec: command.codec };
+        let to = ReplyTo {
+            conn: link.conn,
+            opaque: command.opaque,
+            codec: command.codec,
+        };
         reject_to(to, reject, out);
     }
 }
@@ -192,17 +228,25 @@ pub fn bad_header(error: HeaderError) -> Reject {
 }
 
 /// The bytes that something waited for have come.
-pub fn resume(broker: &mut Broker, now: Now, waiter: u64, out: &mut Outbox<Peer>) {
+pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer>) {
+    let waiter = woken.waiter.0;
     if waiter >= WAITER_BASE {
         broker.delays.bytes_came((waiter - WAITER_BASE) as usize);
         return;
     }
-    match broker.parked.remove(&waiter) {
-        None => {}
-        Some(Parked::Pull(pull)) => pull::run(broker, now, pull, out),
-        Some(Parked::View(view)) => view::run(broker, view, out),
-        Some(Parked::Back(back)) => back::run(broker, now, back, out),
-        Some(Parked::Search(search)) => offset::run_search(broker, search, out),
-        Some(Parked::Asked(asked)) => survey::run(broker, asked, out),
+    let Some(parked) = broker.parked.remove(&waiter) else {
+        return;
+    };
+    if let Err(error) = woken.result {
+        broker.stats.damaged_reads += 1;
+        let reject = Reject::new(response::SYSTEM_ERROR, error.to_string());
+        return parked.fail(broker, &reject, out);
+    }
+    match parked {
+        Parked::Pull(pull) => pull::run(broker, now, pull, out),
+        Parked::View(view) => view::run(broker, view, out),
+        Parked::Back(back) => back::run(broker, now, back, out),
+        Parked::Search(search) => offset::run_search(broker, search, out),
+        Parked::Asked(asked) => survey::run(broker, asked, out),
     }
 }

@@ -6,17 +6,18 @@
 
 use crate::base::{Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo, SendAck};
+use crate::broker::control::SendTopic;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
-use crate::broker::control::SendTopic;
 use crate::broker::handle::{Request, bad_header};
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
-use crate::broker::topics::{Topic, TopicFilter};
+use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::message::encode::{Draft, encoded_len};
 use crate::message::layout::{PROPERTIES_BYTES_MAX, sys_flag};
 use crate::message::{batch, names, properties};
+use crate::remoting::body::topic::TopicFilterType;
 use crate::remoting::code::{request, response};
 use crate::remoting::header::send::SendHeader;
 use crate::store::dispatch::Dispatch;
@@ -57,7 +58,7 @@ pub fn send(
     }
     let queue_id = choose_queue(broker, &topic, header.queue_id)?;
     let Some(owner) = broker.owner(&topic, queue_id) else {
-        let limit = topic.config.queues();
+        let limit = topics::queues(&topic.config);
         let remark = format!("request queueId[{queue_id}] is illegal, topic {name} has {limit}");
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     };
@@ -104,9 +105,13 @@ fn create_topic(
         default_queues: header.default_topic_queue_nums,
         unit_mode: header.unit_mode,
     };
-    let version =
-        lead.control.ensure_send_topic(request.now, &wish, lead.publication.effects())?;
-    if !lead.publication.request_later(version, *request.link, request.raw.share()) {
+    let version = lead
+        .control
+        .ensure_send_topic(request.now, &wish, lead.publication.effects())?;
+    if !lead
+        .publication
+        .request_later(version, *request.link, request.raw.share())
+    {
         let remark = "[REJECTREQUEST]too many requests wait for new topics, try again";
         return Err(Reject::new(response::SYSTEM_BUSY, remark));
     }
@@ -118,14 +123,16 @@ fn choose_queue(broker: &mut Broker, topic: &Topic, asked: i32) -> Result<i32, R
     if asked >= 0 {
         return Ok(asked);
     }
-    let writable = topic.config.write_queues;
+    let writable = u32::try_from(topic.config.write_queue_nums).unwrap_or(0);
     if writable == 0 {
         let remark = format!("the topic[{}] has no writable queue", topic.name);
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
     broker.turn = broker.turn.wrapping_add(1);
     let candidates = (0..writable).map(|n| (n.wrapping_add(broker.turn)) % writable);
-    let mine = candidates.clone().find(|queue| topic.owner(*queue) == Some(broker.me));
+    let mine = candidates
+        .clone()
+        .find(|queue| topic.owner(*queue) == Some(broker.me));
     Ok(mine.unwrap_or(broker.turn % writable) as i32)
 }
 
@@ -139,13 +146,19 @@ fn send_one(
 ) -> Result<(), Reject> {
     let mut stored = std::mem::take(&mut broker.scratch);
     stored.clear();
-    let result = take_properties(broker, header, request.now, &mut stored)
-        .and_then(|traits| store_one(broker, request, header, topic, queue_id, traits, &stored, out));
+    let result = take_properties(broker, header, request.now, &mut stored).and_then(|traits| {
+        store_one(
+            broker, request, header, topic, queue_id, traits, &stored, out,
+        )
+    });
     broker.scratch = stored;
     result
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one message, on the hot path")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one message, on the hot path"
+)]
 fn store_one(
     broker: &mut Broker,
     request: &Request<'_>,
@@ -171,7 +184,9 @@ fn store_one(
         let level = traits.delay_level;
         return delay(broker, request.now, owned(&draft), level, purpose, out);
     }
-    draft.check().map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+    draft
+        .check()
+        .map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
@@ -217,7 +232,7 @@ fn draft<'a>(
     queue_id: i32,
     properties: &'a [u8],
 ) -> Draft<'a> {
-    let multi = topic.config.filter == TopicFilter::MultiTag;
+    let multi = topic.config.topic_filter_type == TopicFilterType::MultiTag;
     let sys_flag = header.sys_flag | if multi { sys_flag::MULTI_TAGS } else { 0 };
     Draft {
         topic: &topic.name,
@@ -261,7 +276,11 @@ pub(super) fn delay(
     let levels = broker.delays.levels();
     let level = level.clamp(1, levels);
     let queue = message.queue_id.to_string();
-    properties::set(&mut message.properties, names::DELAY_TIME_LEVEL, &level.to_string());
+    properties::set(
+        &mut message.properties,
+        names::DELAY_TIME_LEVEL,
+        &level.to_string(),
+    );
     properties::set(&mut message.properties, names::REAL_TOPIC, &message.topic);
     properties::set(&mut message.properties, names::REAL_QUEUE_ID, &queue);
     check_properties(&message.properties)?;
@@ -323,7 +342,11 @@ fn take_properties(
     }
     let options = &broker.options;
     properties::append(stored, names::MSG_REGION, &options.region);
-    properties::append(stored, names::TRACE_ON, if options.trace_on { "true" } else { "false" });
+    properties::append(
+        stored,
+        names::TRACE_ON,
+        if options.trace_on { "true" } else { "false" },
+    );
     properties::append(stored, names::CLUSTER, &options.control.cluster);
     if !traits.has_key {
         broker.keys_made = broker.keys_made.wrapping_add(1);
@@ -338,7 +361,10 @@ fn take_properties(
 }
 
 fn number(digits: &[u8]) -> usize {
-    std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    std::str::from_utf8(digits)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }
 
 /// A batch: every sub-message a record of its own, all in one group commit and side by side in
@@ -352,7 +378,10 @@ fn send_batch(
 ) -> Result<(), Reject> {
     let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
     if topic.name.starts_with(RETRY_PREFIX) {
-        return Err(illegal(format!("a batch cannot go to the retry topic {}", topic.name)));
+        return Err(illegal(format!(
+            "a batch cannot go to the retry topic {}",
+            topic.name
+        )));
     }
     let body = request.command.body;
     let mut messages = Vec::new();
@@ -377,7 +406,9 @@ fn send_batch(
             _ => false,
         });
         if forbidden {
-            return Err(illegal("a batch has no delayed or transaction messages".to_owned()));
+            return Err(illegal(
+                "a batch has no delayed or transaction messages".to_owned(),
+            ));
         }
     }
     let slot = broker
@@ -430,6 +461,13 @@ pub fn answer_stored(
     out: &mut Outbox<Peer>,
 ) {
     let (offset, at, due) = (stored.offset, stored.at, Default::default());
-    let ack = SendAck { to, queue_id, offset, at, more: Box::default(), due };
+    let ack = SendAck {
+        to,
+        queue_id,
+        offset,
+        at,
+        more: Box::default(),
+        due,
+    };
     broker.answer_send_from(stored.shard, &ack, response::SUCCESS, None, out);
 }

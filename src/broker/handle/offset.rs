@@ -1,0 +1,313 @@
+//! Offsets: consumer offsets 14 and 15; ends of a queue 30, 31, 32; search by time 29.
+//!
+//! Source: `ConsumerManageProcessor`, `AdminBrokerProcessor`; `spec/semantics.md` §5, `store.md` §7.
+
+use crate::base::QueueOffset;
+use crate::broker::acks::{Ack, ReplyTo};
+use crate::broker::control::effects::Reject;
+use crate::broker::handle::{Parked, Request, bad_header, reject_to, succeed};
+use crate::broker::topics::{self, Topic};
+use crate::broker::{Broker, Peer};
+use crate::machine::Outbox;
+use crate::remoting::code::response;
+use crate::remoting::command::FrameWriter;
+use crate::remoting::header::offset::{
+    MaxOffset, OffsetResponse, QueryConsumerOffset, QueueHeader, SearchOffset, StoreTimeResponse,
+    UpdateConsumerOffset,
+};
+use crate::store::consumequeue::QueueSlot;
+use crate::store::read::WaiterId;
+use crate::store::reader::Fetch;
+use std::sync::Arc;
+
+/// A queue that is this shard's.
+struct Mine {
+    topic: Arc<Topic>,
+    queue_id: i32,
+    /// `None` as long as nothing was ever stored or committed for it.
+    slot: Option<QueueSlot>,
+}
+
+/// Finds the queue a request names; `None` if the request went to its owner.
+fn queue(
+    broker: &Broker,
+    request: &Request<'_>,
+    topic: &str,
+    queue_id: i32,
+    out: &mut Outbox<Peer>,
+) -> Result<Option<Mine>, Reject> {
+    let Some(topic) = broker.snapshot.topics.get(topic).cloned() else {
+        let remark = format!("topic[{topic}] not exist");
+        return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
+    };
+    match broker.owner(&topic, queue_id) {
+        None => {
+            let (name, limit) = (&topic.name, topics::queues(&topic.config));
+            let remark = format!("queueId[{queue_id}] is illegal, topic {name} has {limit}");
+            Err(Reject::new(response::INVALID_PARAMETER, remark))
+        }
+        Some(owner) if owner != broker.me => {
+            broker.forward(owner, request, out);
+            Ok(None)
+        }
+        Some(_) => {
+            let slot = broker
+                .store
+                .queues()
+                .find(&topic.name, queue_id)
+                .filter(|slot| {
+                    broker
+                        .store
+                        .queues()
+                        .queue(*slot)
+                        .is_some_and(|q| q.topic_id == topic.id)
+                });
+            Ok(Some(Mine {
+                topic,
+                queue_id,
+                slot,
+            }))
+        }
+    }
+}
+
+/// QUERY_CONSUMER_OFFSET 14.
+pub fn query(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = QueryConsumerOffset::decode(&request.command.ext).map_err(bad_header)?;
+    let not_found = || {
+        let remark = "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first";
+        Reject::new(response::QUERY_NOT_FOUND, remark)
+    };
+    if broker.snapshot.topics.get(&header.topic).is_none() {
+        return Err(not_found());
+    }
+    let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? else {
+        return Ok(());
+    };
+    let slot = mine.slot.ok_or_else(not_found)?;
+    if let Some(offset) = broker.offsets.committed(&header.consumer_group, slot) {
+        broker.flush_offsets(request.now);
+        let value = Some(offset as i64);
+        broker.answer_when_logged(request.reply_to(), value, out);
+        return Ok(());
+    }
+    if header.set_zero_if_not_found != Some(false) && is_young(broker, slot) {
+        answer(request.reply_to(), 0, out);
+        return Ok(());
+    }
+    Err(not_found())
+}
+
+/// Whether a group without an offset should see the queue from its very first message: none is
+/// gone, and the first is not far back (`checkInMemByConsumeOffset`).
+fn is_young(broker: &mut Broker, slot: QueueSlot) -> bool {
+    let (min, max) = broker.store.visible_range(slot);
+    if min.0 > 0 || max.0 == 0 {
+        return false;
+    }
+    let oldest = broker.store.log_offset(slot, QueueOffset(0));
+    oldest.is_some_and(|at| broker.log_end().0 - at.0 <= broker.options.young_bytes)
+}
+
+/// UPDATE_CONSUMER_OFFSET 15.
+pub fn update(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = UpdateConsumerOffset::decode(&request.command.ext).map_err(bad_header)?;
+    if broker.snapshot.groups.get(&header.consumer_group).is_none() {
+        let remark = format!("Group {} not exist!", header.consumer_group);
+        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+    }
+    let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? else {
+        return Ok(());
+    };
+    let Ok(offset) = u64::try_from(header.commit_offset) else {
+        let remark = format!("commitOffset[{}] is negative", header.commit_offset);
+        return Err(Reject::new(response::INVALID_PARAMETER, remark));
+    };
+    let slot = broker
+        .store
+        .open_queue(request.now, &mine.topic.name, mine.topic.id, mine.queue_id)
+        .map_err(|refused| broker.refuse(refused))?;
+    if !broker
+        .offsets
+        .commit(request.now, &header.consumer_group, slot, offset)
+    {
+        let limit = crate::broker::offsets::OFFSETS_MAX;
+        let remark = format!(
+            "shard {} keeps {limit} consumer offsets at most",
+            broker.me.0
+        );
+        return Err(Reject::new(response::SYSTEM_ERROR, remark));
+    }
+    if !request.command.is_oneway() {
+        broker.flush_offsets(request.now);
+        broker.answer_when_logged(request.reply_to(), None, out);
+    }
+    Ok(())
+}
+
+impl Broker {
+    /// Answers once the log confirms what the offset table says.
+    fn answer_when_logged(&mut self, to: ReplyTo, value: Option<i64>, out: &mut Outbox<Peer>) {
+        if let Err(refused @ crate::store::Refused::Failed(_)) = self.store.check_append() {
+            return reject_to(to, &self.refuse(refused), out);
+        }
+        if self.offsets.logged() <= self.store.confirmed() && !self.offsets.is_dirty() {
+            match value {
+                Some(offset) => answer(to, offset, out),
+                None => succeed(to, out),
+            }
+            return;
+        }
+        self.acks.push(self.log_end(), Ack::Offset { to, value });
+    }
+}
+
+/// GET_MAX_OFFSET 30. `committed=false` asks for what is not confirmed yet; we show nobody that.
+pub fn max(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = MaxOffset::decode(&request.command.ext).map_err(bad_header)?;
+    if let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? {
+        let offset = mine
+            .slot
+            .map_or(0, |slot| broker.store.visible_range(slot).1.0);
+        answer(request.reply_to(), offset as i64, out);
+    }
+    Ok(())
+}
+
+/// GET_MIN_OFFSET 31.
+pub fn min(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = QueueHeader::decode(&request.command.ext).map_err(bad_header)?;
+    if let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? {
+        let offset = mine
+            .slot
+            .map_or(0, |slot| broker.store.visible_range(slot).0.0);
+        answer(request.reply_to(), offset as i64, out);
+    }
+    Ok(())
+}
+
+/// A search in a queue that may need the disk.
+pub struct Search {
+    pub(super) to: ReplyTo,
+    slot: QueueSlot,
+    what: Sought,
+}
+
+#[derive(Clone, Copy)]
+enum Sought {
+    Time {
+        store_ms: i64,
+        upper: bool,
+    },
+    /// Store time of the oldest message.
+    Earliest,
+}
+
+/// SEARCH_OFFSET_BY_TIMESTAMP 29.
+pub fn search(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = SearchOffset::decode(&request.command.ext).map_err(bad_header)?;
+    if let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? {
+        let to = request.reply_to();
+        let what = Sought::Time {
+            store_ms: header.timestamp,
+            upper: header.is_upper(),
+        };
+        match mine.slot {
+            Some(slot) => run_search(broker, Search { to, slot, what }, out),
+            None => answer(to, 0, out),
+        }
+    }
+    Ok(())
+}
+
+/// GET_EARLIEST_MSG_STORETIME 32; −1 in an empty queue.
+pub fn earliest(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = QueueHeader::decode(&request.command.ext).map_err(bad_header)?;
+    if let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? {
+        let to = request.reply_to();
+        match mine.slot {
+            Some(slot) => run_search(
+                broker,
+                Search {
+                    to,
+                    slot,
+                    what: Sought::Earliest,
+                },
+                out,
+            ),
+            None => answer_time(to, -1, out),
+        }
+    }
+    Ok(())
+}
+
+pub fn run_search(broker: &mut Broker, search: Search, out: &mut Outbox<Peer>) {
+    let waiter = broker.next_waiter();
+    let (min, max) = broker.store.visible_range(search.slot);
+    let found = match search.what {
+        Sought::Time { store_ms, upper } => broker
+            .store
+            .search_time(search.slot, store_ms, upper, WaiterId(waiter))
+            .map(|offset| offset.0 as i64),
+        Sought::Earliest if min == max => Fetch::Ready(-1),
+        Sought::Earliest => broker.store.store_time(search.slot, min, WaiterId(waiter)),
+    };
+    match (found, search.what) {
+        (Fetch::Ready(offset), Sought::Time { .. }) => answer(search.to, offset, out),
+        (Fetch::Ready(ms), Sought::Earliest) => answer_time(search.to, ms, out),
+        (Fetch::Wait, _) => {
+            broker.parked.insert(waiter, Parked::Search(search));
+        }
+        (Fetch::Busy, _) => {
+            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
+            reject_to(search.to, &Reject::new(response::SYSTEM_BUSY, remark), out);
+        }
+        (Fetch::Missing, _) => {
+            let remark = "the queue's index has a hole: see the broker's log";
+            reject_to(search.to, &Reject::new(response::SYSTEM_ERROR, remark), out);
+        }
+        (Fetch::Damaged(place), _) => {
+            reject_to(search.to, &Reject::new(response::SYSTEM_ERROR, place), out);
+        }
+    }
+}
+
+fn answer(to: ReplyTo, offset: i64, out: &mut Outbox<Peer>) {
+    out.write(to.conn, |bytes| {
+        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
+        OffsetResponse { offset }.encode(&mut w);
+        w.finish(0);
+    });
+}
+
+fn answer_time(to: ReplyTo, timestamp: i64, out: &mut Outbox<Peer>) {
+    out.write(to.conn, |bytes| {
+        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
+        StoreTimeResponse { timestamp }.encode(&mut w);
+        w.finish(0);
+    });
+}

@@ -1,0 +1,393 @@
+//! PULL_MESSAGE 11 and LITE_PULL_MESSAGE 361.
+//!
+//! Checks and codes in the order of `PullMessageProcessor` (`spec/semantics.md` §3); the answer's body
+//! is slices of the log, not a copy. A pull that finds nothing is parked ([`holds`]
+//! (crate::broker::holds)) if its client asked for that; one that needs the disk is parked until the
+//! bytes are there, and both run again from the start.
+
+use crate::base::{Now, QueueOffset};
+use crate::broker::acks::ReplyTo;
+use crate::broker::control::effects::Reject;
+use crate::broker::handle::{Parked, Request, bad_header, reject_to};
+use crate::broker::members::Subscription;
+use crate::broker::topics::{Topic, perm};
+use crate::broker::{Broker, Peer};
+use crate::filter::tag::TagFilter;
+use crate::machine::Outbox;
+use crate::remoting::code::response;
+use crate::remoting::command::FrameWriter;
+use crate::remoting::header::pull::{
+    FLAG_CLASS_FILTER, FLAG_COMMIT_OFFSET, FLAG_SUBSCRIPTION, FLAG_SUSPEND, PullHeader,
+    PullResponse,
+};
+use crate::store::consumequeue::QueueSlot;
+use crate::store::read::WaiterId;
+use crate::store::reader::{Fetch, Found, Limits};
+use std::sync::Arc;
+
+/// Longest time a pull is held, whatever its client asks.
+const HOLD_MS_MAX: i64 = 300_000;
+
+/// A pull that passed its checks; small, for it may wait long.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    pub(super) to: ReplyTo,
+    topic: Arc<Topic>,
+    group: Arc<str>,
+    slot: QueueSlot,
+    offset: i64,
+    limits: Limits,
+    filter: TagFilter,
+    /// How long it may be held; 0 once it was.
+    hold_ms: u64,
+}
+
+/// `ForbiddenType` of the reference, told in the answer's `forbiddenType`.
+#[derive(Clone, Copy)]
+enum Forbidden {
+    Broker = 1,
+    Group = 2,
+    Topic = 3,
+    Broadcast = 4,
+}
+
+/// Refusals of a pull that carry fields.
+enum Refusal {
+    Plain(Reject),
+    Forbidden(Forbidden, String),
+}
+
+impl From<Reject> for Refusal {
+    fn from(reject: Reject) -> Self {
+        Refusal::Plain(reject)
+    }
+}
+
+pub fn pull(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = PullHeader::decode(&request.command.ext).map_err(bad_header)?;
+    match check(broker, request, &header, out) {
+        Ok(None) => Ok(()),
+        Ok(Some(pull)) => {
+            if header.sys_flag & FLAG_COMMIT_OFFSET != 0 && header.commit_offset >= 0 {
+                let offset = header.commit_offset as u64;
+                broker
+                    .offsets
+                    .commit(request.now, &pull.group, pull.slot, offset);
+            }
+            run(broker, request.now, pull, out);
+            Ok(())
+        }
+        Err(Refusal::Plain(reject)) => Err(reject),
+        Err(Refusal::Forbidden(kind, remark)) => {
+            refuse_forbidden(request.reply_to(), kind, &remark, out);
+            Ok(())
+        }
+    }
+}
+
+/// `None`: it went to the shard that owns the queue.
+fn check(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &PullHeader<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<Option<Pull>, Refusal> {
+    if broker.options.permission & perm::READ == 0 {
+        let remark = "the broker is not readable: see brokerPermission".to_owned();
+        return Err(Refusal::Forbidden(Forbidden::Broker, remark));
+    }
+    let (group_name, topic_name) = (header.consumer_group.to_cow(), header.topic.to_cow());
+    let snapshot = Arc::clone(&broker.snapshot);
+    let Some(group) = snapshot.groups.get(&group_name) else {
+        let remark = format!("subscription group [{group_name}] does not exist");
+        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark).into());
+    };
+    if !group.consume_enable {
+        let remark = format!("subscription group no permission, {group_name}");
+        return Err(Refusal::Forbidden(Forbidden::Group, remark));
+    }
+    let Some(topic) = snapshot.topics.get(&topic_name) else {
+        let remark = format!("topic[{topic_name}] not exist, apply first please!");
+        return Err(Reject::new(response::TOPIC_NOT_EXIST, remark).into());
+    };
+    if !topic.is_readable() {
+        let remark = format!("the topic[{topic_name}] pulling message is forbidden");
+        return Err(Refusal::Forbidden(Forbidden::Topic, remark));
+    }
+    let readable = i64::from(topic.config.read_queue_nums);
+    let owner = broker.owner(topic, header.queue_id);
+    let Some(owner) = owner.filter(|_| i64::from(header.queue_id) < readable) else {
+        let id = header.queue_id;
+        let remark = format!(
+            "queueId[{id}] is illegal, topic:[{topic_name}] topicConfig.readQueueNums:[{readable}]"
+        );
+        return Err(Reject::new(response::INVALID_PARAMETER, remark).into());
+    };
+    if owner != broker.me {
+        broker.forward(owner, request, out);
+        return Ok(None);
+    }
+    let filter = subscription(broker, header, &group_name, &topic_name)?;
+    let slot = broker
+        .store
+        .open_queue(request.now, &topic.name, topic.id, header.queue_id);
+    let slot = slot.map_err(|refused| broker.refuse(refused))?;
+    let options = &broker.options;
+    let messages = usize::try_from(header.max_msg_nums).unwrap_or(0).max(1);
+    let bytes = header
+        .max_msg_bytes
+        .and_then(|bytes| usize::try_from(bytes).ok());
+    let asked_ms = match options.long_polling {
+        true => header.suspend_timeout_ms.clamp(0, HOLD_MS_MAX) as u64,
+        false => options.short_polling_ms,
+    };
+    Ok(Some(Pull {
+        to: request.reply_to(),
+        topic: Arc::clone(topic),
+        group: group.group_name.as_str().into(),
+        slot,
+        offset: header.queue_offset,
+        limits: Limits {
+            messages: messages.min(options.transfer_messages_max),
+            bytes: bytes
+                .filter(|b| *b > 0)
+                .unwrap_or(usize::MAX)
+                .min(options.transfer_bytes_max),
+        },
+        filter,
+        hold_ms: if header.sys_flag & FLAG_SUSPEND != 0 {
+            asked_ms
+        } else {
+            0
+        },
+    }))
+}
+
+/// What of the queue the consumer wants: as the pull itself says, or its last heartbeat.
+fn subscription(
+    broker: &Broker,
+    header: &PullHeader<'_>,
+    group: &str,
+    topic: &str,
+) -> Result<TagFilter, Refusal> {
+    if header.sys_flag & FLAG_SUBSCRIPTION != 0 {
+        let kind = header.expression_type.map(|kind| kind.to_cow());
+        check_kind(kind.as_deref().unwrap_or("TAG"))?;
+        let expression = header
+            .subscription
+            .map(|text| text.to_cow())
+            .unwrap_or_default();
+        let parsed = TagFilter::parse(&expression);
+        return parsed.map_err(|error| {
+            let remark = format!("parse the consumer's subscription failed: {error}");
+            Reject::new(response::SUBSCRIPTION_PARSE_FAILED, remark).into()
+        });
+    }
+    let known = broker.snapshot.subscriptions.get(group);
+    let Some(members) = known else {
+        let remark = format!("the consumer's group info not exist: {group} sent no heartbeat");
+        return Err(Reject::new(response::SUBSCRIPTION_NOT_EXIST, remark).into());
+    };
+    let config = broker.snapshot.groups.get(group);
+    if members.is_broadcast() && config.is_some_and(|config| !config.consume_broadcast_enable) {
+        let remark = format!("the consumer group[{group}] can not consume by broadcast way");
+        return Err(Refusal::Forbidden(Forbidden::Broadcast, remark));
+    }
+    let Some(wanted) = members.topics.get(topic) else {
+        let remark = format!("the consumer's subscription not exist: group {group}, topic {topic}");
+        return Err(Reject::new(response::SUBSCRIPTION_NOT_EXIST, remark).into());
+    };
+    if wanted.version < header.sub_version {
+        let remark = "the consumer's subscription not latest";
+        return Err(Reject::new(response::SUBSCRIPTION_NOT_LATEST, remark).into());
+    }
+    let Subscription {
+        kind,
+        class_filter,
+        filter,
+        ..
+    } = &**wanted;
+    check_kind(kind)?;
+    let all = *class_filter || header.sys_flag & FLAG_CLASS_FILTER != 0;
+    Ok(if all { TagFilter::All } else { filter.clone() })
+}
+
+fn check_kind(kind: &str) -> Result<(), Reject> {
+    if kind.is_empty() || kind == "TAG" {
+        return Ok(());
+    }
+    let remark = format!("The broker does not support consumer to filter message by {kind}");
+    Err(Reject::new(response::SYSTEM_ERROR, remark))
+}
+
+impl Pull {
+    /// Whether a new message at `offset` is a reason to run again.
+    pub fn wants(&self, offset: QueueOffset, tag_hash: i32) -> bool {
+        offset.0 as i64 >= self.offset && self.filter.matches(i64::from(tag_hash))
+    }
+
+    pub fn without_hold(self) -> Pull {
+        Pull { hold_ms: 0, ..self }
+    }
+}
+
+/// What a pull came to, by the names of the reference's `GetMessageStatus`.
+enum Status {
+    Found(Found),
+    NoMatchedMessage(QueueOffset),
+    NoMessageInQueue,
+    OffsetTooSmall(QueueOffset),
+    OffsetOverflowOne,
+    OffsetOverflowBadly(QueueOffset),
+}
+
+/// Reads and answers, or parks.
+pub fn run(broker: &mut Broker, now: Now, pull: Pull, out: &mut Outbox<Peer>) {
+    if let Err(reject) = still_allowed(broker, &pull) {
+        return reject_to(pull.to, &reject, out);
+    }
+    let (min, max) = broker.store.visible_range(pull.slot);
+    let status = match u64::try_from(pull.offset) {
+        _ if max.0 == 0 => Status::NoMessageInQueue,
+        Err(_) => Status::OffsetTooSmall(min),
+        Ok(offset) if offset < min.0 => Status::OffsetTooSmall(min),
+        Ok(offset) if offset == max.0 => Status::OffsetOverflowOne,
+        Ok(offset) if offset > max.0 => Status::OffsetOverflowBadly(max),
+        Ok(offset) => match read(broker, &pull, QueueOffset(offset)) {
+            Ok(status) => status,
+            Err(None) => return,
+            Err(Some(reject)) => return reject_to(pull.to, &reject, out),
+        },
+    };
+    let nothing_new = match status {
+        Status::OffsetOverflowOne => true,
+        Status::NoMessageInQueue => pull.offset == 0,
+        _ => false,
+    };
+    if nothing_new && pull.hold_ms > 0 && !broker.holds.is_full() && !broker.stopping {
+        let until = now.mono.after_ms(pull.hold_ms);
+        return broker.holds.park(pull.slot, pull, until);
+    }
+    answer(broker, &pull, status, out);
+}
+
+/// A pull that waited may find its queue gone or its group stopped.
+fn still_allowed(broker: &Broker, pull: &Pull) -> Result<(), Reject> {
+    let topic = broker.snapshot.topics.get(&pull.topic.name);
+    if topic.is_none_or(|topic| topic.id != pull.topic.id) {
+        let remark = format!("topic[{}] not exist, apply first please!", pull.topic.name);
+        return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
+    }
+    if !broker
+        .snapshot
+        .groups
+        .get(&pull.group)
+        .is_some_and(|group| group.consume_enable)
+    {
+        let remark = format!("subscription group no permission, {}", pull.group);
+        return Err(Reject::new(response::NO_PERMISSION, remark));
+    }
+    Ok(())
+}
+
+/// `Err(None)`: parked until the bytes are there.
+fn read(broker: &mut Broker, pull: &Pull, from: QueueOffset) -> Result<Status, Option<Reject>> {
+    let waiter = broker.next_waiter();
+    let fetched = broker
+        .store
+        .read(pull.slot, from, pull.limits, &pull.filter, WaiterId(waiter));
+    match fetched {
+        Fetch::Ready(found) if found.messages > 0 => Ok(Status::Found(found)),
+        Fetch::Ready(found) => Ok(Status::NoMatchedMessage(found.next)),
+        Fetch::Wait => {
+            broker.parked.insert(waiter, Parked::Pull(pull.clone()));
+            Err(None)
+        }
+        Fetch::Busy => {
+            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
+            Err(Some(Reject::new(response::SYSTEM_BUSY, remark)))
+        }
+        Fetch::Missing | Fetch::Damaged(_) => {
+            let place = match fetched {
+                Fetch::Damaged(place) => place,
+                _ => "its index entry is missing".to_owned(),
+            };
+            broker.stats.damaged_reads += 1;
+            let (topic, offset) = (&pull.topic.name, from.0);
+            let remark = format!(
+                "a message of topic {topic} at offset {offset} or behind cannot be read: {place}. \
+                 Restore the file, or reset the group's offset beyond it"
+            );
+            Err(Some(Reject::new(response::SYSTEM_ERROR, remark)))
+        }
+    }
+}
+
+fn answer(broker: &mut Broker, pull: &Pull, status: Status, out: &mut Outbox<Peer>) {
+    let offset = QueueOffset(pull.offset.max(0) as u64);
+    let (code, remark, next) = match &status {
+        Status::Found(found) => (response::SUCCESS, "FOUND", found.next),
+        Status::NoMatchedMessage(next) => (
+            response::PULL_RETRY_IMMEDIATELY,
+            "NO_MATCHED_MESSAGE",
+            *next,
+        ),
+        Status::NoMessageInQueue if pull.offset == 0 => (
+            response::PULL_NOT_FOUND,
+            "NO_MESSAGE_IN_QUEUE",
+            QueueOffset(0),
+        ),
+        Status::NoMessageInQueue => (
+            response::PULL_OFFSET_MOVED,
+            "NO_MESSAGE_IN_QUEUE",
+            QueueOffset(0),
+        ),
+        Status::OffsetTooSmall(min) => (response::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL", *min),
+        Status::OffsetOverflowOne => (response::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE", offset),
+        Status::OffsetOverflowBadly(max) => {
+            (response::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY", *max)
+        }
+    };
+    let (min, max) = broker.store.visible_range(pull.slot);
+    let header = PullResponse {
+        suggest_which_broker_id: 0,
+        next_begin_offset: next.0 as i64,
+        min_offset: min.0 as i64,
+        max_offset: max.0 as i64,
+        offset_delta: None,
+        topic_sys_flag: Some(pull.topic.config.topic_sys_flag),
+        group_sys_flag: Some(0),
+        forbidden_type: None,
+    };
+    let ReplyTo {
+        conn,
+        opaque,
+        codec,
+    } = pull.to;
+    let found = match status {
+        Status::Found(found) => found,
+        _ => Found::default(),
+    };
+    broker.stats.got(found.messages, found.bytes);
+    out.write(conn, |bytes| {
+        let mut w = FrameWriter::response(bytes, codec, opaque, code, Some(remark));
+        header.encode(&mut w);
+        w.finish(found.bytes);
+    });
+    for slice in found.slices {
+        out.share(conn, slice);
+    }
+}
+
+fn refuse_forbidden(to: ReplyTo, kind: Forbidden, remark: &str, out: &mut Outbox<Peer>) {
+    let code = response::NO_PERMISSION;
+    out.write(to.conn, |bytes| {
+        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, Some(remark));
+        w.field_i64("forbiddenType", kind as i64);
+        w.finish(0);
+    });
+}

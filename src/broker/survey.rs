@@ -1,0 +1,524 @@
+//! Questions about queues of all shards, asked by shard 0: GET_TOPIC_STATS_INFO 202,
+//! GET_CONSUME_STATS 208, GET_BROKER_RUNTIME_INFO 28.
+//!
+//! Shard 0 sends the question to every shard, itself included, and answers the client when all have
+//! answered. A shard that must read from the disk for its answer parks the question.
+
+use crate::base::{Map, Now, QueueOffset, ShardId};
+use crate::broker::acks::ReplyTo;
+use crate::broker::control::effects::Reject;
+use crate::broker::control::names::retry_topic;
+use crate::broker::handle::{Parked, Request, bad_header};
+use crate::broker::stats::Totals;
+use crate::broker::{Broker, Peer};
+use crate::machine::Outbox;
+use crate::remoting::body::queue::MessageQueue;
+use crate::remoting::body::stats::{ConsumeOffset, ConsumeStats, TopicOffset, TopicStats};
+use crate::remoting::body::table::KvTable;
+use crate::remoting::code::response;
+use crate::remoting::command::{FrameWriter, VERSION};
+use crate::remoting::header::group::ConsumeStatsHeader;
+use crate::remoting::header::topic::TopicName;
+use crate::store::consumequeue::QueueSlot;
+use crate::store::read::WaiterId;
+use crate::store::reader::Fetch;
+use std::sync::Arc;
+
+/// Surveys under way at a time.
+const SURVEYS_MAX: usize = 1024;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Question {
+    Topic {
+        topic: Arc<str>,
+    },
+    Group {
+        group: String,
+        topics: Vec<Arc<str>>,
+    },
+    Runtime,
+}
+
+/// What a shard says about one of its queues, or about itself.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Row {
+    Queue {
+        topic: Arc<str>,
+        queue_id: i32,
+        min: u64,
+        max: u64,
+        last_ms: i64,
+    },
+    Group {
+        topic: Arc<str>,
+        queue_id: i32,
+        max: u64,
+        committed: u64,
+        last_ms: i64,
+    },
+    Shard(Box<ShardRow>),
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct ShardRow {
+    pub totals: Totals,
+    pub put_rates: [f64; 3],
+    pub got_rates: [f64; 3],
+    pub found_rates: [f64; 3],
+    pub missed_rates: [f64; 3],
+    pub log_end: u64,
+    pub unwritten: u64,
+    pub unsynced: u64,
+}
+
+#[derive(Default)]
+pub struct Surveys {
+    open: Map<u64, Survey>,
+    asked: u64,
+}
+
+struct Survey {
+    to: ReplyTo,
+    now: Now,
+    question: Arc<Question>,
+    missing: u16,
+    rows: Vec<Row>,
+}
+
+/// A question that waits for the disk in a shard.
+pub struct Asked {
+    now: Now,
+    from: ShardId,
+    ticket: u64,
+    question: Arc<Question>,
+}
+
+pub fn topic_stats(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = TopicName::decode(&request.command.ext).map_err(bad_header)?;
+    let Some(topic) = broker.snapshot.topics.get(&header.topic) else {
+        let remark = format!("topic[{}] not exist", header.topic);
+        return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
+    };
+    let topic = topic.name.clone();
+    ask(broker, request, Question::Topic { topic }, out)
+}
+
+pub fn consume_stats(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = ConsumeStatsHeader::decode(&request.command.ext).map_err(bad_header)?;
+    let group = header.consumer_group.to_string();
+    let mut names: Vec<String> = Vec::new();
+    names.extend(
+        header
+            .topic
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned),
+    );
+    let listed = header.topic_list.as_deref().unwrap_or_default().split(';');
+    names.extend(listed.filter(|name| !name.is_empty()).map(str::to_owned));
+    if names.is_empty()
+        && let Some(members) = broker.snapshot.subscriptions.get(&group)
+    {
+        names.extend(members.topics.keys().map(|name| name.to_string()));
+    }
+    if names.is_empty() {
+        names.push(retry_topic(&group));
+    }
+    let topics = names
+        .iter()
+        .filter_map(|name| broker.snapshot.topics.get(name));
+    let topics = topics.map(|topic| topic.name.clone()).collect();
+    ask(broker, request, Question::Group { group, topics }, out)
+}
+
+pub fn runtime(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    ask(broker, request, Question::Runtime, out)
+}
+
+fn ask(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    question: Question,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let shards = broker.options.control.shards;
+    let lead = broker.lead.as_mut().expect("surveys are shard 0's");
+    if lead.surveys.open.len() >= SURVEYS_MAX {
+        let remark = format!("[OVERLOAD]system busy: {SURVEYS_MAX} statistics requests are open");
+        return Err(Reject::new(response::SYSTEM_BUSY, remark));
+    }
+    lead.surveys.asked += 1;
+    let (ticket, question) = (lead.surveys.asked, Arc::new(question));
+    let (to, now) = (request.reply_to(), request.now);
+    let survey = Survey {
+        to,
+        now,
+        question: question.clone(),
+        missing: shards,
+        rows: Vec::new(),
+    };
+    lead.surveys.open.insert(ticket, survey);
+    for shard in (1..shards).map(ShardId) {
+        out.peers.push((
+            shard,
+            Peer::Question {
+                ticket,
+                question: question.clone(),
+            },
+        ));
+    }
+    let me = broker.me;
+    answer(broker, now, me, ticket, question, out);
+    Ok(())
+}
+
+/// A shard is asked.
+pub fn answer(
+    broker: &mut Broker,
+    now: Now,
+    from: ShardId,
+    ticket: u64,
+    question: Arc<Question>,
+    out: &mut Outbox<Peer>,
+) {
+    run(
+        broker,
+        Asked {
+            now,
+            from,
+            ticket,
+            question,
+        },
+        out,
+    );
+}
+
+pub fn run(broker: &mut Broker, asked: Asked, out: &mut Outbox<Peer>) {
+    let waiter = broker.next_waiter();
+    let Some(rows) = rows(broker, &asked, WaiterId(waiter)) else {
+        broker.parked.insert(waiter, Parked::Asked(asked));
+        return;
+    };
+    if asked.from == broker.me {
+        gather(broker, asked.ticket, rows, out);
+    } else {
+        out.peers.push((
+            asked.from,
+            Peer::Answer {
+                ticket: asked.ticket,
+                rows,
+            },
+        ));
+    }
+}
+
+/// The disk did not give a shard what it was asked: it answers with what it knows.
+pub fn fail(broker: &mut Broker, asked: &Asked, out: &mut Outbox<Peer>) {
+    if asked.from == broker.me {
+        gather(broker, asked.ticket, Vec::new(), out);
+    } else {
+        out.peers.push((
+            asked.from,
+            Peer::Answer {
+                ticket: asked.ticket,
+                rows: Vec::new(),
+            },
+        ));
+    }
+}
+
+/// `None` while bytes are on their way from the disk.
+fn rows(broker: &mut Broker, asked: &Asked, waiter: WaiterId) -> Option<Vec<Row>> {
+    match &*asked.question {
+        Question::Runtime => Some(vec![Row::Shard(Box::new(shard_row(broker, asked.now)))]),
+        Question::Topic { topic } => {
+            let mut rows = Vec::new();
+            for (queue_id, slot) in queues_here(broker, topic) {
+                let (min, max) =
+                    slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
+                let last = max.0.checked_sub(1).filter(|last| *last >= min.0);
+                let last_ms = time_of(broker, slot, last, waiter)?;
+                let (topic, min, max) = (topic.clone(), min.0, max.0);
+                rows.push(Row::Queue {
+                    topic,
+                    queue_id,
+                    min,
+                    max,
+                    last_ms,
+                });
+            }
+            Some(rows)
+        }
+        Question::Group { group, topics } => {
+            let mut rows = Vec::new();
+            for topic in topics {
+                for (queue_id, slot) in queues_here(broker, topic) {
+                    let max = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
+                    let known = slot.and_then(|slot| broker.offsets.committed(group, slot));
+                    let committed = known.unwrap_or(0);
+                    let last = committed.checked_sub(1).filter(|last| *last < max);
+                    let last_ms = time_of(broker, slot, last, waiter)?;
+                    let topic = topic.clone();
+                    rows.push(Row::Group {
+                        topic,
+                        queue_id,
+                        max,
+                        committed,
+                        last_ms,
+                    });
+                }
+            }
+            Some(rows)
+        }
+    }
+}
+
+/// The queues of a topic that this shard owns.
+fn queues_here(broker: &Broker, topic: &str) -> Vec<(i32, Option<QueueSlot>)> {
+    let Some(topic) = broker.snapshot.topics.get(topic) else {
+        return Vec::new();
+    };
+    (0..crate::broker::topics::queues(&topic.config))
+        .filter(|queue| topic.owner(*queue) == Some(broker.me))
+        .map(|queue| {
+            (
+                queue as i32,
+                broker.store.queues().find(&topic.name, queue as i32),
+            )
+        })
+        .collect()
+}
+
+/// Store time of a message, 0 if there is none or it cannot be read; `None` while it is read.
+fn time_of(
+    broker: &mut Broker,
+    slot: Option<QueueSlot>,
+    offset: Option<u64>,
+    waiter: WaiterId,
+) -> Option<i64> {
+    let (Some(slot), Some(offset)) = (slot, offset) else {
+        return Some(0);
+    };
+    match broker.store.store_time(slot, QueueOffset(offset), waiter) {
+        Fetch::Ready(ms) => Some(ms),
+        Fetch::Wait => None,
+        Fetch::Missing | Fetch::Damaged(_) | Fetch::Busy => Some(0),
+    }
+}
+
+fn shard_row(broker: &Broker, now: Now) -> ShardRow {
+    let log = broker.store.log();
+    let stats = &broker.stats;
+    ShardRow {
+        totals: stats.totals,
+        put_rates: stats.rates(now, |totals| totals.put_messages),
+        got_rates: stats.rates(now, |totals| totals.got_messages),
+        found_rates: stats.rates(now, |totals| totals.pulls_found),
+        missed_rates: stats.rates(now, |totals| totals.pulls_missed),
+        log_end: log.end().0,
+        unwritten: log.end().0 - log.written().0,
+        unsynced: log.end().0 - log.durable().0,
+    }
+}
+
+/// A shard has answered; the last one ends the survey.
+pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox<Peer>) {
+    let lead = broker.lead.as_mut().expect("surveys are shard 0's");
+    let survey = lead
+        .surveys
+        .open
+        .get_mut(&ticket)
+        .expect("a survey ends with its last answer");
+    survey.rows.extend(rows);
+    survey.missing -= 1;
+    if survey.missing > 0 {
+        return;
+    }
+    let survey = lead.surveys.open.remove(&ticket).expect("just found");
+    let body = match &*survey.question {
+        Question::Topic { .. } => topic_body(broker, &survey),
+        Question::Group { .. } => group_body(broker, &survey),
+        Question::Runtime => runtime_body(broker, &survey),
+    };
+    let ReplyTo {
+        conn,
+        opaque,
+        codec,
+    } = survey.to;
+    out.write(conn, |bytes| {
+        FrameWriter::response(bytes, codec, opaque, response::SUCCESS, None)
+            .finish_with_body(&body);
+    });
+}
+
+fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
+    let broker_name = broker.options.control.broker_name.clone();
+    MessageQueue {
+        broker_name,
+        queue_id,
+        topic: topic.to_owned(),
+    }
+}
+
+fn topic_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+    let mut stats = TopicStats::default();
+    for row in &survey.rows {
+        let Row::Queue {
+            topic,
+            queue_id,
+            min,
+            max,
+            last_ms,
+        } = row
+        else {
+            continue;
+        };
+        let offset = TopicOffset {
+            last_update_timestamp: *last_ms,
+            max_offset: *max as i64,
+            min_offset: *min as i64,
+        };
+        stats
+            .offset_table
+            .push((queue_name(broker, topic, *queue_id), offset));
+    }
+    stats.offset_table.sort_by_key(|(queue, _)| queue.queue_id);
+    stats.encode()
+}
+
+fn group_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+    let mut stats = ConsumeStats::default();
+    for row in &survey.rows {
+        let Row::Group {
+            topic,
+            queue_id,
+            max,
+            committed,
+            last_ms,
+        } = row
+        else {
+            continue;
+        };
+        let offset = ConsumeOffset {
+            broker_offset: *max as i64,
+            consumer_offset: *committed as i64,
+            last_timestamp: *last_ms,
+            pull_offset: *committed as i64,
+        };
+        stats
+            .offset_table
+            .push((queue_name(broker, topic, *queue_id), offset));
+    }
+    stats
+        .offset_table
+        .sort_by(|(a, _), (b, _)| (&a.topic, a.queue_id).cmp(&(&b.topic, b.queue_id)));
+    stats.encode()
+}
+
+/// The keys that mqadmin and the dashboard read (`spec/mqadmin.md` §8).
+fn runtime_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+    let mut sum = ShardRow {
+        totals: Totals::default(),
+        put_rates: [0.0; 3],
+        got_rates: [0.0; 3],
+        found_rates: [0.0; 3],
+        missed_rates: [0.0; 3],
+        log_end: 0,
+        unwritten: 0,
+        unsynced: 0,
+    };
+    for row in &survey.rows {
+        if let Row::Shard(row) = row {
+            sum.add(row);
+        }
+    }
+    let rates = |rates: [f64; 3]| rates.map(|rate| format!("{rate:.2}")).join(" ");
+    let (put, got) = (sum.totals.put_messages, sum.totals.got_messages);
+    let uptime_s = broker.stats.uptime_ms(survey.now) / 1000;
+    let average = sum.totals.put_bytes as f64 / put.max(1) as f64;
+    let all: Vec<f64> = (0..3)
+        .map(|n| sum.found_rates[n] + sum.missed_rates[n])
+        .collect();
+    let rows: [(&str, String); 36] = [
+        ("brokerActive", "true".into()),
+        ("brokerVersion", VERSION.to_string()),
+        ("brokerVersionDesc", "V5_5_0".into()),
+        ("msgPutTotalYesterdayMorning", "0".into()),
+        ("msgPutTotalTodayMorning", "0".into()),
+        ("msgPutTotalTodayNow", put.to_string()),
+        ("msgGetTotalYesterdayMorning", "0".into()),
+        ("msgGetTotalTodayMorning", "0".into()),
+        ("msgGetTotalTodayNow", got.to_string()),
+        ("putTps", rates(sum.put_rates)),
+        ("getTotalTps", rates([all[0], all[1], all[2]])),
+        ("getFoundTps", rates(sum.found_rates)),
+        ("getMissTps", rates(sum.missed_rates)),
+        ("getTransferredTps", rates(sum.got_rates)),
+        ("sendThreadPoolQueueSize", "0".into()),
+        ("sendThreadPoolQueueCapacity", "0".into()),
+        ("sendThreadPoolQueueHeadWaitTimeMills", "0".into()),
+        ("pullThreadPoolQueueSize", "0".into()),
+        ("pullThreadPoolQueueCapacity", "0".into()),
+        ("pullThreadPoolQueueHeadWaitTimeMills", "0".into()),
+        ("ackThreadPoolQueueSize", "0".into()),
+        ("ackThreadPoolQueueCapacity", "0".into()),
+        ("ackThreadPoolQueueHeadWaitTimeMills", "0".into()),
+        ("pageCacheLockTimeMills", "0".into()),
+        (
+            "earliestMessageTimeStamp",
+            broker.stats.started_ms().to_string(),
+        ),
+        ("commitLogDiskRatio", "0.0".into()),
+        ("consumeQueueDiskRatio", "0.0".into()),
+        ("commitLogMinOffset", "0".into()),
+        ("commitLogMaxOffset", sum.log_end.to_string()),
+        ("remainHowManyDataToCommit", sum.unwritten.to_string()),
+        ("remainHowManyDataToFlush", sum.unsynced.to_string()),
+        ("dispatchBehindBytes", "0".into()),
+        ("bootTimestamp", broker.stats.started_ms().to_string()),
+        ("runtime", uptime(uptime_s)),
+        ("putMessageTimesTotal", put.to_string()),
+        ("putMessageAverageSize", format!("{average:.1}")),
+    ];
+    let table = rows
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    crate::remoting::body::json::to_vec(&KvTable { table })
+}
+
+fn uptime(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    format!("[ {days} days, {hours} hours, {minutes} minutes, {seconds} seconds ]")
+}
+
+impl ShardRow {
+    fn add(&mut self, other: &ShardRow) {
+        self.totals.put_messages += other.totals.put_messages;
+        self.totals.put_bytes += other.totals.put_bytes;
+        self.totals.got_messages += other.totals.got_messages;
+        self.totals.got_bytes += other.totals.got_bytes;
+        for n in 0..3 {
+            self.put_rates[n] += other.put_rates[n];
+            self.got_rates[n] += other.got_rates[n];
+            self.found_rates[n] += other.found_rates[n];
+            self.missed_rates[n] += other.missed_rates[n];
+        }
+        self.log_end += other.log_end;
+        self.unwritten += other.unwritten;
+        self.unsynced += other.unsynced;
+    }
+}
