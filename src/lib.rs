@@ -11,3 +11,6 @@
 
 pub mod base;
 pub mod machine;
+pub mod filter;
+pub mod message;
+pub mod remoting;

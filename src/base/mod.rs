@@ -13,3 +13,4 @@ pub use disk::{DiskError, Order, OrderId};
 pub use id::{ConnId, LogOffset, QueueOffset, ShardId};
 pub use map::{Map, Set};
 pub use time::{Mono, Now};
+
