@@ -5,12 +5,15 @@
 //! | row | modules | holds |
 //! |---|---|---|
 //! | 0 | [`base`] | offsets, time, disk orders, deadline heap; no domain |
+//! | 1 | [`message`] [`remoting`] [`filter`] | bytes, parsing, arithmetic |
 //! | 2 | [`machine`] | parts: state over bytes |
+//! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
 pub mod base;
-pub mod machine;
 pub mod filter;
+pub mod machine;
 pub mod message;
 pub mod remoting;
+pub mod shard;
