@@ -10,6 +10,8 @@
 //! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
 //! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
 //! | 6 | [`config`] [`cli`] | assembly |
+//! | 2 | [`machine`] | parts: state over bytes |
+//! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
@@ -22,3 +24,4 @@ pub mod machine;
 pub mod message;
 pub mod remoting;
 pub mod store;
+pub mod shard;

@@ -1,0 +1,281 @@
+//! What the host must offer, looked at before anything is created. Each failure is one sentence
+//! that says what to do.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::base::disk::BLOCK_BYTES;
+
+/// The first long-term kernel with all that io_uring must do for us.
+const KERNEL_MIN: (u32, u32) = (5, 10);
+/// glommio refuses to start below this.
+const MEMLOCK_MIN_BYTES: u64 = 512 * 1024;
+/// The slab of an executor is registered with three rings.
+const RINGS: u64 = 3;
+
+/// Holds the data directory for this process until dropped.
+pub struct Lock {
+    _file: File,
+}
+
+/// Checks the host and takes the data directory. `io_memory_bytes` is that of all executors.
+pub fn prepare(data_dir: &Path, io_memory_bytes: u64) -> Result<Lock, String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    check_kernel(release.trim())?;
+    check_io_uring()?;
+    raise(libc::RLIMIT_NOFILE);
+    check_memlock(raise(libc::RLIMIT_MEMLOCK), io_memory_bytes)?;
+    let lock = take_lock(data_dir)?;
+    check_direct_io(data_dir)?;
+    Ok(lock)
+}
+
+fn check_kernel(release: &str) -> Result<(), String> {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().ok());
+    let (Some(Some(major)), Some(Some(minor))) = (numbers.next(), numbers.next()) else {
+        // A release nobody can read is no reason to stay down; io_uring itself is checked next.
+        return Ok(());
+    };
+    if (major, minor) < KERNEL_MIN {
+        return Err(format!(
+            "Linux {release} is too old: io_uring needs {}.{} or later, so update the kernel",
+            KERNEL_MIN.0, KERNEL_MIN.1
+        ));
+    }
+    Ok(())
+}
+
+fn check_io_uring() -> Result<(), String> {
+    let mut params = [0u8; 120]; // struct io_uring_params
+    // SAFETY: the kernel reads and fills exactly 120 bytes behind the pointer, which lives across
+    // the call.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, params.as_mut_ptr()) };
+    if fd >= 0 {
+        // SAFETY: the descriptor was just made and nobody else knows it.
+        unsafe { libc::close(fd as i32) };
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let disabled = disabled.unwrap_or_default();
+    Err(match (error.raw_os_error(), disabled.trim()) {
+        (Some(libc::EPERM), "1" | "2") => "io_uring is switched off on this host: set \
+             kernel.io_uring_disabled=0 with sysctl"
+            .to_owned(),
+        (Some(libc::EPERM | libc::EACCES), _) => "io_uring is forbidden to this process: allow \
+             io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp \
+             profile (docker: --security-opt seccomp=unconfined)"
+            .to_owned(),
+        (Some(libc::ENOSYS), _) => {
+            "this kernel has no io_uring: use one built with CONFIG_IO_URING".to_owned()
+        }
+        _ => format!("io_uring does not start ({error}): check the limits of this process"),
+    })
+}
+
+/// Raises the soft limit to the hard one; gives what holds now.
+fn raise(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: getrlimit fills the struct behind the pointer, which lives across the call.
+    if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
+        return u64::MAX;
+    }
+    let raised = libc::rlimit {
+        rlim_cur: limit.rlim_max,
+        ..limit
+    };
+    // SAFETY: setrlimit only reads the struct behind the pointer.
+    if unsafe { libc::setrlimit(resource, &raised) } == 0 {
+        raised.rlim_cur
+    } else {
+        limit.rlim_cur
+    }
+}
+
+fn check_memlock(limit: u64, io_memory_bytes: u64) -> Result<(), String> {
+    if limit < MEMLOCK_MIN_BYTES {
+        return Err(format!(
+            "only {limit} bytes of memory may be locked but io_uring needs {MEMLOCK_MIN_BYTES}: \
+             raise it (ulimit -l, LimitMEMLOCK= in systemd, --ulimit memlock= in docker)"
+        ));
+    }
+    let need = RINGS * io_memory_bytes;
+    if limit < need {
+        tracing::warn!(
+            limit,
+            need,
+            "disk buffers may stay unregistered, which costs speed: raise LimitMEMLOCK or grant \
+             CAP_IPC_LOCK"
+        );
+    }
+    Ok(())
+}
+
+fn take_lock(data_dir: &Path) -> Result<Lock, String> {
+    let shown = data_dir.display();
+    std::fs::create_dir_all(data_dir).map_err(|e| {
+        format!("cannot create the data directory {shown} ({e}): create it for this user")
+    })?;
+    let path = data_dir.join("lock");
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let mut file = opened.map_err(|e| {
+        format!("the data directory {shown} is not writable ({e}): give it to this user")
+    })?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // The number only helps a person; without it the message still stands.
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                pid => format!("process {pid}"),
+            };
+            return Err(format!(
+                "the data directory {shown} is in use by {holder}: stop it or choose another \
+                 directory"
+            ));
+        }
+        Err(TryLockError::Error(e)) => {
+            return Err(format!(
+                "cannot lock {}: {e}; use a local file system",
+                path.display()
+            ));
+        }
+    }
+    let written = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(|e| format!("cannot write {} ({e}): free some space", path.display()))?;
+    Ok(Lock { _file: file })
+}
+
+fn check_direct_io(data_dir: &Path) -> Result<(), String> {
+    let probe = data_dir.join("probe");
+    let buffer = vec![0u8; 2 * BLOCK_BYTES];
+    let skip = buffer.as_ptr().align_offset(BLOCK_BYTES);
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(&probe);
+    let outcome = opened.and_then(|f| f.write_all_at(&buffer[skip..skip + BLOCK_BYTES], 0));
+    // Left over it would harm nobody.
+    let _ = std::fs::remove_file(&probe);
+    outcome.map_err(|e| match e.raw_os_error() {
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => format!(
+            "the file system of {} cannot do direct I/O: use ext4 or XFS on a local disk",
+            data_dir.display()
+        ),
+        _ => format!(
+            "cannot write to {} ({e}): check space and rights",
+            data_dir.display()
+        ),
+    })
+}
+
+/// glommio 0.9 takes a disk for a polled one if the first file it opens there for reading and
+/// writing is empty; every read fails from then on. So the first file on each executor thread is
+/// one with a block in it, and reading that block back is the proof.
+pub async fn polling_trap(data_dir: &Path, executor: usize) -> Result<(), String> {
+    let path = data_dir.join(format!("probe-{executor}"));
+    let fail = |e: String| {
+        format!(
+            "direct reads do not work in {} ({e}): use ext4 or XFS on a local disk",
+            data_dir.display()
+        )
+    };
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&[7; BLOCK_BYTES])?;
+        file.sync_all()
+    });
+    written.map_err(|e| fail(e.to_string()))?;
+    let outcome = read_probe(&path).await;
+    // Left over it would harm nobody.
+    let _ = std::fs::remove_file(&path);
+    outcome.map_err(fail)
+}
+
+async fn read_probe(path: &Path) -> Result<(), String> {
+    let file = glommio::io::DmaFile::open(path)
+        .await
+        .map_err(|e| e.to_string())?;
+    let read = file
+        .read_at_aligned(0, BLOCK_BYTES)
+        .await
+        .map_err(|e| e.to_string())?;
+    let whole = *read == [7; BLOCK_BYTES];
+    drop(read);
+    file.close().await.map_err(|e| e.to_string())?;
+    if whole {
+        Ok(())
+    } else {
+        Err("what was read is not what was written".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_refused() {
+        let check = |release: &str, fine: bool| {
+            assert_eq!(check_kernel(release).is_ok(), fine, "{release}");
+        };
+        check("5.4.0-generic", false);
+        check("5.9.16", false);
+        check("4.19", false);
+        check("5.10.0-28-amd64", true);
+        check("6.1", true);
+        check("unreadable", true);
+    }
+
+    #[test]
+    fn memlock_has_a_floor() {
+        assert!(
+            check_memlock(MEMLOCK_MIN_BYTES - 1, 0)
+                .unwrap_err()
+                .contains("ulimit -l")
+        );
+        assert!(check_memlock(MEMLOCK_MIN_BYTES, 1 << 30).is_ok());
+    }
+
+    #[test]
+    fn the_second_lock_names_the_first_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = take_lock(dir.path()).unwrap();
+        let refused = take_lock(dir.path()).err().unwrap();
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
+        drop(held);
+        assert!(take_lock(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn direct_io_is_tried_on_the_spot() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(check_direct_io(dir.path()), Ok(()));
+        assert!(
+            check_direct_io(&dir.path().join("missing"))
+                .unwrap_err()
+                .contains("missing")
+        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

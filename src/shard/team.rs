@@ -1,0 +1,253 @@
+//! The machines of one set on one executor, and the loops that call into them. All loops live as
+//! long as the team; nothing is spawned per message.
+
+use super::bell::Bell;
+use super::clock::Clock;
+use super::dir::FsDir;
+use super::disk::Disk;
+use super::drive::{Setting, Shard};
+use super::mesh::{Ends, Mail, Post};
+use super::net::{Door, accept_loop, dial_loop};
+use super::{Make, Options, Stats};
+use crate::base::ShardId;
+use crate::machine::{Event, Machine};
+use glommio::Task;
+use glommio::channels::shared_channel::ConnectedReceiver;
+use glommio::timer::Timer;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// How often limits of connections are looked at, unless they are shorter.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Rounds of the reactor that closing connections get at the end.
+const CLOSING_ROUNDS: usize = 1_000;
+
+/// The part of a set that one executor gets; sent to its thread.
+pub struct Part<M: Machine> {
+    pub make: Make<M>,
+    /// The machines to make here.
+    pub dirs: Vec<(ShardId, PathBuf)>,
+    /// Machines in the whole set.
+    pub shards: u16,
+    pub executor: usize,
+    pub executors: usize,
+    pub ends: Ends<M::Peer>,
+}
+
+pub struct Team<M: Machine> {
+    shards: Vec<Rc<Shard<M>>>,
+    /// Machines in the whole set.
+    all_shards: u16,
+    executors: usize,
+    post: Rc<Post<M::Peer>>,
+    ends: Cell<Option<Ends<M::Peer>>>,
+    tasks: RefCell<Vec<Task<()>>>,
+    doors: RefCell<Vec<Task<()>>>,
+}
+
+impl<M: Machine + 'static> Team<M> {
+    /// Makes the machines; blocks while they recover.
+    pub fn make(
+        part: Part<M>,
+        options: &Rc<Options>,
+        clock: Clock,
+        drain: &Rc<Bell>,
+    ) -> Result<Rc<Self>, String> {
+        let post = Rc::new(Post::new(part.executor, part.executors));
+        let mut shards = Vec::new();
+        for (id, path) in part.dirs {
+            let dir = FsDir::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let machine = (part.make)(id, &dir)?;
+            let setting = Setting {
+                id,
+                shards: part.shards,
+                options: options.clone(),
+                clock,
+                disk: Disk::new(path),
+                post: post.clone(),
+                drain: drain.clone(),
+            };
+            shards.push(Rc::new(Shard::new(machine, setting)));
+        }
+        Ok(Rc::new(Team {
+            shards,
+            all_shards: part.shards,
+            executors: part.executors,
+            post,
+            ends: Cell::new(Some(part.ends)),
+            tasks: RefCell::default(),
+            doors: RefCell::default(),
+        }))
+    }
+
+    /// Joins the mesh and starts all loops. The same must happen on all executors.
+    pub async fn start(self: &Rc<Self>) {
+        let ends = self.ends.take().expect("a team starts once");
+        for receiver in self.post.join(ends).await {
+            self.spawn(mail_loop(self.clone(), receiver));
+        }
+        for lane in self.post.lanes() {
+            let team = self.clone();
+            self.spawn(async move {
+                loop {
+                    lane.pump().await;
+                    team.relieve();
+                }
+            });
+        }
+        self.spawn(inbox_loop(self.clone()));
+        for shard in &self.shards {
+            for _ in 0..shard.options.writes_in_flight {
+                self.spawn(flush_loop(shard.clone()));
+            }
+            for _ in 0..shard.options.orders_in_flight {
+                self.spawn(order_loop(shard.clone()));
+            }
+            self.spawn(dial_loop(shard.clone()));
+            self.spawn(deadline_loop(shard.clone()));
+            self.spawn(sweep_loop(shard.clone()));
+            shard.settle(shard.now());
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.borrow_mut().push(glommio::spawn_local(task));
+    }
+
+    pub fn accept(&self, doors: Vec<Door>) {
+        let next = Rc::new(Cell::new(0));
+        for door in doors {
+            let accepting = accept_loop(door, self.post.clone(), self.all_shards, next.clone());
+            self.doors
+                .borrow_mut()
+                .push(glommio::spawn_local(accepting));
+        }
+    }
+
+    /// No new connections; the machines finish what they have.
+    pub fn stop(&self) {
+        self.doors.borrow_mut().clear();
+        for shard in &self.shards {
+            let now = shard.now();
+            shard.step(now, Event::Stop);
+            shard.settle(now);
+        }
+    }
+
+    pub fn drained(&self) -> bool {
+        self.shards.iter().all(|shard| shard.drained())
+    }
+
+    /// Closes what is open and ends all loops.
+    pub async fn end(&self) -> Stats {
+        self.doors.borrow_mut().clear();
+        for shard in &self.shards {
+            shard.hang_up_all();
+        }
+        for _ in 0..CLOSING_ROUNDS {
+            if self.shards.iter().all(|shard| shard.connections() == 0) {
+                break;
+            }
+            glommio::executor().yield_now().await;
+        }
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        for task in tasks {
+            task.cancel().await;
+        }
+        let mut stats = Stats::default();
+        for shard in &self.shards {
+            stats.add(&shard.stats.borrow());
+        }
+        stats
+    }
+
+    fn deliver(&self, mail: Mail<M::Peer>) {
+        let at = usize::from(mail.to().0) / self.executors;
+        let shard = &self.shards[at];
+        assert_eq!(shard.id, mail.to(), "mail arrives where its shard lives");
+        match mail {
+            Mail::Letter(letter) => shard.deliver(letter),
+            // What keeps a connection from opening was noted by the shard.
+            Mail::Socket { accepted, .. } => drop(shard.open(accepted.bind_to_executor(), None)),
+        }
+    }
+
+    fn relieve(&self) {
+        if self.post.relieve() {
+            for shard in &self.shards {
+                shard.resume();
+            }
+        }
+    }
+}
+
+async fn mail_loop<M: Machine + 'static>(
+    team: Rc<Team<M>>,
+    receiver: ConnectedReceiver<Mail<M::Peer>>,
+) {
+    while let Some(mail) = receiver.recv().await {
+        team.deliver(mail);
+        glommio::yield_if_needed().await;
+    }
+}
+
+async fn inbox_loop<M: Machine + 'static>(team: Rc<Team<M>>) {
+    loop {
+        let mail = team.post.inbox.pop().await;
+        team.deliver(mail);
+        glommio::yield_if_needed().await;
+    }
+}
+
+/// All of group commit outside the store: while a write is at the disk, the next group gathers.
+async fn flush_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
+    loop {
+        let (id, order) = shard.next_write().await;
+        shard.perform(id, order).await;
+    }
+}
+
+async fn order_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
+    loop {
+        let (id, order) = shard.orders.pop().await;
+        shard.perform(id, order).await;
+    }
+}
+
+async fn deadline_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
+    loop {
+        let Some(deadline) = shard.arm() else {
+            shard.deadline_moved.wait().await;
+            continue;
+        };
+        let wait_ms = deadline.since_ms(shard.now().mono);
+        let mut timer = Timer::new(Duration::from_millis(wait_ms));
+        poll_fn(|cx| match shard.deadline_moved.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => Pin::new(&mut timer).poll(cx).map(|_| ()),
+        })
+        .await;
+        let now = shard.now();
+        if shard.arm().is_some_and(|deadline| deadline <= now.mono) {
+            shard.step(now, Event::Tick);
+            shard.settle(now);
+            glommio::yield_if_needed().await;
+        }
+    }
+}
+
+async fn sweep_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
+    let every = SWEEP
+        .min(shard.options.idle / 2)
+        .min(shard.options.half_frame / 2);
+    loop {
+        glommio::timer::sleep(every).await;
+        shard.sweep();
+        shard.log_trouble();
+    }
+}
