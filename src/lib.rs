@@ -5,9 +5,13 @@
 //! | row | modules | holds |
 //! |---|---|---|
 //! | 0 | [`base`] | offsets, time, disk orders, deadline heap; no domain |
+//! | 1 | [`remoting`] | the wire protocol: bytes, parsing |
 //! | 2 | [`machine`] | parts: state over bytes |
+//! | 3 | [`namesrv`] | machines: state over requests |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
 pub mod base;
 pub mod machine;
+pub mod namesrv;
+pub mod remoting;

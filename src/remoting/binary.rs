@@ -1,0 +1,216 @@
+//! Command headers in the ROCKETMQ binary form: decoding. Encoding is in [`super::writer`].
+//!
+//! ```text
+//! 2 code   1 language   2 version   4 opaque   4 flag
+//! 4 n, n remark (0 = none)
+//! 4 m, m fields: { 2 k, k key, 4 v, v value } ...
+//! ```
+//!
+//! All big-endian and signed. A field with an empty key or value reads as absent, as in the
+//! reference. Codes beyond `int16` arrive truncated and are mapped back in requests.
+//! Source: `RocketMQSerializable`; spec page remoting §3.
+
+use super::code;
+use super::command::{Command, CommandError, FLAG_RESPONSE};
+use super::ext::{ExtFields, Span};
+use super::frame::{Codec, Frame};
+use super::language::Language;
+use super::text::Text;
+
+pub(super) fn decode(frame: Frame<'_>) -> Result<Command<'_>, CommandError> {
+    let mut cursor = Cursor {
+        bytes: frame.header,
+        at: 0,
+    };
+    let code = i32::from(i16::from_be_bytes(cursor.array()?));
+    let [language] = cursor.array()?;
+    let version = i32::from(i16::from_be_bytes(cursor.array()?));
+    let opaque = i32::from_be_bytes(cursor.array()?);
+    let flag = i32::from_be_bytes(cursor.array()?);
+    let remark = cursor.long_string()?;
+    let ext = cursor.fields()?;
+    Ok(Command {
+        code: if flag & FLAG_RESPONSE == 0 {
+            code::request::widen(code)
+        } else {
+            code
+        },
+        language: Language::from_code(language),
+        version,
+        opaque,
+        flag,
+        remark: remark.map(|span| span.text(frame.header)),
+        ext,
+        body: frame.body,
+        codec: Codec::Binary,
+    })
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], CommandError> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let chunk = rest
+            .first_chunk::<N>()
+            .ok_or(CommandError::Truncated { at: self.at })?;
+        self.at += N;
+        Ok(*chunk)
+    }
+
+    /// A string after an `int32` length.
+    #[inline]
+    fn long_string(&mut self) -> Result<Option<Span>, CommandError> {
+        let len = i32::from_be_bytes(self.array()?);
+        self.string(i64::from(len))
+    }
+
+    /// A string after an `int16` length.
+    #[inline]
+    fn short_string(&mut self) -> Result<Option<Span>, CommandError> {
+        let len = i16::from_be_bytes(self.array()?);
+        self.string(i64::from(len))
+    }
+
+    #[inline]
+    fn string(&mut self, len: i64) -> Result<Option<Span>, CommandError> {
+        let truncated = CommandError::Truncated { at: self.at };
+        let len = usize::try_from(len).map_err(|_| truncated)?;
+        let bytes = self
+            .bytes
+            .get(self.at..)
+            .and_then(|rest| rest.get(..len))
+            .ok_or(truncated)?;
+        if len == 0 {
+            return Ok(None);
+        }
+        std::str::from_utf8(bytes).map_err(|_| CommandError::NotUtf8)?;
+        let span = Span::new(self.at, len, false);
+        self.at += len;
+        Ok(Some(span))
+    }
+
+    /// The field list. Its stated length must end the header exactly.
+    fn fields(&mut self) -> Result<ExtFields<'a>, CommandError> {
+        let mut ext = ExtFields::new(self.bytes);
+        let stated = i32::from_be_bytes(self.array()?);
+        let left = self.bytes.len() - self.at;
+        if usize::try_from(stated) != Ok(left) {
+            return Err(CommandError::Truncated { at: self.at });
+        }
+        while self.at < self.bytes.len() {
+            let key = self.short_string()?;
+            let value = self.long_string()?;
+            if let (Some(key), Some(value)) = (key, value) {
+                ext.push(key, value)
+                    .then_some(())
+                    .ok_or(CommandError::TooManyFields)?;
+            }
+        }
+        Ok(ext)
+    }
+}
+
+/// Appends one field.
+#[inline]
+pub(super) fn put_field(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    out.extend_from_slice(&(key.len() as i16).to_be_bytes());
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(&(value.len() as i32).to_be_bytes());
+    out.extend_from_slice(value);
+}
+
+/// Appends one field whose value may carry JSON escapes.
+pub(super) fn put_text_field(out: &mut Vec<u8>, key: &str, value: Text<'_>) {
+    put_field(out, key, b"");
+    let start = out.len();
+    value.append_to(out);
+    let len = (out.len() - start) as i32;
+    out[start - 4..start].copy_from_slice(&len.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(code: i16, flag: i32, remark: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(&code.to_be_bytes());
+        out.push(9);
+        out.extend_from_slice(&317i16.to_be_bytes());
+        out.extend_from_slice(&5i32.to_be_bytes());
+        out.extend_from_slice(&flag.to_be_bytes());
+        out.extend_from_slice(&(remark.len() as i32).to_be_bytes());
+        out.extend_from_slice(remark.as_bytes());
+        let mut ext = Vec::new();
+        fields
+            .iter()
+            .for_each(|(key, value)| put_field(&mut ext, key, value.as_bytes()));
+        out.extend_from_slice(&(ext.len() as i32).to_be_bytes());
+        out.extend_from_slice(&ext);
+        out
+    }
+
+    fn decoded(header: &[u8]) -> Result<Command<'_>, CommandError> {
+        decode(Frame {
+            codec: Codec::Binary,
+            header,
+            body: b"",
+        })
+    }
+
+    #[test]
+    fn whole_header() {
+        let bytes = header(
+            310,
+            0,
+            "why",
+            &[("a", "1"), ("", "x"), ("b", ""), ("a", "é")],
+        );
+        let command = decoded(&bytes).unwrap();
+        assert_eq!(
+            (command.code, command.opaque, command.version),
+            (310, 5, 317)
+        );
+        assert_eq!(command.language, Language::Go);
+        assert_eq!(command.remark, Some(Text::plain("why")));
+        assert_eq!(command.ext.len(), 2);
+        assert_eq!(command.ext.find("a").unwrap(), "é");
+        assert!(command.ext.find("b").is_none());
+    }
+
+    #[test]
+    fn wide_codes_come_back_in_requests_only() {
+        assert_eq!(decoded(&header(3442, 0, "", &[])).unwrap().code, 200_050);
+        assert_eq!(decoded(&header(3543, 2, "", &[])).unwrap().code, 200_151);
+        assert_eq!(decoded(&header(3442, 1, "", &[])).unwrap().code, 3442);
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let bytes = header(10, 0, "r", &[("key", "value")]);
+        for len in 0..bytes.len() {
+            assert!(decoded(&bytes[..len]).is_err(), "{len}");
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(decoded(&longer).is_err());
+    }
+
+    #[test]
+    fn negative_lengths_and_bad_text_are_refused() {
+        let mut bytes = header(10, 0, "", &[]);
+        bytes[13..17].copy_from_slice(&(-1i32).to_be_bytes());
+        assert_eq!(
+            decoded(&bytes).err(),
+            Some(CommandError::Truncated { at: 17 })
+        );
+        let mut bytes = header(10, 0, "r", &[]);
+        bytes[17] = 0xFF;
+        assert_eq!(decoded(&bytes).err(), Some(CommandError::NotUtf8));
+    }
+}

@@ -1,0 +1,412 @@
+//! Command headers in JSON, both directions: a hand-written scanner over one object.
+//!
+//! Accepted, because real peers send it: any key order, unknown members of any value, `null`,
+//! numbers and booleans as field values (their text counts), integers as strings, white space and
+//! newlines around everything (the C++ client ends with one), raw control characters in strings.
+//! Refused: text after the object, nesting deeper than [`DEPTH_MAX`], malformed escapes, bytes that
+//! are not UTF-8, integers outside `int32`.
+//!
+//! Source: `RemotingSerializable`, `RemotingCommand`; spec pages remoting §2, delta-5.5 §2.
+
+use super::command::{Command, CommandError};
+use super::ext::{ExtFields, Span};
+use super::frame::{Codec, Frame};
+use super::language::Language;
+use super::text::{Text, find_quote_or_backslash, hex4};
+
+/// Values of unknown members may nest this deep.
+pub const DEPTH_MAX: usize = 32;
+
+pub(super) fn decode(frame: Frame<'_>) -> Result<Command<'_>, CommandError> {
+    std::str::from_utf8(frame.header).map_err(|_| CommandError::NotUtf8)?;
+    let mut command = Command {
+        code: 0,
+        language: Language::Java,
+        version: 0,
+        opaque: 0,
+        flag: 0,
+        remark: None,
+        ext: ExtFields::new(frame.header),
+        body: frame.body,
+        codec: Codec::Json,
+    };
+    let mut scan = Scan {
+        bytes: frame.header,
+        at: 0,
+    };
+    scan.object(|scan, key| scan.member(key, &mut command))?;
+    scan.skip_space();
+    if scan.at == scan.bytes.len() {
+        Ok(command)
+    } else {
+        Err(scan.error("the end"))
+    }
+}
+
+struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scan<'a> {
+    fn error(&self, expected: &'static str) -> CommandError {
+        CommandError::Json {
+            at: self.at,
+            expected,
+        }
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[inline]
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Takes `byte` and the space before it, if it comes next.
+    #[inline]
+    fn take(&mut self, byte: u8) -> bool {
+        self.skip_space();
+        let next = self.peek() == Some(byte);
+        self.at += usize::from(next);
+        next
+    }
+
+    /// Calls `member` with each key; it must consume the value.
+    fn object(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Span) -> Result<(), CommandError>,
+    ) -> Result<(), CommandError> {
+        if !self.take(b'{') {
+            return Err(self.error("an object"));
+        }
+        if self.take(b'}') {
+            return Ok(());
+        }
+        loop {
+            let key = self.string()?;
+            if !self.take(b':') {
+                return Err(self.error("a colon"));
+            }
+            member(self, key)?;
+            if !self.take(b',') {
+                break;
+            }
+        }
+        if self.take(b'}') {
+            Ok(())
+        } else {
+            Err(self.error("a comma or a brace"))
+        }
+    }
+
+    fn member(&mut self, key: Span, command: &mut Command<'a>) -> Result<(), CommandError> {
+        let key = key.text(self.bytes);
+        match key.to_cow().as_ref() {
+            "code" => command.code = self.int32()?,
+            "flag" => command.flag = self.int32()?,
+            "opaque" => command.opaque = self.int32()?,
+            "version" => command.version = self.int32()?,
+            "language" => command.language = self.language()?,
+            "remark" => command.remark = self.scalar()?.map(|span| span.text(self.bytes)),
+            "extFields" => self.ext_fields(&mut command.ext)?,
+            _ => self.skip_value()?,
+        }
+        Ok(())
+    }
+
+    fn ext_fields(&mut self, ext: &mut ExtFields<'a>) -> Result<(), CommandError> {
+        ext.clear();
+        self.skip_space();
+        if self.peek() == Some(b'n') {
+            return self.skip_value();
+        }
+        self.object(|scan, key| {
+            if let Some(value) = scan.scalar()? {
+                ext.push(key, value)
+                    .then_some(())
+                    .ok_or(CommandError::TooManyFields)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Skips space, then takes a string with its quotes; the span is the inside.
+    #[inline]
+    fn string(&mut self) -> Result<Span, CommandError> {
+        if !self.take(b'"') {
+            return Err(self.error("a string"));
+        }
+        let start = self.at;
+        let mut escaped = false;
+        loop {
+            let found = find_quote_or_backslash(self.bytes, self.at);
+            self.at = found.ok_or(CommandError::Json {
+                at: start,
+                expected: "a closing quote",
+            })?;
+            if self.bytes[self.at] == b'"' {
+                self.at += 1;
+                return Ok(Span::new(start, self.at - 1 - start, escaped));
+            }
+            escaped = true;
+            self.at += self.escape_len()?;
+        }
+    }
+
+    /// Length of the escape sequence at the position, checked to be well-formed.
+    fn escape_len(&self) -> Result<usize, CommandError> {
+        match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
+            Some(b'u') if hex4(self.bytes, self.at + 2).is_some() => Ok(6),
+            _ => Err(self.error("a valid escape")),
+        }
+    }
+
+    /// A string, a number or a boolean as text; `None` for null and for nested values.
+    fn scalar(&mut self) -> Result<Option<Span>, CommandError> {
+        self.skip_space();
+        match self.peek() {
+            Some(b'"') => self.string().map(Some),
+            Some(b'{' | b'[') => self.skip_value().map(|()| None),
+            _ => {
+                let word = self.bare_word()?;
+                Ok((word.text(self.bytes) != "null").then_some(word))
+            }
+        }
+    }
+
+    /// A number, `true`, `false` or `null`.
+    fn bare_word(&mut self) -> Result<Span, CommandError> {
+        let start = self.at;
+        while let Some(b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.') = self.peek() {
+            self.at += 1;
+        }
+        let word = &self.bytes[start..self.at];
+        let number = matches!(word, [b'0'..=b'9', ..] | [b'-' | b'+', b'0'..=b'9', ..]);
+        if number || matches!(word, b"true" | b"false" | b"null") {
+            return Ok(Span::new(start, self.at - start, false));
+        }
+        self.at = start;
+        Err(self.error("a value"))
+    }
+
+    /// An `int32`; null counts as 0, a whole number may be written as a string or with `.0`.
+    fn int32(&mut self) -> Result<i32, CommandError> {
+        let start = self.at;
+        let not_int32 = CommandError::Json {
+            at: start,
+            expected: "an int32",
+        };
+        let Some(span) = self.scalar()? else {
+            return Ok(0);
+        };
+        let text = span.text(self.bytes);
+        let whole = || {
+            let (whole, fraction) = text.as_plain()?.split_once('.')?;
+            let zeros = fraction.bytes().all(|digit| digit == b'0');
+            if zeros {
+                Text::plain(whole).parse_i32()
+            } else {
+                None
+            }
+        };
+        text.parse_i32().or_else(whole).ok_or(not_int32)
+    }
+
+    /// The enum's name, or its ordinal.
+    fn language(&mut self) -> Result<Language, CommandError> {
+        let Some(span) = self.scalar()? else {
+            return Ok(Language::Other);
+        };
+        let text = span.text(self.bytes);
+        match text.parse_i32() {
+            Some(code) => Ok(Language::from_code(u8::try_from(code).unwrap_or(u8::MAX))),
+            None => Ok(Language::from_name(text.to_cow().as_bytes())),
+        }
+    }
+
+    /// Skips a value of any kind, without recursion.
+    fn skip_value(&mut self) -> Result<(), CommandError> {
+        let mut closers = [0u8; DEPTH_MAX];
+        let mut depth = 0;
+        loop {
+            self.skip_space();
+            let opened = match self.peek() {
+                Some(b'{') => Some(b'}'),
+                Some(b'[') => Some(b']'),
+                Some(b'"') => self.string().map(|_| None)?,
+                _ => self.bare_word().map(|_| None)?,
+            };
+            if let Some(closer) = opened {
+                *closers.get_mut(depth).ok_or(CommandError::TooDeep)? = closer;
+                depth += 1;
+                self.at += 1;
+                if !self.take(closer) {
+                    self.skip_key(closer)?;
+                    continue;
+                }
+                depth -= 1;
+            }
+            while depth > 0 && self.take(closers[depth - 1]) {
+                depth -= 1;
+            }
+            if depth == 0 {
+                return Ok(());
+            }
+            if !self.take(b',') {
+                return Err(self.error("a comma or a closing bracket"));
+            }
+            self.skip_key(closers[depth - 1])?;
+        }
+    }
+
+    /// Inside an object: the key and colon before the next value.
+    fn skip_key(&mut self, closer: u8) -> Result<(), CommandError> {
+        if closer == b'}' {
+            self.string()?;
+            if !self.take(b':') {
+                return Err(self.error("a colon"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(header: &[u8]) -> Result<Command<'_>, CommandError> {
+        decode(Frame {
+            codec: Codec::Json,
+            header,
+            body: b"",
+        })
+    }
+
+    fn check(header: &str, expected: &str) {
+        let command = decoded(header.as_bytes()).unwrap_or_else(|e| panic!("{header}: {e}"));
+        let fields: Vec<_> = command
+            .ext
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
+        let got = format!(
+            "{} {} v{} #{} f{} {:?} [{}]",
+            command.code,
+            command.language.name(),
+            command.version,
+            command.opaque,
+            command.flag,
+            command.remark,
+            fields.join(" ")
+        );
+        assert_eq!(got, expected, "{header}");
+    }
+
+    #[test]
+    fn accepted() {
+        check("{}", "0 JAVA v0 #0 f0 None []");
+        check(
+            r#"{"code":310,"extFields":{"a":"g","b":"t"},"flag":0,"language":"GO","opaque":-3,"version":317}"#,
+            "310 GO v317 #-3 f0 None [a=g b=t]",
+        );
+        check(
+            " { \"code\" : 1 ,\"opaque\":2\r\n}\n",
+            "1 JAVA v0 #2 f0 None []",
+        );
+        check(
+            r#"{"code":"105","flag":1.0,"opaque":null}"#,
+            "105 JAVA v0 #0 f1 None []",
+        );
+        check(
+            r#"{"extFields":null,"remark":null}"#,
+            "0 JAVA v0 #0 f0 None []",
+        );
+        check(
+            r#"{"remark":"","extFields":{}}"#,
+            r#"0 JAVA v0 #0 f0 Some("") []"#,
+        );
+        check(
+            r#"{"extFields":{"d":4,"m":true,"x":1.50,"n":null,"o":{"p":[1]},"s":"é\u0001"}}"#,
+            "0 JAVA v0 #0 f0 None [d=4 m=true x=1.50 s=é\u{1}]",
+        );
+        check(
+            r#"{"x":{"a":[{},[],"]",{"b":[1,{"c":null}]}],"d":"}"},"y":[],"code":7}"#,
+            "7 JAVA v0 #0 f0 None []",
+        );
+        check(r#"{"language":9,"code":1}"#, "1 GO v0 #0 f0 None []");
+        check(r#"{"language":{"a":1}}"#, "0 OTHER v0 #0 f0 None []");
+        check(r#"{"\u0063ode":5,"code":6}"#, "6 JAVA v0 #0 f0 None []");
+        check(
+            r#"{"extFields":{"a":"1"},"extFields":{"b":"2"}}"#,
+            "0 JAVA v0 #0 f0 None [b=2]",
+        );
+    }
+
+    fn check_refused(header: &[u8], expected: &str) {
+        let error = decoded(header).map(|_| ()).expect_err("must be refused");
+        assert_eq!(
+            error.to_string(),
+            expected,
+            "{}",
+            String::from_utf8_lossy(header)
+        );
+    }
+
+    #[test]
+    fn refused() {
+        check_refused(b"", "header byte 0: expected an object");
+        check_refused(b"[]", "header byte 0: expected an object");
+        check_refused(b"{\"code\":1", "header byte 9: expected a comma or a brace");
+        check_refused(b"{\"code\" 1}", "header byte 8: expected a colon");
+        check_refused(b"{\"code\":1}x", "header byte 10: expected the end");
+        check_refused(b"{\"code\":2147483648}", "header byte 8: expected an int32");
+        check_refused(b"{\"code\":1.5}", "header byte 8: expected an int32");
+        check_refused(b"{\"code\":tru}", "header byte 8: expected a value");
+        check_refused(b"{\"code\":", "header byte 8: expected a value");
+        check_refused(
+            b"{\"x\":[1}",
+            "header byte 7: expected a comma or a closing bracket",
+        );
+        check_refused(b"{\"x\":{1}}", "header byte 6: expected a string");
+        check_refused(b"{\"x\":\"\\q\"}", "header byte 6: expected a valid escape");
+        check_refused(
+            b"{\"x\":\"\\u00g0\"}",
+            "header byte 6: expected a valid escape",
+        );
+        check_refused(b"{\"x\":\"abc", "header byte 6: expected a closing quote");
+        check_refused(b"{\"x\":\"\xFF\"}", "the header is not UTF-8");
+        check_refused(b"{\"extFields\":3}", "header byte 13: expected an object");
+    }
+
+    #[test]
+    fn nesting_is_limited() {
+        let nested = |depth: usize| {
+            format!("{{\"x\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes()
+        };
+        assert!(decoded(&nested(DEPTH_MAX)).is_ok());
+        assert_eq!(
+            decoded(&nested(DEPTH_MAX + 1)).err(),
+            Some(CommandError::TooDeep)
+        );
+    }
+
+    #[test]
+    fn fields_are_limited() {
+        let header = |count: usize| {
+            let fields: Vec<_> = (0..count).map(|n| format!("\"k{n}\":{n}")).collect();
+            format!("{{\"extFields\":{{{}}}}}", fields.join(",")).into_bytes()
+        };
+        let most = header(crate::remoting::ext::EXT_FIELDS_MAX);
+        assert_eq!(decoded(&most).unwrap().ext.find("k255").unwrap(), "255");
+        let over = header(crate::remoting::ext::EXT_FIELDS_MAX + 1);
+        assert_eq!(decoded(&over).err(), Some(CommandError::TooManyFields));
+    }
+}
