@@ -14,4 +14,6 @@
 pub mod base;
 pub mod machine;
 pub mod namesrv;
+pub mod filter;
+pub mod message;
 pub mod remoting;

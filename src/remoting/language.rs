@@ -1,5 +1,8 @@
 //! Implementation language of a peer (`LanguageCode`), a byte in binary headers, a name in JSON.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
 /// What a peer says it is written in. Anything unknown reads as [`Language::Other`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Language {
@@ -57,6 +60,27 @@ impl Language {
 
     pub fn name(self) -> &'static str {
         ALL[self as usize].1
+    }
+}
+
+impl Serialize for Language {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Language {
+    /// By name or ordinal; anything else is [`Language::Other`].
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let code = value
+            .as_u64()
+            .map(|code| u8::try_from(code).unwrap_or(u8::MAX));
+        let by_name = || value.as_str().map(|name| Self::from_name(name.as_bytes()));
+        Ok(code
+            .map(Self::from_code)
+            .or_else(by_name)
+            .unwrap_or(Self::Other))
     }
 }
 

@@ -7,6 +7,7 @@
 //! Not here: what a request means (see the broker and the name server), sockets, TLS, signatures.
 
 pub mod binary;
+pub mod body;
 pub mod code;
 pub mod command;
 pub mod ext;
@@ -17,3 +18,6 @@ pub mod language;
 pub mod sniff;
 pub mod text;
 pub mod writer;
+
+#[cfg(test)]
+mod golden;

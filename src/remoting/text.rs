@@ -293,11 +293,12 @@ fn unescape_unit(raw: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
     let unit = hex4(raw, at + 2).unwrap_or(0xDC00);
     let mut end = at + 6;
     let mut decoded = char::from_u32(u32::from(unit));
-    if (0xD800..0xDC00).contains(&unit) && raw.get(end..end + 2) == Some(b"\\u") {
-        if let Some(low @ 0xDC00..=0xDFFF) = hex4(raw, end + 2) {
-            decoded = char::decode_utf16([unit, low]).next().and_then(Result::ok);
-            end += 6;
-        }
+    if (0xD800..0xDC00).contains(&unit)
+        && raw.get(end..end + 2) == Some(b"\\u")
+        && let Some(low @ 0xDC00..=0xDFFF) = hex4(raw, end + 2)
+    {
+        decoded = char::decode_utf16([unit, low]).next().and_then(Result::ok);
+        end += 6;
     }
     let decoded = decoded.unwrap_or('?');
     out.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());

@@ -191,6 +191,114 @@ macro_rules! header {
 }
 use header;
 
+pub mod group;
+pub mod member;
+pub mod namesrv;
+pub mod namesrv_admin;
 pub mod offset;
 pub mod pull;
+pub mod query;
 pub mod send;
+pub mod topic;
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::namesrv::RegisterBroker;
+    use super::offset::{MaxOffset, OffsetResponse};
+    use super::{HeaderError, Reason};
+    use crate::remoting::command::{Command, FrameWriter};
+    use crate::remoting::frame::{Codec, Frame, split};
+
+    fn example() -> RegisterBroker<'static> {
+        RegisterBroker {
+            broker_name: Cow::Borrowed("broker-a"),
+            broker_addr: Cow::Borrowed("10.0.0.1:10911"),
+            cluster_name: Cow::Borrowed("\"quoted\""),
+            ha_server_addr: Cow::Borrowed("10.0.0.1:10912"),
+            broker_id: -1,
+            heartbeat_timeout_ms: None,
+            enable_acting_master: Some(true),
+            compressed: false,
+            body_crc32: 7,
+            zone_name: Some(Cow::Borrowed("zoné")),
+        }
+    }
+
+    #[test]
+    fn every_kind_reads_back() {
+        for codec in [Codec::Json, Codec::Binary] {
+            let mut out = Vec::new();
+            let mut writer = FrameWriter::request(&mut out, codec, 1, 103, false);
+            example().encode(&mut writer);
+            writer.finish(0);
+            let command = Command::decode(split(&out).unwrap()).unwrap();
+            assert_eq!(RegisterBroker::decode(&command.ext), Ok(example()));
+        }
+    }
+
+    fn check(fields: &str, expected: Result<MaxOffset<'_>, HeaderError>) {
+        let header = format!("{{\"extFields\":{{{fields}}}}}");
+        let frame = Frame {
+            codec: Codec::Json,
+            header: header.as_bytes(),
+            body: b"",
+        };
+        let command = Command::decode(frame).unwrap();
+        assert_eq!(MaxOffset::decode(&command.ext), expected, "{fields}");
+    }
+
+    #[test]
+    fn defaults_and_errors() {
+        let topic = Cow::Borrowed("t");
+        let full = MaxOffset {
+            topic,
+            queue_id: 3,
+            committed: true,
+        };
+        let written = MaxOffset {
+            committed: false,
+            ..full.clone()
+        };
+        let error = |field, reason| Err(HeaderError { field, reason });
+        check(r#""topic":"t","queueId":"3""#, Ok(full.clone()));
+        check(
+            r#""topic":"\u0074","queueId":3,"committed":null,"lo":"x""#,
+            Ok(full),
+        );
+        check(r#""topic":"t","queueId":3,"committed":false"#, Ok(written));
+        check(r#""queueId":"3""#, error("topic", Reason::Missing));
+        check(
+            r#""topic":"t","queueId":"""#,
+            error("queueId", Reason::Missing),
+        );
+        check(
+            r#""topic":"t","queueId":"x""#,
+            error("queueId", Reason::NotInt32),
+        );
+    }
+
+    #[test]
+    fn numbers_without_strings() {
+        let mut out = Vec::new();
+        let mut writer = FrameWriter::response(&mut out, Codec::Binary, 1, 0, None);
+        OffsetResponse { offset: i64::MIN }.encode(&mut writer);
+        writer.finish(0);
+        let command = Command::decode(split(&out).unwrap()).unwrap();
+        assert_eq!(
+            OffsetResponse::decode(&command.ext),
+            Ok(OffsetResponse { offset: i64::MIN })
+        );
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        let text = HeaderError {
+            field: "queueId",
+            reason: Reason::NotInt32,
+        }
+        .to_string();
+        assert_eq!(text, "the header field queueId is not a 32-bit integer");
+    }
+}

@@ -1,0 +1,203 @@
+//! Appends one record in its stored layout ([`super::layout`]).
+//!
+//! The caller has checked the draft ([`Draft::check`]) and knows where the record goes. Host bits
+//! of sysFlag always follow the addresses; an IPv4 address in IPv6 clothing is stored as IPv4.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use super::layout::{self, sys_flag};
+
+/// A message before it has a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    pub topic: &'a str,
+    pub queue_id: i32,
+    /// The user's own flag.
+    pub flag: i32,
+    /// [`sys_flag`] bits; those of the hosts are set here.
+    pub sys_flag: i32,
+    /// Milliseconds.
+    pub born_timestamp: i64,
+    pub born_host: SocketAddr,
+    pub store_host: SocketAddr,
+    pub reconsume_times: i32,
+    pub prepared_transaction_offset: i64,
+    pub body: &'a [u8],
+    /// `name 0x01 value 0x02` list.
+    pub properties: &'a [u8],
+}
+
+/// Where and when a record is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Placed {
+    pub queue_offset: i64,
+    pub physical_offset: i64,
+    /// Milliseconds.
+    pub store_timestamp: i64,
+}
+
+/// What was appended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Encoded {
+    /// Full CRC-32 of the body, for combining with those of the bytes around it.
+    pub body_crc32: u32,
+    /// Where the body lies in the buffer.
+    pub body: Range<usize>,
+}
+
+/// A draft that no record can hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DraftError {
+    TopicTooLong { bytes: usize },
+    PropertiesTooLong { bytes: usize },
+    BodyTooLong { bytes: usize },
+}
+
+impl fmt::Display for DraftError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (part, bytes, limit) = match *self {
+            Self::TopicTooLong { bytes } => ("topic", bytes, layout::TOPIC_BYTES_MAX),
+            Self::PropertiesTooLong { bytes } => {
+                ("properties", bytes, layout::PROPERTIES_BYTES_MAX)
+            }
+            Self::BodyTooLong { bytes } => ("body", bytes, BODY_BYTES_MAX),
+        };
+        write!(f, "the {part} of {bytes} bytes passes the limit of {limit}")
+    }
+}
+
+impl std::error::Error for DraftError {}
+
+/// Beyond any frame; the configured `maxMessageSize` is far below.
+const BODY_BYTES_MAX: usize = 1 << 30;
+
+impl Draft<'_> {
+    /// Whether the length fields of the layout can state this draft.
+    pub fn check(&self) -> Result<(), DraftError> {
+        if self.topic.len() > layout::TOPIC_BYTES_MAX {
+            return Err(DraftError::TopicTooLong {
+                bytes: self.topic.len(),
+            });
+        }
+        if self.properties.len() > layout::PROPERTIES_BYTES_MAX {
+            return Err(DraftError::PropertiesTooLong {
+                bytes: self.properties.len(),
+            });
+        }
+        if self.body.len() > BODY_BYTES_MAX {
+            return Err(DraftError::BodyTooLong {
+                bytes: self.body.len(),
+            });
+        }
+        Ok(())
+    }
+
+    fn is_v2(&self) -> bool {
+        self.topic.len() > layout::TOPIC_V1_BYTES_MAX
+    }
+}
+
+/// Bytes the record will take.
+pub fn encoded_len(draft: &Draft<'_>) -> usize {
+    layout::FIXED_BYTES
+        + host_len(draft.born_host)
+        + host_len(draft.store_host)
+        + draft.body.len()
+        + usize::from(draft.is_v2())
+        + draft.topic.len()
+        + draft.properties.len()
+}
+
+/// Appends the record to `out`. The draft must pass [`Draft::check`].
+pub fn encode(draft: &Draft<'_>, placed: Placed, out: &mut Vec<u8>) -> Encoded {
+    assert_eq!(
+        draft.check(),
+        Ok(()),
+        "drafts are checked when they come in"
+    );
+    let total = encoded_len(draft);
+    let start = out.len();
+    out.reserve(total);
+    let body_crc32 = crc32fast::hash(draft.body);
+    put_head(draft, placed, total as u32, body_crc32, out);
+    put_host(out, draft.born_host);
+    out.extend_from_slice(&placed.store_timestamp.to_be_bytes());
+    put_host(out, draft.store_host);
+    out.extend_from_slice(&draft.reconsume_times.to_be_bytes());
+    out.extend_from_slice(&draft.prepared_transaction_offset.to_be_bytes());
+    out.extend_from_slice(&(draft.body.len() as u32).to_be_bytes());
+    let body_at = out.len();
+    out.extend_from_slice(draft.body);
+    if draft.is_v2() {
+        out.extend_from_slice(&(draft.topic.len() as u16).to_be_bytes());
+    } else {
+        out.push(draft.topic.len() as u8);
+    }
+    out.extend_from_slice(draft.topic.as_bytes());
+    out.extend_from_slice(&(draft.properties.len() as u16).to_be_bytes());
+    out.extend_from_slice(draft.properties);
+    assert_eq!(
+        out.len() - start,
+        total,
+        "the stated size is the written size"
+    );
+    Encoded {
+        body_crc32,
+        body: body_at..body_at + draft.body.len(),
+    }
+}
+
+/// The part before the born host: fields at fixed places.
+fn put_head(draft: &Draft<'_>, placed: Placed, total: u32, body_crc32: u32, out: &mut Vec<u8>) {
+    let magic = if draft.is_v2() {
+        layout::MAGIC_V2
+    } else {
+        layout::MAGIC_V1
+    };
+    let mut head = [0; layout::BORN_HOST_AT];
+    let mut put_u32 = |at: usize, value: u32| {
+        head[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    };
+    put_u32(layout::TOTAL_SIZE_AT, total);
+    put_u32(layout::MAGIC_AT, magic);
+    put_u32(layout::BODY_CRC_AT, body_crc32 & layout::BODY_CRC_MASK);
+    put_u32(layout::QUEUE_ID_AT, draft.queue_id as u32);
+    put_u32(layout::FLAG_AT, draft.flag as u32);
+    put_u32(layout::SYS_FLAG_AT, stored_sys_flag(draft) as u32);
+    let mut put_i64 = |at: usize, value: i64| {
+        head[at..at + 8].copy_from_slice(&value.to_be_bytes());
+    };
+    put_i64(layout::QUEUE_OFFSET_AT, placed.queue_offset);
+    put_i64(layout::PHYSICAL_OFFSET_AT, placed.physical_offset);
+    put_i64(layout::BORN_TIMESTAMP_AT, draft.born_timestamp);
+    out.extend_from_slice(&head);
+}
+
+fn stored_sys_flag(draft: &Draft<'_>) -> i32 {
+    let mut flags = draft.sys_flag & !(sys_flag::BORN_HOST_V6 | sys_flag::STORE_HOST_V6);
+    if draft.born_host.ip().to_canonical().is_ipv6() {
+        flags |= sys_flag::BORN_HOST_V6;
+    }
+    if draft.store_host.ip().to_canonical().is_ipv6() {
+        flags |= sys_flag::STORE_HOST_V6;
+    }
+    flags
+}
+
+fn host_len(host: SocketAddr) -> usize {
+    if host.ip().to_canonical().is_ipv6() {
+        layout::HOST_V6_BYTES
+    } else {
+        layout::HOST_V4_BYTES
+    }
+}
+
+fn put_host(out: &mut Vec<u8>, host: SocketAddr) {
+    match host.ip().to_canonical() {
+        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+    }
+    out.extend_from_slice(&u32::from(host.port()).to_be_bytes());
+}

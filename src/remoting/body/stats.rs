@@ -1,0 +1,70 @@
+//! Offsets per queue for operators: GET_TOPIC_STATS_INFO 202 and GET_CONSUME_STATS 208. Both are maps
+//! keyed by queues, which Java clients read only with an object as key.
+//!
+//! Sources: `TopicStatsTable`, `ConsumeStats`; spec page delta-5.5 §2.
+
+use serde::{Deserialize, Serialize};
+
+use super::json::{append_queue_map, to_vec};
+use super::queue::{MessageQueue, queue_map};
+
+/// Response of 202.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TopicStats {
+    #[serde(deserialize_with = "queue_map")]
+    pub offset_table: Vec<(MessageQueue, TopicOffset)>,
+    /// Messages per second.
+    pub topic_put_tps: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TopicOffset {
+    /// Milliseconds; 0 = never.
+    pub last_update_timestamp: i64,
+    pub max_offset: i64,
+    pub min_offset: i64,
+}
+
+impl TopicStats {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = b"{\"offsetTable\":".to_vec();
+        append_queue_map(&mut out, &self.offset_table);
+        out.extend_from_slice(b",\"topicPutTps\":");
+        out.extend_from_slice(&to_vec(&self.topic_put_tps));
+        out.push(b'}');
+        out
+    }
+}
+
+/// Response of 208.
+#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ConsumeStats {
+    /// Messages per second.
+    pub consume_tps: f64,
+    #[serde(deserialize_with = "queue_map")]
+    pub offset_table: Vec<(MessageQueue, ConsumeOffset)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ConsumeOffset {
+    pub broker_offset: i64,
+    pub consumer_offset: i64,
+    /// Store time of the message at `consumer_offset`, milliseconds.
+    pub last_timestamp: i64,
+    pub pull_offset: i64,
+}
+
+impl ConsumeStats {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = b"{\"consumeTps\":".to_vec();
+        out.extend_from_slice(&to_vec(&self.consume_tps));
+        out.extend_from_slice(b",\"offsetTable\":");
+        append_queue_map(&mut out, &self.offset_table);
+        out.push(b'}');
+        out
+    }
+}

@@ -1,0 +1,53 @@
+//! Consumer and producer groups on a broker: 201, 204, 207, 208, 352. 200 and 225 carry a body only,
+//! 203 is [`super::member::ConsumerGroup`].
+//!
+//! Source: the `*Group*Header` classes; spec page request-codes §3.
+
+header! {
+    /// GET_ALL_SUBSCRIPTIONGROUP_CONFIG 201: everything when no field is there.
+    struct GroupPage<'a> {
+        group_seq: opt_i32 "groupSeq",
+        /// JSON of a data version; compared when `group_seq` is above 0.
+        data_version: opt_text "dataVersion",
+        max_group_num: opt_i32 "maxGroupNum",
+    }
+}
+
+header! {
+    /// Response of 201.
+    struct GroupPageResponse {
+        total_group_num: opt_i32 "totalGroupNum",
+    }
+}
+
+header! {
+    /// GET_SUBSCRIPTIONGROUP_CONFIG 352.
+    struct GroupName<'a> {
+        group: text "group",
+    }
+}
+
+header! {
+    /// DELETE_SUBSCRIPTIONGROUP 207.
+    struct DeleteGroup<'a> {
+        group_name: text "groupName",
+        clean_offset: bool "cleanOffset" or false,
+    }
+}
+
+header! {
+    /// GET_PRODUCER_CONNECTION_LIST 204.
+    struct ProducerGroup<'a> {
+        producer_group: text "producerGroup",
+    }
+}
+
+header! {
+    /// GET_CONSUME_STATS 208.
+    struct ConsumeStatsHeader<'a> {
+        consumer_group: text "consumerGroup",
+        topic: opt_text "topic",
+        /// Topics joined by `;`; counts only without `topic`.
+        topic_list: opt_text "topicList",
+    }
+}
