@@ -12,8 +12,8 @@
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
 pub mod base;
-pub mod machine;
-pub mod namesrv;
 pub mod filter;
+pub mod machine;
 pub mod message;
+pub mod namesrv;
 pub mod remoting;

@@ -1,16 +1,16 @@
-//! JSON bodies of answers, written straight from the tables.
+//! Bodies of answers, made from the tables.
 //!
-//! The reference writes integer map keys without quotes, `{0:"addr"}`, except to askers of
-//! standard JSON: version 4.9.4 and up, or `acceptStandardJsonOnly` (`ClientRequestProcessor`,
-//! spec namesrv-ha §3). Members are in alphabetical order, absent ones are left out. Where the
-//! reference follows the order of a hash map, names are in order here.
+//! Where the reference follows the order of a hash map, names are in order here. Sources:
+//! `RouteInfoManager.pickupTopicRouteData`, `ZoneRouteRPCHook`; spec namesrv-ha §3.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
-use super::registration::QueueMapping;
-use super::routes::{BrokerSet, MASTER_ID, PERM_WRITE, Routes, TopicRoute, TopicShare};
+use super::routes::{BrokerSet, MASTER_ID, Routes, TopicRoute};
+use super::share::{PERM_WRITE, TopicShare};
+use crate::remoting::body::cluster::{BrokerMemberGroup, ClusterInfo, MemberGroupBody};
+use crate::remoting::body::json;
+use crate::remoting::body::route::{BrokerData, TopicRouteData};
+use crate::remoting::body::table::TopicList;
 
 /// One address that is shown as another: what the asker can reach.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,8 +22,6 @@ pub struct Shown {
 /// How one asker sees a route.
 #[derive(Clone, Copy, Default)]
 pub struct RouteView<'a> {
-    /// Quoted integer keys.
-    pub standard: bool,
     /// A slave that stands in is shown as the master.
     pub acting_master: bool,
     /// Only brokers of this zone, and those without a master.
@@ -32,232 +30,109 @@ pub struct RouteView<'a> {
     pub shown: Option<&'a Shown>,
 }
 
-type Addrs<'a> = BTreeMap<i64, &'a str>;
-
-/// `TopicRouteData`.
-pub fn route_json(route: &TopicRoute<'_>, view: RouteView<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256 + 256 * route.sets.len());
-    let mut kept = Vec::with_capacity(route.sets.len());
+/// The answer to 105.
+pub fn route_data(route: &TopicRoute<'_>, view: RouteView<'_>) -> TopicRouteData {
+    let mut data = TopicRouteData {
+        order_topic_conf: view.order_topic_conf.map(str::to_owned),
+        ..TopicRouteData::default()
+    };
+    let mut mappings = BTreeMap::new();
     for ((name, set), share) in route.sets.iter().zip(route.shares.values()) {
-        let addrs = visible_addrs(set, share, view);
-        if is_in_zone(set, &addrs, view.zone) {
-            kept.push((*name, *set, share, addrs));
+        // A zone hides brokers, not where the queues of a static topic are.
+        if let Some(mapping) = &share.mapping {
+            mappings.insert((*name).to_owned(), mapping.clone());
+        }
+        let mut broker = broker_data(name, set, view.shown);
+        if view.acting_master && stands_in(set, share) {
+            let smallest = broker.broker_addrs.pop_first();
+            let (_, addr) = smallest.expect("broker sets have addresses");
+            broker.broker_addrs.insert(MASTER_ID, addr);
+        }
+        if view.zone.is_none_or(|zone| is_in_zone(&broker, zone)) {
+            data.broker_datas.push(broker);
+            data.queue_datas.push(share.queues.data(name));
         }
     }
-    out.extend_from_slice(b"{\"brokerDatas\":");
-    put_list(&mut out, &kept, |out, (name, set, _, addrs)| {
-        put_broker(out, name, set, addrs, view.standard);
-    });
-    out.extend_from_slice(b",\"filterServerTable\":{}");
-    if let Some(conf) = view.order_topic_conf {
-        put_member(&mut out, ",\"orderTopicConf\":", conf);
-    }
-    out.extend_from_slice(b",\"queueDatas\":");
-    put_list(&mut out, &kept, |out, (name, _, share, _)| {
-        put_queues(out, name, share)
-    });
-    // A zone hides brokers, not where the queues of a static topic are.
-    let shares = route.shares.iter();
-    let mappings: Vec<_> = shares
-        .filter_map(|(name, share)| Some((name, share.mapping.as_ref()?)))
-        .collect();
-    if !mappings.is_empty() {
-        out.extend_from_slice(b",\"topicQueueMappingByBroker\":");
-        put_braced(&mut out, &mappings, |out, (name, mapping)| {
-            put_string(out, name);
-            out.push(b':');
-            put_mapping(out, mapping, view.standard);
-        });
-    }
-    out.push(b'}');
-    out
+    data.topic_queue_mapping_by_broker = Some(mappings).filter(|all| !all.is_empty());
+    data
 }
 
-fn visible_addrs<'a>(set: &'a BrokerSet, share: &TopicShare, view: RouteView<'a>) -> Addrs<'a> {
-    let mut addrs = reachable(set, view.shown);
-    let read_only = share.queues.perm & PERM_WRITE == 0;
-    if view.acting_master && set.acting_master && read_only && set.lacks_master() {
-        let (_, stand_in) = addrs.pop_first().expect("broker sets have addresses");
-        addrs.insert(MASTER_ID, stand_in);
-    }
-    addrs
+fn stands_in(set: &BrokerSet, share: &TopicShare) -> bool {
+    set.acting_master && set.lacks_master() && share.queues.perm & PERM_WRITE == 0
 }
 
-fn reachable<'a>(set: &'a BrokerSet, shown: Option<&'a Shown>) -> Addrs<'a> {
-    let addrs = set.addrs.iter();
-    addrs.map(|(id, addr)| (*id, show(addr, shown))).collect()
-}
-
-fn show<'a>(addr: &'a str, shown: Option<&'a Shown>) -> &'a str {
-    match shown {
-        Some(shown) if shown.registered == addr => &shown.instead,
-        _ => addr,
-    }
-}
-
-/// `ZoneRouteRPCHook`.
-fn is_in_zone(set: &BrokerSet, addrs: &Addrs<'_>, zone: Option<&str>) -> bool {
-    let Some(zone) = zone else {
-        return true;
-    };
+fn is_in_zone(broker: &BrokerData, zone: &str) -> bool {
     let same = |own: &str| own.to_lowercase() == zone.to_lowercase();
-    !addrs.contains_key(&MASTER_ID) || set.zone.as_deref().is_some_and(same)
+    !broker.broker_addrs.contains_key(&MASTER_ID) || broker.zone_name.as_deref().is_some_and(same)
 }
 
-/// `ClusterInfo`: integer keys are never quoted.
+fn broker_data(name: &str, set: &BrokerSet, shown: Option<&Shown>) -> BrokerData {
+    let addrs = set.addrs.iter();
+    BrokerData {
+        broker_addrs: addrs.map(|(id, addr)| (*id, show(addr, shown))).collect(),
+        broker_name: name.to_owned(),
+        cluster: set.cluster.clone(),
+        enable_acting_master: set.acting_master,
+        zone_name: set.zone.clone(),
+    }
+}
+
+fn show(addr: &str, shown: Option<&Shown>) -> String {
+    match shown {
+        Some(shown) if shown.registered == addr => shown.instead.clone(),
+        _ => addr.to_owned(),
+    }
+}
+
+/// The answer to 106.
 pub fn cluster_json(routes: &Routes, shown: Option<&Shown>) -> Vec<u8> {
-    let mut out = b"{\"brokerAddrTable\":".to_vec();
-    put_braced(&mut out, routes.sets(), |out, (name, set)| {
-        put_string(out, name);
-        out.push(b':');
-        put_broker(out, name, set, &reachable(set, shown), false);
-    });
-    out.extend_from_slice(b",\"clusterAddrTable\":");
-    serde_json::to_writer(&mut out, &routes.clusters()).expect("strings are JSON");
-    out.push(b'}');
-    out
+    let brokers = routes.sets().iter();
+    let mut info = ClusterInfo {
+        broker_addr_table: brokers
+            .map(|(name, set)| (name.clone(), broker_data(name, set, shown)))
+            .collect(),
+        ..ClusterInfo::default()
+    };
+    for (name, set) in routes.sets() {
+        let names = info.cluster_addr_table.entry(set.cluster.clone());
+        names.or_default().push(name.clone());
+    }
+    json::to_vec(&info)
 }
 
-/// `GetBrokerMemberGroupResponseBody`.
+/// The answer to 901.
 pub fn members_json(cluster: &str, name: &str, set: Option<&BrokerSet>) -> Vec<u8> {
-    let mut out = b"{\"brokerMemberGroup\":{\"brokerAddrs\":".to_vec();
-    let addrs = set.map(|set| reachable(set, None)).unwrap_or_default();
-    put_addrs(&mut out, &addrs, false);
-    put_member(&mut out, ",\"brokerName\":", name);
-    put_member(&mut out, ",\"cluster\":", cluster);
-    out.extend_from_slice(b"}}");
-    out
+    let group = BrokerMemberGroup {
+        broker_addrs: set.map(|set| set.addrs.clone()).unwrap_or_default(),
+        broker_name: name.to_owned(),
+        cluster: cluster.to_owned(),
+    };
+    json::to_vec(&MemberGroupBody {
+        broker_member_group: Some(group),
+    })
 }
 
-/// `TopicList`.
+/// The answer to 206, 224, 311, 312 and 313.
 pub fn topics_json<'a>(topics: impl Iterator<Item = &'a str>) -> Vec<u8> {
-    topic_list(None, topics.collect())
+    json::to_vec(&TopicList {
+        broker_addr: None,
+        topic_list: topics.map(str::to_owned).collect(),
+    })
 }
 
-/// `TopicList` of request 304: names of clusters and brokers, and one broker to ask on (305).
+/// The answer to 304: names of clusters and brokers, and one broker to ask on (305).
 pub fn system_topics_json(routes: &Routes, shown: Option<&Shown>) -> Vec<u8> {
-    let mut names = Vec::new();
-    for (cluster, brokers) in routes.clusters() {
-        names.push(cluster);
-        names.extend(brokers);
+    let mut topic_list = Vec::new();
+    for (name, set) in routes.sets() {
+        if !topic_list.contains(&set.cluster) {
+            topic_list.push(set.cluster.clone());
+        }
+        topic_list.push(name.clone());
     }
     let first = routes.sets().values().next();
     let addr = first.and_then(|set| set.addrs.values().next());
-    topic_list(addr.map(|addr| show(addr, shown)), names)
-}
-
-fn topic_list(broker_addr: Option<&str>, topic_list: Vec<&str>) -> Vec<u8> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct TopicList<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        broker_addr: Option<&'a str>,
-        topic_list: Vec<&'a str>,
-    }
-    let list = TopicList {
-        broker_addr,
+    json::to_vec(&TopicList {
+        broker_addr: addr.map(|addr| show(addr, shown)),
         topic_list,
-    };
-    serde_json::to_vec(&list).expect("strings are JSON")
-}
-
-fn put_broker(out: &mut Vec<u8>, name: &str, set: &BrokerSet, addrs: &Addrs<'_>, standard: bool) {
-    out.extend_from_slice(b"{\"brokerAddrs\":");
-    put_addrs(out, addrs, standard);
-    put_member(out, ",\"brokerName\":", name);
-    put_member(out, ",\"cluster\":", &set.cluster);
-    out.extend_from_slice(b",\"enableActingMaster\":");
-    out.extend_from_slice(if set.acting_master { b"true" } else { b"false" });
-    if let Some(zone) = &set.zone {
-        put_member(out, ",\"zoneName\":", zone);
-    }
-    out.push(b'}');
-}
-
-fn put_addrs(out: &mut Vec<u8>, addrs: &Addrs<'_>, standard: bool) {
-    put_braced(out, addrs, |out, (id, addr)| {
-        put_key(out, *id, standard);
-        put_string(out, addr);
-    });
-}
-
-fn put_queues(out: &mut Vec<u8>, name: &str, share: &TopicShare) {
-    let queues = share.queues;
-    put_member(out, "{\"brokerName\":", name);
-    let rest = format!(
-        ",\"perm\":{},\"readQueueNums\":{},\"topicSysFlag\":{},\"writeQueueNums\":{}}}",
-        queues.perm, queues.read, queues.sys_flag, queues.write
-    );
-    out.extend_from_slice(rest.as_bytes());
-}
-
-fn put_mapping(out: &mut Vec<u8>, mapping: &QueueMapping, standard: bool) {
-    out.push(b'{');
-    if let Some(name) = &mapping.bname {
-        put_member(out, "\"bname\":", name);
-        out.push(b',');
-    }
-    out.extend_from_slice(b"\"currIdMap\":");
-    put_braced(out, &mapping.curr_id_map, |out, (logical, physical)| {
-        put_key(out, i64::from(*logical), standard);
-        out.extend_from_slice(physical.to_string().as_bytes());
-    });
-    let middle = format!(",\"dirty\":{},\"epoch\":{}", mapping.dirty, mapping.epoch);
-    out.extend_from_slice(middle.as_bytes());
-    if let Some(scope) = &mapping.scope {
-        put_member(out, ",\"scope\":", scope);
-    }
-    if let Some(topic) = &mapping.topic {
-        put_member(out, ",\"topic\":", topic);
-    }
-    let end = format!(",\"totalQueues\":{}}}", mapping.total_queues);
-    out.extend_from_slice(end.as_bytes());
-}
-
-fn put_key(out: &mut Vec<u8>, key: i64, standard: bool) {
-    let text = if standard {
-        format!("\"{key}\":")
-    } else {
-        format!("{key}:")
-    };
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// `before` is the quoted member name with its comma and colon.
-fn put_member(out: &mut Vec<u8>, before: &str, value: &str) {
-    out.extend_from_slice(before.as_bytes());
-    put_string(out, value);
-}
-
-fn put_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("strings are JSON");
-}
-
-fn put_list<T>(out: &mut Vec<u8>, items: &[T], put: impl FnMut(&mut Vec<u8>, &T)) {
-    out.push(b'[');
-    put_separated(out, items, put);
-    out.push(b']');
-}
-
-fn put_braced<I: IntoIterator>(
-    out: &mut Vec<u8>,
-    items: I,
-    put: impl FnMut(&mut Vec<u8>, I::Item),
-) {
-    out.push(b'{');
-    put_separated(out, items, put);
-    out.push(b'}');
-}
-
-fn put_separated<I: IntoIterator>(
-    out: &mut Vec<u8>,
-    items: I,
-    mut put: impl FnMut(&mut Vec<u8>, I::Item),
-) {
-    for (at, item) in items.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        put(out, item);
-    }
+    })
 }

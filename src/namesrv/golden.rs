@@ -125,7 +125,7 @@ fn check_head(code: i32, reply: &Reply, rest: &str, at: &str) {
     let remark = remark.as_ref().and_then(|remark| remark.as_str());
     match (code, reply.code) {
         (901, 0) => assert_eq!(
-            (remark, &*reply.remark),
+            (remark, reply.remark.as_deref()),
             (Some("not set any response code"), None)
         ),
         (_, 3) => {

@@ -11,11 +11,15 @@ use super::answer::{self, RouteView, Shown};
 use super::cache::Form;
 use super::kv::{KvChange, KvOutcome, ORDER_TOPICS};
 use super::limits::Refusal;
-use super::registration;
-use super::routes::{FLAG_UNIT, FLAG_UNIT_SUB, Registration};
+use super::routes::Registration;
+use super::share::{self, FLAG_UNIT, FLAG_UNIT_SUB, Queues};
 use super::{NameServer, Replier};
 use crate::base::Now;
 use crate::machine::{Link, Outbox};
+use crate::remoting::body::json::{self, BodyError};
+use crate::remoting::body::register::RegisterBrokerBody;
+use crate::remoting::body::route::TopicRouteData;
+use crate::remoting::body::topic::{DataVersion, TopicTable};
 use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::ext::ExtFields;
@@ -99,6 +103,12 @@ impl Reject {
 
 impl From<HeaderError> for Reject {
     fn from(error: HeaderError) -> Self {
+        Reject::error(error.to_string())
+    }
+}
+
+impl From<BodyError> for Reject {
+    fn from(error: BodyError) -> Self {
         Reject::error(error.to_string())
     }
 }
@@ -216,13 +226,17 @@ impl NameServer {
             // Topics in which the slaves of one set look for each other.
             let members = topic.starts_with("rmq_sys_SYNC_BROKER_MEMBER_");
             let view = RouteView {
-                standard,
                 acting_master: options.acting_master && !members,
                 zone: zone.as_deref(),
                 order_topic_conf: order.flatten(),
                 shown: shown.as_ref(),
             };
-            Some(answer::route_json(&route, view))
+            let data = answer::route_data(&route, view);
+            Some(if standard {
+                json::to_standard_vec(&data)
+            } else {
+                json::to_vec(&data)
+            })
         };
         let form = Form {
             standard,
@@ -261,14 +275,10 @@ impl NameServer {
         if broker.body_crc32 != 0 && broker.body_crc32 != crc {
             return Err(Reject::error("crc32 not match"));
         }
-        let report = registration::decode_topics(
-            body,
-            &broker.broker_name,
-            command.version,
-            broker.compressed,
-            self.options.limits.inflated_bytes_max,
-        );
-        let report = report.map_err(Reject::error)?;
+        let table = match body {
+            [] => TopicTable::default(),
+            _ => RegisterBrokerBody::decode(body, command.version)?.topic_config_serialize_wrapper,
+        };
         let registration = Registration {
             cluster: &broker.cluster_name,
             name: &broker.broker_name,
@@ -278,8 +288,8 @@ impl NameServer {
             zone: broker.zone_name.as_deref(),
             timeout_ms: broker.heartbeat_timeout_ms,
             acting_master: broker.enable_acting_master,
-            version: report.version,
-            topics: report.topics,
+            version: table.data_version,
+            topics: share::registered(table, &broker.broker_name),
             conn: link.conn,
             delete_others: self.options.delete_topics_on_registration,
         };
@@ -316,14 +326,17 @@ impl NameServer {
     fn query_data_version(&mut self, now: Now, command: &Command<'_>) -> Served {
         let broker = BrokerIdentity::decode(&command.ext)?;
         let (cluster, addr) = (&broker.cluster_name, &broker.broker_addr);
-        let asked = registration::decode_version(command.body).map_err(Reject::error)?;
+        let asked = match command.body {
+            [] => None,
+            body => json::from_slice::<Option<DataVersion>>(body)?,
+        };
         self.routes.heard(now.mono, cluster, addr);
         let known = self.routes.version(cluster, addr);
         let changed = known.is_none() || known != asked.as_ref();
         let header = DataVersionResponse { changed };
         let mut answer = Answer::header(ResponseHeader::Version(header));
         if let Some(known) = known {
-            answer.body = serde_json::to_vec(known).expect("numbers are JSON").into();
+            answer.body = json::to_vec(known).into();
         }
         Ok(Some(answer))
     }
@@ -382,7 +395,14 @@ impl NameServer {
 
     fn register_topic(&mut self, command: &Command<'_>) -> Served {
         let topic = TopicName::decode(&command.ext)?.topic;
-        let queues = registration::decode_queues(command.body).map_err(Reject::error)?;
+        let route: TopicRouteData = match command.body {
+            [] => TopicRouteData::default(),
+            body => json::from_slice(body)?,
+        };
+        let datas = route.queue_datas.into_iter();
+        let queues = datas
+            .map(|data| (Queues::of(&data), data.broker_name))
+            .collect();
         self.routes.register_topic(&topic, queues)?;
         Ok(Some(Answer::default()))
     }

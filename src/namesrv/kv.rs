@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{Limits, Refusal};
 use crate::base::disk::{Dir, DiskError, Order, OrderId, read_file, replace_file};
+use crate::remoting::body::json;
+use crate::remoting::body::table::KvTable;
 
 /// Where the table lies in the machine's directory.
 pub const FILE: &str = "kvConfig.json";
@@ -78,12 +80,8 @@ impl<R> Kv<R> {
 
     /// The body of request 219, `{"table":{…}}`; `None` for an unknown namespace.
     pub fn namespace_json(&self, namespace: &str) -> Option<Vec<u8>> {
-        #[derive(Serialize)]
-        struct KvTable<'a> {
-            table: &'a BTreeMap<String, String>,
-        }
-        let table = self.visible.get(namespace)?;
-        Some(serde_json::to_vec(&KvTable { table }).expect("strings are JSON"))
+        let table = self.visible.get(namespace)?.clone();
+        Some(json::to_vec(&KvTable { table }))
     }
 
     /// Queues a change; its outcome comes from [`Kv::start`] or [`Kv::finish`].

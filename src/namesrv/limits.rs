@@ -13,8 +13,6 @@ pub struct Limits {
     pub name_bytes_max: usize,
     /// Queues in the mapping of one static topic.
     pub mapping_queues_max: usize,
-    /// Bytes of a compressed registration once inflated.
-    pub inflated_bytes_max: usize,
     /// Key-value entries; namespaces without entries count as one.
     pub kv_entries_max: usize,
     /// Bytes of one value.
@@ -34,7 +32,6 @@ impl Default for Limits {
             topics_per_broker_max: 100_000,
             name_bytes_max: 512,
             mapping_queues_max: 65_536,
-            inflated_bytes_max: 64 << 20,
             kv_entries_max: 10_000,
             kv_value_bytes_max: 64 << 10,
             kv_bytes_max: 16 << 20,

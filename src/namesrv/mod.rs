@@ -13,8 +13,8 @@ pub mod cache;
 pub mod handle;
 pub mod kv;
 pub mod limits;
-pub mod registration;
 pub mod routes;
+pub mod share;
 
 #[cfg(test)]
 mod golden;

@@ -12,39 +12,17 @@
 //! Not here: persistence (brokers register anew), filter servers (obsolete), telling brokers that
 //! the smallest id of their set changed (905, off by default in the reference).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::limits::{Limits, Refusal};
-use super::registration::{DataVersion, QueueMapping};
+use super::share::{PERM_READ, PERM_WRITE, Queues, TopicShare};
 use crate::base::{ConnId, Mono};
+use crate::remoting::body::topic::DataVersion;
 
 /// The id of a master (`MixAll.MASTER_ID`).
 pub const MASTER_ID: i64 = 0;
-/// Bits of a topic's permission (`PermName`).
-pub const PERM_READ: i32 = 4;
-pub const PERM_WRITE: i32 = 2;
-/// Bits of a topic's system flag (`TopicSysFlag`).
-pub const FLAG_UNIT: i32 = 1;
-pub const FLAG_UNIT_SUB: i32 = 2;
 /// A broker that states no timeout is gone after this long without a word.
 pub const HEARTBEAT_TIMEOUT_MS: u64 = 120_000;
-
-/// Queues of a topic in one broker set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Queues {
-    pub read: i32,
-    pub write: i32,
-    pub perm: i32,
-    pub sys_flag: i32,
-}
-
-/// What a topic has in one broker set.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TopicShare {
-    pub queues: Queues,
-    /// For static topics only.
-    pub mapping: Option<QueueMapping>,
-}
 
 /// A master and its slaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -442,10 +420,10 @@ impl Routes {
     pub fn register_topic(
         &mut self,
         topic: &str,
-        queues: Vec<(String, Queues)>,
+        queues: Vec<(Queues, String)>,
     ) -> Result<(), Refusal> {
         self.limits.check_name(topic)?;
-        for (name, _) in &queues {
+        for (_, name) in &queues {
             let Some(set) = self.sets.get(name) else {
                 return Ok(());
             };
@@ -453,7 +431,7 @@ impl Routes {
                 self.check_topics(name, set.topics + 1)?;
             }
         }
-        for (name, queues) in queues {
+        for (queues, name) in queues {
             let mapping = None;
             self.put_share(topic.to_owned(), &name, TopicShare { queues, mapping });
         }
@@ -492,15 +470,6 @@ impl Routes {
         &self.sets
     }
 
-    /// Broker names by cluster.
-    pub fn clusters(&self) -> BTreeMap<&str, BTreeSet<&str>> {
-        let mut clusters = BTreeMap::<&str, BTreeSet<&str>>::new();
-        for (name, set) in &self.sets {
-            clusters.entry(&set.cluster).or_default().insert(name);
-        }
-        clusters
-    }
-
     pub fn topics(&self) -> impl Iterator<Item = &str> {
         self.topics.keys().map(|topic| &**topic)
     }
@@ -517,5 +486,169 @@ impl Routes {
             let (_, first) = shares.first_key_value()?;
             passes(first.queues.sys_flag).then_some(&**topic)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ShardId;
+    use proptest::prelude::*;
+
+    /// One thing that happens to the tables; names and ids are few so that they meet.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Register {
+            name: u8,
+            addr: u8,
+            id: u8,
+            state: u8,
+            topics: u8,
+            acting: bool,
+            delete_others: bool,
+        },
+        Unregister(u8, u8),
+        Close(u8),
+        Expire,
+        Delete(u8, bool),
+        RegisterTopic(u8, u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let register = (
+            0..3u8,
+            0..4u8,
+            0..3u8,
+            0..2u8,
+            0..16u8,
+            any::<(bool, bool)>(),
+        );
+        prop_oneof![
+            6 => register.prop_map(|(name, addr, id, state, topics, (acting, delete_others))| {
+                Step::Register { name, addr, id, state, topics, acting, delete_others }
+            }),
+            1 => (0..3u8, 0..4u8).prop_map(|(name, addr)| Step::Unregister(name, addr)),
+            1 => (0..4u8).prop_map(Step::Close),
+            1 => Just(Step::Expire),
+            1 => (0..4u8, any::<bool>()).prop_map(|(topic, all)| Step::Delete(topic, all)),
+            1 => (0..4u8, 0..3u8).prop_map(|(topic, name)| Step::RegisterTopic(topic, name)),
+        ]
+    }
+
+    const SHARE: TopicShare = TopicShare {
+        queues: Queues {
+            read: 1,
+            write: 1,
+            perm: 6,
+            sys_flag: 0,
+        },
+        mapping: None,
+    };
+
+    fn cluster_of(addr: u8) -> &'static str {
+        if addr < 3 { "c" } else { "d" }
+    }
+
+    fn apply(routes: &mut Routes, now: Mono, step: Step) {
+        match step {
+            Step::Register {
+                name,
+                addr,
+                id,
+                state,
+                topics,
+                acting,
+                delete_others,
+            } => {
+                let topics = (0..4).filter(|bit| topics & (1 << bit) != 0);
+                let registration = Registration {
+                    cluster: cluster_of(addr),
+                    name: &format!("b{name}"),
+                    addr: &format!("a{addr}"),
+                    id: i64::from(id),
+                    ha_addr: "",
+                    zone: None,
+                    timeout_ms: Some(20),
+                    acting_master: acting.then_some(true),
+                    version: DataVersion {
+                        state_version: i64::from(state),
+                        ..DataVersion::default()
+                    },
+                    topics: topics.map(|bit| (format!("t{bit}"), SHARE)).collect(),
+                    conn: conn(addr),
+                    delete_others,
+                };
+                let before = (routes.revision, routes.topics.clone(), routes.sets.clone());
+                if routes.register(now, registration).is_err() {
+                    let after = (routes.revision, routes.topics.clone(), routes.sets.clone());
+                    assert_eq!(before, after, "a refused registration changes nothing");
+                }
+            }
+            Step::Unregister(name, addr) => {
+                let (name, address) = (format!("b{name}"), format!("a{addr}"));
+                routes.unregister(cluster_of(addr), &name, &address);
+            }
+            Step::Close(addr) => routes.close(conn(addr)),
+            Step::Expire => drop(routes.expire(now)),
+            Step::Delete(topic, all) => {
+                routes.delete_topic(&format!("t{topic}"), (!all).then_some("c"));
+            }
+            Step::RegisterTopic(topic, name) => {
+                let queues = vec![(SHARE.queues, format!("b{name}"))];
+                let _ = routes.register_topic(&format!("t{topic}"), queues);
+            }
+        }
+    }
+
+    fn conn(addr: u8) -> ConnId {
+        ConnId {
+            shard: ShardId(0),
+            slot: u32::from(addr),
+            generation: 0,
+        }
+    }
+
+    fn check_tables(routes: &Routes) {
+        let mut shown = Vec::new();
+        for (name, set) in &routes.sets {
+            assert!(!set.addrs.is_empty());
+            shown.extend(set.addrs.values().map(|addr| (name.clone(), addr.clone())));
+            let shares = routes.topics.values().filter(|s| s.contains_key(name));
+            assert_eq!(shares.count(), set.topics);
+        }
+        let live = routes.live.iter();
+        let mut live: Vec<_> = live
+            .map(|(k, l)| (l.name.clone(), k.addr.clone()))
+            .collect();
+        live.sort();
+        shown.sort();
+        assert_eq!(
+            shown, live,
+            "what is shown expires, and nothing else is kept"
+        );
+        for shares in routes.topics.values() {
+            assert!(!shares.is_empty());
+            assert!(shares.keys().all(|name| routes.sets.contains_key(name)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tables_agree_after_any_history(steps in prop::collection::vec(step(), 1..60)) {
+            let mut routes = Routes::new(Limits {
+                brokers_max: 3,
+                topics_per_broker_max: 3,
+                ..Limits::default()
+            });
+            for (at, step) in steps.into_iter().enumerate() {
+                let before = (routes.revision, routes.topics.clone(), routes.sets.clone());
+                apply(&mut routes, Mono(at as u64), step);
+                check_tables(&routes);
+                let same = (&before.1, &before.2) == (&routes.topics, &routes.sets);
+                prop_assert!(same || before.0 != routes.revision, "{step:?} went unnoticed");
+            }
+            assert!(routes.expire(Mono(1000)).len() <= 3);
+            assert!(routes.sets.is_empty() && routes.topics.is_empty());
+        }
     }
 }
