@@ -12,6 +12,9 @@
 //! | 6 | [`config`] [`cli`] | assembly |
 //! | 2 | [`machine`] | parts: state over bytes |
 //! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
+//! | 1 | [`remoting`] | the wire protocol: bytes, parsing |
+//! | 2 | [`machine`] | parts: state over bytes |
+//! | 3 | [`namesrv`] | machines: state over requests |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
@@ -22,6 +25,7 @@ pub mod config;
 pub mod filter;
 pub mod machine;
 pub mod message;
+pub mod namesrv;
 pub mod remoting;
 pub mod store;
 pub mod shard;
