@@ -10,11 +10,6 @@
 //! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
 //! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
 //! | 6 | [`config`] [`cli`] | assembly |
-//! | 2 | [`machine`] | parts: state over bytes |
-//! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
-//! | 1 | [`remoting`] | the wire protocol: bytes, parsing |
-//! | 2 | [`machine`] | parts: state over bytes |
-//! | 3 | [`namesrv`] | machines: state over requests |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
@@ -27,5 +22,5 @@ pub mod machine;
 pub mod message;
 pub mod namesrv;
 pub mod remoting;
-pub mod store;
 pub mod shard;
+pub mod store;
