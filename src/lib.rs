@@ -9,7 +9,7 @@
 //! | 2 | [`machine`] [`store`] | parts: state over bytes |
 //! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
 //! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
-//! | 6 | [`config`] [`cli`] | assembly |
+//! | 6 | [`config`] [`cli`] [`serve`] | assembly |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
@@ -22,5 +22,6 @@ pub mod machine;
 pub mod message;
 pub mod namesrv;
 pub mod remoting;
+pub mod serve;
 pub mod shard;
 pub mod store;

@@ -68,6 +68,8 @@ pub enum Event<'a, P> {
         id: OrderId,
         result: Result<Done, DiskError>,
     },
+    /// All machines of the set are made and can hear each other.
+    Start,
     /// A deadline passed.
     Tick,
     /// Stop cleanly: make everything durable, then be [`Machine::drained`].
@@ -90,6 +92,9 @@ pub trait Machine {
 
     /// Whether connections should be read. False while the log is behind by its limit.
     fn admits(&self) -> bool;
+
+    /// True once this machine can serve everything it is there for; stays true.
+    fn ready(&self) -> bool;
 
     /// True once [`Event::Stop`] is done with.
     fn drained(&self) -> bool;

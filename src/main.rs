@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use orbitmq::cli::{self, Command, EXIT_FAILED, Refusal};
-use orbitmq::config;
+use orbitmq::{config, serve};
 
 fn main() -> ExitCode {
     let command = match cli::parse() {
@@ -16,12 +16,14 @@ fn main() -> ExitCode {
             Err(error) => Refusal::Config(error).report(),
         },
         Command::Version => cli::say(&cli::version()),
-        Command::Standalone(_)
-        | Command::Broker(_)
-        | Command::Namesrv(_)
-        | Command::StoreCheck(_)
-        | Command::Bench(_) => {
-            eprintln!("orbitmq: this build has only `config explain` and `version`");
+        Command::Standalone(config) | Command::Broker(config) | Command::Namesrv(config) => {
+            match serve::serve(&config, false) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => serve::report(&error),
+            }
+        }
+        Command::StoreCheck(_) | Command::Bench(_) => {
+            eprintln!("orbitmq: not in this build");
             ExitCode::from(EXIT_FAILED)
         }
     }

@@ -236,14 +236,6 @@ impl Broker {
         &self.stats
     }
 
-    /// Whether every shard has control state, so that clients can be served.
-    pub fn is_ready(&self) -> bool {
-        match &self.lead {
-            Some(lead) => lead.publication.published() > 0,
-            None => self.snapshot.version > 0,
-        }
-    }
-
     /// The owner of a queue that a request names.
     fn owner(&self, topic: &Topic, queue_id: i32) -> Option<ShardId> {
         topic.owner(u32::try_from(queue_id).ok()?)
@@ -450,6 +442,7 @@ impl Machine for Broker {
                 }
             }
             Event::Tick => self.tick(now, out),
+            Event::Start => self.start(now, out),
             Event::Stop => self.stop(out),
         }
         self.settle(now, out);
@@ -478,6 +471,14 @@ impl Machine for Broker {
 
     fn admits(&self) -> bool {
         self.store.admits()
+    }
+
+    /// Every shard has control state, and every name server was told or has been found wanting.
+    fn ready(&self) -> bool {
+        match &self.lead {
+            Some(lead) => lead.publication.published() > 0 && lead.registry.has_tried(),
+            None => self.snapshot.version > 0,
+        }
     }
 
     fn drained(&self) -> bool {
@@ -537,14 +538,13 @@ impl Broker {
         }
     }
 
-    /// Starts shard 0's part of the broker: call once, after every shard is open.
-    pub fn start(&mut self, now: Now, out: &mut Outbox<Peer>) {
+    /// Starts shard 0's part of the broker.
+    fn start(&mut self, now: Now, out: &mut Outbox<Peer>) {
         if let Some(lead) = &mut self.lead {
             lead.control.start(now, lead.publication.effects());
             lead.publication.begin();
             lead.registry.start(now, out);
         }
-        self.settle(now, out);
     }
 
     fn stop(&mut self, out: &mut Outbox<Peer>) {

@@ -13,7 +13,7 @@ mod host;
 mod keys;
 mod settings;
 mod source;
-mod value;
+pub mod value;
 
 use std::net::{IpAddr, SocketAddr};
 

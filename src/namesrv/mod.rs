@@ -156,6 +156,7 @@ impl Machine for NameServer {
             Event::Closed { conn } => self.routes.close(conn),
             Event::Disk { id, result } => self.finish_write(id, result, out),
             Event::Tick => self.scan(now, out),
+            Event::Start => {}
             Event::Stop => self.stopping = true,
             Event::Opened { .. } | Event::DialFailed { .. } => {}
             Event::Peer { message, .. } => match message {},
@@ -172,6 +173,10 @@ impl Machine for NameServer {
     }
 
     fn admits(&self) -> bool {
+        true
+    }
+
+    fn ready(&self) -> bool {
         true
     }
 

@@ -495,8 +495,8 @@ where
         team.start().await;
         team.accept(doors.namesrv);
     }
-    reporter.report(Report::Serving);
     let reporter = Rc::new(reporter);
+    glommio::spawn_local(watch_ready(teams.clone(), reporter.clone())).detach();
     obey(&phase, woken, || {
         teams.0.iter().for_each(|team| team.stop());
         teams.1.iter().for_each(|team| team.stop());
@@ -532,6 +532,25 @@ async fn obey(phase: &AtomicU8, woken: UnixStream, stop: impl FnOnce()) {
             _ => {}
         }
     }
+}
+
+/// How often machines are asked at the start whether they can serve.
+const READY_POLL: Duration = Duration::from_millis(1);
+
+/// Reports once all machines here can serve.
+async fn watch_ready<B, N>(teams: Rc<Teams<B, N>>, reporter: Rc<Reporter>)
+where
+    B: Machine + 'static,
+    N: Machine + 'static,
+{
+    let ready = || {
+        teams.0.as_ref().is_none_or(|team| team.ready())
+            && teams.1.as_ref().is_none_or(|team| team.ready())
+    };
+    while !ready() {
+        glommio::timer::sleep(READY_POLL).await;
+    }
+    reporter.report(Report::Serving);
 }
 
 type Teams<B, N> = (Option<Rc<Team<B>>>, Option<Rc<Team<N>>>);

@@ -382,6 +382,10 @@ impl<M: Machine + 'static> Shard<M> {
         self.conns.borrow().open
     }
 
+    pub fn ready(&self) -> bool {
+        self.core.borrow().machine.ready()
+    }
+
     pub fn drained(&self) -> bool {
         self.drained.get()
     }

@@ -23,10 +23,10 @@
 
 mod bell;
 mod boot;
-mod checks;
-mod clock;
+pub mod checks;
+pub mod clock;
 mod conn;
-mod dir;
+pub mod dir;
 mod disk;
 mod drive;
 mod mesh;
@@ -38,7 +38,7 @@ mod tests;
 pub use boot::{Running, Stopper, run};
 pub use dir::FsDir;
 
-use crate::base::ShardId;
+use crate::base::{Now, ShardId};
 use crate::base::disk::Dir;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -129,7 +129,7 @@ impl Default for Options {
 
 /// Makes one machine, on the thread it will live on. Blocking I/O through the directory is fine:
 /// nothing is served yet.
-pub type Make<M> = Arc<dyn Fn(ShardId, &dyn Dir) -> Result<M, String> + Send + Sync>;
+pub type Make<M> = Arc<dyn Fn(ShardId, &dyn Dir, Now) -> Result<M, String> + Send + Sync>;
 
 /// Machines that belong together: the shards of a broker, or one name server.
 pub struct Set<M> {

@@ -62,7 +62,7 @@ impl<M: Machine + 'static> Team<M> {
         let mut shards = Vec::new();
         for (id, path) in part.dirs {
             let dir = FsDir::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            let machine = (part.make)(id, &dir)?;
+            let machine = (part.make)(id, &dir, clock.now())?;
             let setting = Setting {
                 id,
                 shards: part.shards,
@@ -111,8 +111,15 @@ impl<M: Machine + 'static> Team<M> {
             self.spawn(dial_loop(shard.clone()));
             self.spawn(deadline_loop(shard.clone()));
             self.spawn(sweep_loop(shard.clone()));
-            shard.settle(shard.now());
+            let now = shard.now();
+            shard.step(now, Event::Start);
+            shard.settle(now);
         }
+    }
+
+    /// Whether every machine here can serve.
+    pub fn ready(&self) -> bool {
+        self.shards.iter().all(|shard| shard.ready())
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

@@ -225,6 +225,7 @@ impl Machine for Puppet {
                 assert!(at <= now.mono);
                 answer(out, conn, "tick");
             }
+            Event::Start => {}
             Event::Stop => self.drained = !self.stubborn,
         }
     }
@@ -239,6 +240,10 @@ impl Machine for Puppet {
 
     fn admits(&self) -> bool {
         self.admits
+    }
+
+    fn ready(&self) -> bool {
+        true
     }
 
     fn drained(&self) -> bool {

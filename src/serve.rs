@@ -1,0 +1,320 @@
+//! Puts a process together: configuration in, machines on their cores, one line when they serve.
+//!
+//! What is decided here and nowhere else: how `memoryLimit` is divided, what `meta.toml` says, and
+//! what a configured value means to the part that uses it.
+
+use crate::base::disk::Dir;
+use crate::base::{Now, ShardId};
+use crate::broker::control::ControlOptions;
+use crate::broker::registry::RegistryOptions;
+use crate::broker::{Broker, BrokerOptions};
+use crate::config::value::{FlushDiskType, LogFormat};
+use crate::config::{Config, Origin, Role};
+use crate::namesrv::{LocalBroker, NameServer, NameServerOptions};
+use crate::shard::{Cores, Make, Options, Running, Set};
+use crate::store::recovery::Report;
+use crate::store::{Flush, Sabotage, StoreOptions};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+/// Layout of the store directory, in `meta.toml`.
+const FORMAT: u32 = 1;
+/// Beside its body, a stored message has at most so much: header, names, 32 KiB of properties.
+const RECORD_OVERHEAD_BYTES: usize = 64 * KIB;
+/// Share of the memory in which a queue's first message counts as young: RocketMQ's
+/// `accessMessageInMemoryMaxRatio`, percent.
+const YOUNG_PERCENT: u64 = 40;
+
+/// Written once, when a store is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    store_id: u32,
+    shards: u16,
+}
+
+/// Runs what the configuration says until it is stopped.
+pub fn serve(config: &Config, salvage: bool) -> Result<(), String> {
+    start_log(config);
+    for notice in &config.notices {
+        tracing::info!("{notice}");
+    }
+    let data = &config.store_path_root_dir;
+    create(data)?;
+    let roles = config.role;
+    let meta = match roles {
+        Role::Namesrv => None,
+        Role::Standalone | Role::Broker => Some(meta(config, data)?),
+    };
+    let brokers = meta.as_ref().map(|meta| broker_set(config, meta, salvage)).transpose()?;
+    let namesrv = match roles {
+        Role::Broker => None,
+        Role::Standalone | Role::Namesrv => Some(namesrv_set(config)?),
+    };
+    let shards = meta.as_ref().map_or(0, |meta| meta.shards);
+    let flush = config.flush_disk_type;
+    let ready = move |running: Running| announce(&running, shards, flush);
+    let stats = crate::shard::run(options(config, shards), data, brokers, namesrv, ready)?;
+    tracing::info!(?stats, "stopped");
+    Ok(())
+}
+
+fn create(data: &Path) -> Result<(), String> {
+    std::fs::create_dir_all(data).map_err(|error| {
+        let place = data.display();
+        format!("the data directory {place} cannot be made: {error}. Choose another with --data")
+    })
+}
+
+/// The one line on standard output that says that clients can come.
+fn announce(running: &Running, shards: u16, flush: FlushDiskType) {
+    let list = |addrs: &[SocketAddr]| addrs.first().map_or("-".to_owned(), |a| a.to_string());
+    let (broker, namesrv) = (list(&running.brokers), list(&running.namesrv));
+    let flush = match flush {
+        FlushDiskType::Async => "ASYNC_FLUSH",
+        FlushDiskType::Sync => "SYNC_FLUSH",
+    };
+    let line =
+        format!("orbitmq ready broker={broker} namesrv={namesrv} shards={shards} flush={flush}");
+    // Whoever started us may have closed the pipe; serving goes on.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn start_log(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::new(format!(
+        "{level},glommio=warn",
+        level = config.log_level
+    ));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call in one process, as in tests, keeps the first log.
+    let _ = match config.log_format {
+        LogFormat::Human => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+fn options(config: &Config, shards: u16) -> Options {
+    let cores = Cores::Pinned(config.cores.0.clone());
+    Options {
+        cores,
+        spin: Duration::from_micros(config.spin_before_park),
+        writes_in_flight: config.writes_in_flight as usize + 1,
+        connections_max: (config.connections_max as usize).div_ceil(usize::from(shards.max(1))),
+        idle: Duration::from_secs(config.server_channel_max_idle_time_seconds),
+        ..Options::default()
+    }
+}
+
+/// Reads `meta.toml`, or makes it for a new store.
+fn meta(config: &Config, data: &Path) -> Result<Meta, String> {
+    let path = data.join("meta.toml");
+    let place = path.display();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let meta: Meta = toml::from_str(&text).map_err(|error| {
+                format!("{place} is not readable as this version's: {error}")
+            })?;
+            if meta.format != FORMAT {
+                let found = meta.format;
+                return Err(format!("{place}: store format {found}, this version knows {FORMAT}"));
+            }
+            let asked = config.shards;
+            if config.origin("shards") != Origin::Default && asked != u64::from(meta.shards) {
+                tracing::warn!(
+                    "shards={asked} is not used: the store has {}, and keeps that number",
+                    meta.shards
+                );
+            }
+            Ok(meta)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => new_meta(config, data, &path),
+        Err(error) => Err(format!("{place} cannot be read: {error}")),
+    }
+}
+
+fn new_meta(config: &Config, data: &Path, path: &Path) -> Result<Meta, String> {
+    if data.join("shard-00").exists() {
+        return Err(format!(
+            "{} is missing beside a store: restore it, for it holds the store's id",
+            path.display()
+        ));
+    }
+    let now = crate::shard::clock::Clock::start().now();
+    let store_id = crc32fast::hash(
+        format!("{}-{}-{}", now.wall_ms, std::process::id(), data.display()).as_bytes(),
+    );
+    let meta = Meta { format: FORMAT, store_id, shards: config.shards as u16 };
+    let text = toml::to_string(&meta).expect("plain numbers");
+    let dir = crate::shard::dir::FsDir::open(data).map_err(|error| error.to_string())?;
+    crate::base::disk::replace_file(&dir, "meta.toml", text.as_bytes())
+        .map_err(|error| format!("{error}. Choose another directory with --data"))?;
+    Ok(meta)
+}
+
+/// The broker listens on its port and on the VIP port two below.
+fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Set<Broker>, String> {
+    let options = Arc::new(broker_options(config, meta, salvage)?);
+    let data = config.store_path_root_dir.clone();
+    let make: Make<Broker> = Arc::new(move |shard, dir, now| open_shard(&options, shard, dir, now));
+    let mut listen = vec![config.listen];
+    if let Some(vip) = config.listen.port().checked_sub(2).filter(|port| *port > 0) {
+        listen.push(SocketAddr::new(config.listen.ip(), vip));
+    }
+    let dirs = (0..meta.shards).map(|shard| data.join(format!("shard-{shard:02}"))).collect();
+    Ok(Set { name: "broker", listen, dirs, make })
+}
+
+fn open_shard(
+    options: &Arc<BrokerOptions>,
+    shard: ShardId,
+    dir: &dyn Dir,
+    now: Now,
+) -> Result<Broker, String> {
+    let opened = Broker::open(dir, options.clone(), shard, now);
+    let (broker, report) = opened.map_err(|error| error.to_string())?;
+    let Report { from, end, batches, messages, notes } = report;
+    let shard = shard.0;
+    tracing::info!(shard, from = from.0, end = end.0, batches, messages, "log recovered");
+    notes.iter().for_each(|note| tracing::warn!(shard, "{note}"));
+    Ok(broker)
+}
+
+fn namesrv_set(config: &Config) -> Result<Set<NameServer>, String> {
+    let options = NameServerOptions {
+        scan_interval_ms: config.scan_not_active_broker_interval,
+        order_message: config.order_message_enable,
+        return_order_topics: config.return_order_topic_config_to_broker,
+        local_broker: (config.role == Role::Standalone)
+            .then(|| LocalBroker { registered: broker_addr(config).to_string() }),
+        ..NameServerOptions::default()
+    };
+    let kv = &config.kv_config_path;
+    let dir: PathBuf = kv.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    if kv.file_name().is_none_or(|name| name != "kvConfig.json") {
+        let place = kv.display();
+        return Err(format!("kvConfigPath={place}: the file's name must be kvConfig.json"));
+    }
+    let make: Make<NameServer> =
+        Arc::new(move |_, dir, now| NameServer::new(options.clone(), dir, now));
+    Ok(Set { name: "name server", listen: vec![config.namesrv_listen], dirs: vec![dir], make })
+}
+
+fn broker_addr(config: &Config) -> SocketAddr {
+    SocketAddr::new(config.broker_ip1, config.listen.port())
+}
+
+fn broker_options(config: &Config, meta: &Meta, salvage: bool) -> Result<BrokerOptions, String> {
+    let registry = RegistryOptions {
+        name_servers: config.namesrv_addr.0.clone(),
+        cluster: config.broker_cluster_name.clone(),
+        broker_name: config.broker_name.clone(),
+        broker_id: config.broker_id as i64,
+        broker_addr: broker_addr(config).to_string(),
+        ha_addr: SocketAddr::new(config.broker_ip1, config.listen.port().wrapping_add(1))
+            .to_string(),
+        period_ms: config.register_name_server_period,
+        permission: config.broker_permission as i32,
+    };
+    let control = ControlOptions {
+        cluster: config.broker_cluster_name.clone(),
+        broker_name: config.broker_name.clone(),
+        shards: meta.shards,
+        auto_create_topic: config.auto_create_topic_enable,
+        auto_create_group: config.auto_create_subscription_group,
+        default_topic_queues: config.default_topic_queue_nums as u32,
+        trace_topic: config.trace_topic_enable.then(|| "RMQ_SYS_TRACE_TOPIC".to_owned()),
+        notify_consumer_ids_changed: config.notify_consumer_ids_changed_enable,
+        channel_expired_ms: config.channel_expired_timeout,
+        ..ControlOptions::default()
+    };
+    let instance = meta.store_id ^ std::process::id();
+    Ok(BrokerOptions {
+        store: store_options(config, meta, salvage),
+        control,
+        registry,
+        store_host: broker_addr(config),
+        region: config.region_id.clone(),
+        trace_on: config.trace_on,
+        body_bytes_max: config.max_message_size as usize,
+        flush_timeout_ms: config.sync_flush_timeout,
+        delay_levels_ms: delay_levels(&config.message_delay_level)?,
+        permission: config.broker_permission as i32,
+        long_polling: config.long_polling_enable,
+        short_polling_ms: config.short_polling_time_mills,
+        transfer_messages_max: config.max_transfer_count_on_message_in_memory as usize,
+        transfer_bytes_max: config.max_transfer_bytes_on_message_in_memory as usize,
+        young_bytes: crate::shard::checks::memory_bytes() / 100 * YOUNG_PERCENT,
+        properties: config.to_properties(),
+        instance,
+    })
+}
+
+/// One shard's part of `memoryLimit`, divided: an eighth waits for the disk, a quarter is the tail,
+/// a quarter windows, a quarter indexes; the rest is for connections and tables.
+fn store_options(config: &Config, meta: &Meta, salvage: bool) -> StoreOptions {
+    let memory = config.memory_limit as usize / usize::from(meta.shards);
+    let body = config.max_message_size as usize;
+    StoreOptions {
+        shard: ShardId(0),
+        store_id: meta.store_id,
+        segment_bytes: config.mapped_file_size_commit_log,
+        flush: match config.flush_disk_type {
+            FlushDiskType::Async => Flush::Async,
+            FlushDiskType::Sync => Flush::Sync,
+        },
+        flush_interval_ms: config.flush_interval_commit_log,
+        batch_bytes_max: config.flush_batch_bytes as usize,
+        writes_in_flight_max: config.writes_in_flight as usize,
+        pending_bytes_max: (memory / 8).max(MIB),
+        tail_bytes_max: memory / 4,
+        window_bytes_max: memory / 4,
+        record_bytes_max: body + RECORD_OVERHEAD_BYTES,
+        index_bytes_max: memory / 4,
+        checkpoint_bytes: config.checkpoint_bytes,
+        checkpoint_interval_ms: config.checkpoint_interval,
+        salvage,
+        sabotage: Sabotage::None,
+    }
+}
+
+/// `1s 5s 10s …` in milliseconds.
+fn delay_levels(text: &str) -> Result<Vec<i64>, String> {
+    let level = |word: &str| -> Option<i64> {
+        let unit = word.chars().last()?;
+        let count: i64 = word.strip_suffix(unit)?.parse().ok()?;
+        let ms = match unit {
+            's' => 1000,
+            'm' => 60_000,
+            'h' => 3_600_000,
+            'd' => 86_400_000,
+            _ => return None,
+        };
+        count.checked_mul(ms)
+    };
+    let levels: Option<Vec<i64>> = text.split_whitespace().map(level).collect();
+    levels.ok_or_else(|| format!("messageDelayLevel={text} is not a list such as `1s 5s 1m`"))
+}
+
+/// Says why there is nothing to serve, and gives the exit code for it.
+pub fn report(error: &str) -> ExitCode {
+    eprintln!("orbitmq: {error}");
+    ExitCode::from(crate::cli::EXIT_CONFIG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delay_levels_are_read() {
+        assert_eq!(delay_levels("1s 2m 1h"), Ok(vec![1000, 120_000, 3_600_000]));
+        assert!(delay_levels("1x").is_err());
+    }
+}
