@@ -233,7 +233,8 @@ mod tests {
             "new",
             "+message.type=fifo",
             Err(
-                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, LITE, MIXED]",
+                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, LITE, \
+                 MIXED]",
             ),
         );
         check("new", "+x=1", Err("unsupported key: x"));

@@ -33,8 +33,8 @@ use crate::remoting::header::member::{
 /// Longest expression of a subscription; the reference has no limit.
 const EXPRESSION_BYTES_MAX: usize = 64 * 1024;
 
-/// HEART_BEAT 34. A group that may not be created is left out silently: its pulls hear why. One that
-/// passes a limit is left out as well, and the whole answer is that refusal.
+/// HEART_BEAT 34. A group that may not be created is left out silently: its pulls hear why. One
+/// that passes a limit is left out as well, and the whole answer is that refusal.
 pub fn heartbeat(
     control: &mut Control,
     call: &Call<'_>,
