@@ -264,3 +264,104 @@ fn new_group(name: &str) -> GroupConfig {
         ..GroupConfig::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::control::options::ControlOptions;
+    use crate::broker::handle::rig::Rig;
+
+    /// A send's topic: `queues perm sys-flag` of what is created, or the refusal.
+    fn check(options: &ControlOptions, topic: &str, model: &str, queues: i32, expected: &str) {
+        let mut rig = Rig::new(options.clone());
+        let wish = SendTopic {
+            topic,
+            default_topic: model,
+            default_queues: queues,
+            unit_mode: true,
+        };
+        let seen = match rig
+            .control
+            .ensure_send_topic(rig.now, &wish, &mut rig.effects)
+        {
+            Err(reject) => format!("{} {}", reject.code, reject.remark),
+            Ok(version) => {
+                assert_eq!(version, rig.control.version());
+                let snapshot = rig.control.snapshot();
+                let config = &snapshot.topics.get(topic).unwrap().config;
+                let queues = (config.read_queue_nums, config.write_queue_nums);
+                format!("{queues:?} {} {}", config.perm, config.topic_sys_flag)
+            }
+        };
+        assert_eq!(seen, expected, "{topic} {model} {queues}");
+        let records = rig.effects.records.len();
+        let again = rig
+            .control
+            .ensure_send_topic(rig.now, &wish, &mut rig.effects);
+        assert_eq!(
+            again.is_ok(),
+            records == 1,
+            "a repetition waits for the same version"
+        );
+        assert_eq!(rig.effects.records.len(), records);
+    }
+
+    #[test]
+    fn sends_create_topics() {
+        let open = &ControlOptions::default();
+        check(open, "t", "TBW102", 4, "(4, 4) 6 1");
+        check(open, "t", "TBW102", 100, "(8, 8) 6 1");
+        check(open, "t", "TBW102", -1, "(0, 0) 6 1");
+        check(open, "t", "DefaultCluster", 100, "(16, 16) 6 1");
+        check(
+            open,
+            "t",
+            "BenchmarkTest",
+            4,
+            "17 topic[t] not exist, apply first please!",
+        );
+        check(
+            open,
+            "t",
+            "nope",
+            4,
+            "17 topic[t] not exist, apply first please!",
+        );
+        check(open, "%RETRY%g", "nope", 4, "(1, 1) 6 2");
+        check(open, "", "TBW102", 4, "29 The specified topic is blank.");
+        let closed = &ControlOptions {
+            auto_create_topic: false,
+            ..ControlOptions::default()
+        };
+        check(
+            closed,
+            "t",
+            "TBW102",
+            4,
+            "17 topic[t] not exist, apply first please!",
+        );
+        check(closed, "%RETRY%g", "TBW102", 4, "(1, 1) 6 2");
+        let full = &ControlOptions {
+            topics_max: 15,
+            ..ControlOptions::default()
+        };
+        let refusal = "2 topic t would be number 16 of this broker, the limit is 15";
+        check(full, "t", "TBW102", 4, refusal);
+    }
+
+    #[test]
+    fn a_model_that_stayed_from_earlier_lends_nothing() {
+        let mut rig = Rig::new(ControlOptions::default());
+        rig.control.options.auto_create_topic = false;
+        let wish = SendTopic {
+            topic: "t",
+            default_topic: names::AUTO_CREATE_TOPIC,
+            default_queues: 4,
+            unit_mode: false,
+        };
+        let seen = rig
+            .control
+            .ensure_send_topic(rig.now, &wish, &mut rig.effects);
+        assert_eq!(seen.unwrap_err().code, response::TOPIC_NOT_EXIST);
+    }
+}

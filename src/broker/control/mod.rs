@@ -18,6 +18,9 @@ pub mod effects;
 pub mod names;
 pub mod options;
 
+#[cfg(test)]
+mod history;
+
 use std::sync::Arc;
 
 use crate::base::{ConnId, Mono, Now};

@@ -4,6 +4,8 @@ pub mod connection;
 pub mod group;
 pub mod lock;
 pub mod member;
+#[cfg(test)]
+pub(in crate::broker) mod rig;
 pub mod topic;
 
 use serde::de::DeserializeOwned;
