@@ -251,7 +251,8 @@ proptest! {
     fn histories(steps in prop::collection::vec(step(), 1..60), shards in 1u16..4) {
         let options = ControlOptions { shards, ..ControlOptions::default() };
         let mut rig = Rig::new(options.clone());
-        let names = rig.control.snapshot().topics.iter().map(|(name, _)| name.to_string()).collect();
+        let started = rig.control.snapshot();
+        let names = started.topics.iter().map(|(name, _)| name.to_string()).collect();
         let mut records = dump(&rig.control);
         let mut model = Model::default();
         for step in &steps {

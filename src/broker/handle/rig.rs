@@ -56,8 +56,8 @@ impl Rig {
         self.now.wall_ms += ms as i64;
     }
 
-    /// Sends a request without effects of earlier ones; `line` is `code key=value ... {body}`, `~` in
-    /// a value stands for a blank. Gives `code remark key=value ... body` without what is not there.
+    /// Sends a request without effects of earlier ones; `line` is `code key=value ... {body}`, `~`
+    /// in a value stands for a blank. Gives `code remark key=value ... body`, each if it is there.
     pub fn ask(&mut self, slot: u32, line: &str) -> String {
         self.effects = Effects::default();
         assert_eq!(self.send(slot, line, false), Handled::Yes, "{line}");
