@@ -5,7 +5,7 @@
 
 use crate::base::disk::Dir;
 use crate::base::{Now, ShardId};
-use crate::broker::control::ControlOptions;
+use crate::broker::control::options::ControlOptions;
 use crate::broker::registry::RegistryOptions;
 use crate::broker::{Broker, BrokerOptions};
 use crate::config::value::{FlushDiskType, LogFormat};

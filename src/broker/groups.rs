@@ -1,7 +1,7 @@
 //! Subscription groups: what is configured for the consumers of one name.
 //!
-//! A group is the reference's configuration as it is, whether or not this broker acts on a member of
-//! it. Source: `SubscriptionGroupConfig`; spec page semantics §1.
+//! A group is the reference's configuration as it is, whether or not this broker acts on a member
+//! of it. Source: `SubscriptionGroupConfig`; spec page semantics §1.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! Order locks: which member of a group consumes a queue alone, so that order is kept.
 //!
 //! A lock lives 60 s after its last renewal and is lost by nothing else: not when its holder
-//! disconnects, for it may come back. After that anybody may take it. Nothing here is durable: after
-//! a restart members lock again within 20 s. Expired entries are dropped by [`Locks::sweep`], which
-//! nobody can tell from the reference keeping them.
+//! disconnects, for it may come back. After that anybody may take it. Nothing here is durable:
+//! after a restart members lock again within 20 s. Expired entries are dropped by [`Locks::sweep`],
+//! which nobody can tell from the reference keeping them.
 //!
 //! Not here: locks over several replicas (`lockInStrictMode`), and any check that the queues exist.
 //!

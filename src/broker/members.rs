@@ -1,16 +1,16 @@
 //! Who is connected under which producer and consumer group, and what consumer groups subscribe to.
 //!
 //! A member is a connection inside a group, as in the reference: a client that reconnects is in its
-//! group twice until the old connection is closed or expires. Always true: `conns` names exactly the
-//! groups in which a connection is a member; `members` counts them; a consumer group is in the table
-//! and in `subscriptions` as long as it has a member, and no longer.
+//! group twice until the old connection is closed or expires. Always true: `conns` names exactly
+//! the groups in which a connection is a member; `members` counts them; a consumer group is in the
+//! table and in `subscriptions` as long as it has a member, and no longer.
 //!
 //! Nothing here is durable. Members come by heartbeat and go by request, by the end of their
 //! connection or when heartbeats stay out. The caller hears who is left to be told.
 //!
-//! Unlike the reference: a list of client ids names each id once, so that a reconnecting client does
-//! not get two shares of the queues of which it consumes one; and members are told when another one
-//! expires.
+//! Unlike the reference: a list of client ids names each id once, so that a reconnecting client
+//! does not get two shares of the queues of which it consumes one; and members are told when
+//! another one expires.
 //!
 //! Source: `ConsumerManager`, `ConsumerGroupInfo`, `ProducerManager`; spec page semantics §5.
 
@@ -161,8 +161,9 @@ impl Members {
         Some(std::mem::replace(&mut group.fingerprint, fingerprint))
     }
 
-    /// A consumer's heartbeat: it joins or stays. `subscriptions` replace those of the group; `None`
-    /// leaves them. `Err` is the limit of members that a new one would pass; then nothing changed.
+    /// A consumer's heartbeat: it joins or stays. `subscriptions` replace those of the group;
+    /// `None` leaves them. `Err` is the limit of members that a new one would pass; then nothing
+    /// changed.
     pub fn join_consumers(
         &mut self,
         group: &str,

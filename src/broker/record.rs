@@ -1,19 +1,30 @@
 //! Control records: the payload of the log entries that make topics and groups durable.
 //!
-//! All integers big-endian; a text is `u16` length and UTF-8; `n ×` is preceded by its count (`u16`
-//! unless said otherwise); `?` is preceded by one byte, 0 absent or 1 present.
+//! All integers big-endian; a text is `u16` length and UTF-8; `n *` is preceded by its count, `u16`
+//! unless said otherwise; `?` is preceded by one byte, 0 absent or 1 present.
 //!
-//! | kind | version | payload after the two bytes kind and version |
-//! |---|---|---|
-//! | 1 topic put | 1 | stamp, `u64` id, text name, `i32` read queues, `i32` write queues, `i32` perm, `i32` sys flag, `u8` bits (1 order, 2 multi tag), attributes, `u32` n × `u16` owner |
-//! | 2 topic delete | 1 | stamp, `u64` id, text name |
-//! | 3 group put | 1 | stamp, text name, `u8` bits (1 consume, 2 from min, 4 broadcast, 8 orderly, 16 notify), `i32` retry queues, `i32` retry times, `i64` broker id, `i64` broker when slow, `i32` sys flag, `i32` consume timeout min, retry policy, ? n × subscription, attributes |
-//! | 4 group delete | 1 | stamp, text name, `u8` 1 if the group's offsets go too |
-//! | 5 counters | 1 | stamp of topics, stamp of groups, `u64` next topic id |
+//! ```text
+//! kind 1 version 1, topic put:
+//!     stamp, u64 id, text name, i32 read queues, i32 write queues, i32 perm, i32 sys flag,
+//!     u8 bits (1 order, 2 multi tag), attributes, u32 n * u16 owner
+//! kind 2 version 1, topic delete:
+//!     stamp, u64 id, text name
+//! kind 3 version 1, group put:
+//!     stamp, text name, u8 bits (1 consume, 2 from min, 4 broadcast, 8 orderly, 16 notify),
+//!     i32 retry queues, i32 retry times, i64 broker id, i64 broker when slow, i32 sys flag,
+//!     i32 consume timeout min, retry policy, ? n * subscription, attributes
+//! kind 4 version 1, group delete:
+//!     stamp, text name, u8 1 if the group's offsets go too
+//! kind 5 version 1, counters:
+//!     stamp of topics, stamp of groups, u64 next topic id
 //!
-//! stamp: `i64` milliseconds since 1970, `u64` counter. Attributes: n × (text key, text value). Retry
-//! policy: `u8` kind (0 customized, 1 exponential), ? (`i64` initial ms, `i64` max ms, `i64`
-//! multiplier), ? n × `i64` ms. Subscription: text topic, text type, text expression, `i64` version.
+//! payload       u8 kind, u8 version, and as above
+//! stamp         i64 milliseconds since 1970, u64 counter
+//! attributes    n * (text key, text value)
+//! retry policy  u8 kind (0 customized, 1 exponential),
+//!               ? (i64 initial ms, i64 max ms, i64 multiplier), ? n * i64 ms
+//! subscription  text topic, text type, text expression, i64 version
+//! ```
 //!
 //! Applying records in log order, or those of a dump, always builds the same tables. A record is
 //! replaced by a later one of the same name, so a dump is one record per name plus the counters.

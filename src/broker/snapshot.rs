@@ -1,7 +1,7 @@
 //! What every shard knows of control state: an immutable [`Snapshot`], replaced whole.
 //!
 //! A [`Catalog`] is a table of names that can be copied at the price of one reference count. The
-//! working tables of shard 0 are catalogs as well: a change copies one bucket (about 800 of 200,000
+//! working tables of shard 0 are catalogs as well: a change copies one bucket (about 400 of 200,000
 //! entries) if a snapshot still shares it, and nothing else. So a burst of changes between two
 //! snapshots costs each bucket one copy.
 
@@ -14,7 +14,7 @@ use crate::broker::record::Stamp;
 use crate::broker::topics::Topic;
 use crate::remoting::body::group::GroupConfig;
 
-const BUCKETS: usize = 256;
+const BUCKETS: usize = 512;
 /// The bucket comes from other bits of the hash than the maps inside use for their slots.
 const BUCKET_SHIFT: u32 = 32;
 

@@ -281,7 +281,7 @@ fn set(dir: &std::path::Path, shards: u16) -> Set<Puppet> {
         dirs: (0..shards)
             .map(|s| dir.join(format!("shard-{s:02}")))
             .collect(),
-        make: Arc::new(move |me, dir| {
+        make: Arc::new(move |me, dir, _| {
             let block = vec![b'-'; 64 * 4096];
             dir.write_at("log/a", 0, &block)
                 .map_err(|e| e.to_string())?;
@@ -772,7 +772,7 @@ fn a_second_process_is_refused() {
 fn a_machine_that_cannot_be_made_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let mut brokers = set(dir.path(), 2);
-    brokers.make = Arc::new(|me, _| match me.0 {
+    brokers.make = Arc::new(|me, _, _| match me.0 {
         1 => Err("shard 1 is damaged".to_owned()),
         _ => Ok(Puppet::new(me, 2)),
     });

@@ -233,7 +233,8 @@ mod tests {
             "new",
             "+message.type=fifo",
             Err(
-                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, PRIORITY, LITE, MIXED]",
+                "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, \
+                 PRIORITY, LITE, MIXED]",
             ),
         );
         check("new", "+x=1", Err("unsupported key: x"));
@@ -243,6 +244,11 @@ mod tests {
             Err("value is not in range(-1, 43200)"),
         );
         check("new", "+reserve.time=a", Err("For input string: \"a\""));
+    }
+
+    #[test]
+    fn existing_topics() {
+        let check = |current, changes, expected| check(&OF_TOPICS, current, changes, expected);
         check("message.type=FIFO", "", Ok("message.type=FIFO"));
         check(
             "message.type=FIFO",

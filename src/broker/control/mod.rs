@@ -13,8 +13,13 @@
 //! Not here: offsets, statistics, forbidden (group, topic) pairs, static topics.
 
 pub mod attributes;
+pub mod create;
 pub mod effects;
 pub mod names;
+pub mod options;
+
+#[cfg(test)]
+mod history;
 
 use std::sync::Arc;
 
@@ -25,85 +30,18 @@ use crate::broker::locks::Locks;
 use crate::broker::members::Members;
 use crate::broker::record::{GroupPut, Record, RecordError, TopicPut};
 use crate::broker::snapshot::Snapshot;
-use crate::broker::topics::{Topic, Topics, config_with, perm, queues, sys_flag};
+use crate::broker::topics::{Topic, Topics};
 use crate::machine::Link;
 use crate::remoting::body::group::GroupConfig;
-use crate::remoting::body::topic::TopicConfig;
 use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame::{Codec, FRAME_BYTES_MAX};
 use effects::{Answer, Effects, Reject};
 use names::SystemTopics;
+use options::ControlOptions;
 
 /// How often members and locks are looked through.
 const SCAN_MS: u64 = 10_000;
-
-/// What a broker lets its control state be.
-#[derive(Clone, Debug)]
-pub struct ControlOptions {
-    pub cluster: String,
-    pub broker_name: String,
-    /// The store's number of shards.
-    pub shards: u16,
-    /// Whether a send may create its topic (`autoCreateTopicEnable`).
-    pub auto_create_topic: bool,
-    /// Whether a consumer may create its group (`autoCreateSubscriptionGroup`).
-    pub auto_create_group: bool,
-    /// Queues of the model for created topics (`defaultTopicQueueNums`).
-    pub default_topic_queues: u32,
-    pub cluster_topic_enable: bool,
-    pub broker_topic_enable: bool,
-    /// Queues of the topic that pop acknowledgements go to (`reviveQueueNum`).
-    pub revive_queues: u32,
-    /// The trace topic if the broker makes one (`traceTopicEnable`, `msgTraceTopicName`).
-    pub trace_topic: Option<String>,
-    pub reject_pull_consumer: bool,
-    pub notify_consumer_ids_changed: bool,
-    /// Whether topics may be for messages of all kinds (`enableMixedMessageType`).
-    pub mixed_message_type: bool,
-    /// A member without a heartbeat for this long is gone.
-    pub channel_expired_ms: u64,
-    /// Entries of one page of topics or groups (`splitMetadataSize`).
-    pub page_max: usize,
-    pub topics_max: usize,
-    /// Queues of all topics.
-    pub queues_max: u64,
-    pub groups_max: usize,
-    /// Connections in groups, counted once per group.
-    pub members_max: usize,
-    /// Topics one group subscribes to.
-    pub subscriptions_max: usize,
-    /// Order locks of all groups.
-    pub locks_max: usize,
-}
-
-impl Default for ControlOptions {
-    fn default() -> Self {
-        ControlOptions {
-            cluster: "DefaultCluster".to_owned(),
-            broker_name: "broker-a".to_owned(),
-            shards: 1,
-            auto_create_topic: true,
-            auto_create_group: true,
-            default_topic_queues: 8,
-            cluster_topic_enable: true,
-            broker_topic_enable: true,
-            revive_queues: 8,
-            trace_topic: None,
-            reject_pull_consumer: false,
-            notify_consumer_ids_changed: true,
-            mixed_message_type: false,
-            channel_expired_ms: 120_000,
-            page_max: 2000,
-            topics_max: 200_000,
-            queues_max: 1_000_000,
-            groups_max: 100_000,
-            members_max: 200_000,
-            subscriptions_max: 4096,
-            locks_max: 1_000_000,
-        }
-    }
-}
 
 /// Whether a request was one for control state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -137,16 +75,6 @@ impl Reply {
             body,
         }
     }
-}
-
-/// A topic that a send names and nobody created yet.
-#[derive(Clone, Copy, Debug)]
-pub struct SendTopic<'a> {
-    pub topic: &'a str,
-    /// The topic that the client names as model.
-    pub default_topic: &'a str,
-    pub default_queues: i32,
-    pub unit_mode: bool,
 }
 
 /// The one writer of control state.
@@ -200,7 +128,8 @@ impl Control {
         Ok(())
     }
 
-    /// Gives all durable tables as records, for a snapshot file.
+    /// Gives all durable tables as records, for a snapshot file. They are as of the last record that
+    /// was handed out, which may not be durable yet: the file counts only once that one is.
     pub fn dump(&self, each: &mut dyn FnMut(&[u8])) {
         let mut payload = Vec::new();
         let mut give = |record: Record| {
@@ -225,74 +154,6 @@ impl Control {
             groups: self.groups.stamp(),
             next_topic_id: self.topics.next_id(),
         });
-    }
-
-    /// After the replay: creates what every broker has and this one lacks.
-    pub fn start(&mut self, now: Now, effects: &mut Effects) {
-        for config in self.startup_topics() {
-            if !self.topics.table().contains(&config.topic_name) {
-                self.put_topic(now, config, effects);
-            }
-        }
-        for name in names::RESERVED_GROUPS {
-            if !self.groups.table().contains(name) {
-                self.put_group(now, new_group(name), effects);
-            }
-        }
-    }
-
-    /// As `TopicConfigManager.init`.
-    fn startup_topics(&self) -> Vec<TopicConfig> {
-        let options = &self.options;
-        let both = perm::READ | perm::WRITE;
-        let inherited = |open: bool| perm::INHERIT | if open { both } else { 0 };
-        let topic = |name: &str, queues, perm| TopicConfig {
-            topic_name: name.to_owned(),
-            ..config_with(queues, perm)
-        };
-        let mut topics = vec![
-            topic(names::SELF_TEST_TOPIC, 1, both),
-            topic(names::BENCHMARK_TOPIC, 1024, both),
-            topic(
-                &options.cluster,
-                16,
-                inherited(options.cluster_topic_enable),
-            ),
-            topic(
-                &options.broker_name,
-                1,
-                inherited(options.broker_topic_enable),
-            ),
-            topic(names::OFFSET_MOVED_EVENT, 1, both),
-            topic(names::SCHEDULE_TOPIC, 18, both),
-            topic(&names::reply_topic(&options.cluster), 1, both),
-            topic(
-                &names::revive_topic(&options.cluster),
-                options.revive_queues,
-                both,
-            ),
-            topic(
-                &names::sync_member_topic(&options.broker_name),
-                1,
-                perm::INHERIT,
-            ),
-            topic(names::TRANS_HALF_TOPIC, 1, both),
-            topic(names::TRANS_OP_HALF_TOPIC, 1, both),
-            topic(names::ROCKSDB_TRANS_HALF_TOPIC, 1, both),
-            topic(names::ROCKSDB_TRANS_OP_HALF_TOPIC, 1, both),
-            topic(names::TIMER_TOPIC, 1, both),
-        ];
-        if options.auto_create_topic {
-            let queues = options.default_topic_queues;
-            topics.push(topic(names::AUTO_CREATE_TOPIC, queues, inherited(true)));
-        }
-        topics.extend(
-            options
-                .trace_topic
-                .as_deref()
-                .map(|name| topic(name, 1, both)),
-        );
-        topics
     }
 
     /// Answers a request if its code is one of control state's. The answer is in `effects`.
@@ -366,167 +227,6 @@ impl Control {
             frame,
             version: self.version,
         });
-    }
-
-    /// Creates the topic of a send, if the client's default topic or its own name allows it. Gives
-    /// the version to wait for; also for a topic that is there already or on its way.
-    pub fn ensure_send_topic(
-        &mut self,
-        now: Now,
-        wish: &SendTopic<'_>,
-        effects: &mut Effects,
-    ) -> Result<u64, Reject> {
-        if self.topics.table().contains(wish.topic) {
-            return Ok(self.version);
-        }
-        let refused = |remark| Reject::new(response::INVALID_PARAMETER, remark);
-        names::check_topic(wish.topic).map_err(refused)?;
-        let is_retry = wish.topic.starts_with(names::RETRY_PREFIX);
-        let unit = if is_retry {
-            sys_flag::UNIT_SUB
-        } else {
-            sys_flag::UNIT
-        };
-        let config = match self.model(wish) {
-            Some(config) => config,
-            None if is_retry => config_with(1, perm::READ | perm::WRITE),
-            None => {
-                let remark = format!("topic[{}] not exist, apply first please!", wish.topic);
-                return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
-            }
-        };
-        let config = TopicConfig {
-            topic_name: wish.topic.to_owned(),
-            topic_sys_flag: if wish.unit_mode { unit } else { 0 },
-            ..config
-        };
-        self.ensure_topic(now, config, effects)
-    }
-
-    /// What the client's default topic makes of a new topic; `None` if it is no model.
-    fn model(&self, wish: &SendTopic<'_>) -> Option<TopicConfig> {
-        let model = &self.topics.get(wish.default_topic)?.config;
-        let closed =
-            wish.default_topic == names::AUTO_CREATE_TOPIC && !self.options.auto_create_topic;
-        if closed || model.perm & perm::INHERIT == 0 {
-            return None;
-        }
-        let queues = wish.default_queues.clamp(0, model.write_queue_nums);
-        Some(TopicConfig {
-            read_queue_nums: queues,
-            write_queue_nums: queues,
-            perm: model.perm & !perm::INHERIT,
-            topic_filter_type: model.topic_filter_type,
-            ..TopicConfig::default()
-        })
-    }
-
-    /// Creates a topic the broker itself needs (retry, dead letters). Leaves one that is there as it
-    /// is. Gives the version to wait for.
-    pub fn ensure_topic(
-        &mut self,
-        now: Now,
-        config: TopicConfig,
-        effects: &mut Effects,
-    ) -> Result<u64, Reject> {
-        if !self.topics.table().contains(&config.topic_name) {
-            self.check_topic_limits([&config])?;
-            self.put_topic(now, config, effects);
-        }
-        Ok(self.version)
-    }
-
-    /// Creates a group that a consumer names, if the broker may. Gives the version to wait for, also
-    /// for a group that is there already or on its way; `None` if the group may not be created.
-    pub fn ensure_group(
-        &mut self,
-        now: Now,
-        name: &str,
-        effects: &mut Effects,
-    ) -> Result<Option<u64>, Reject> {
-        if !self.groups.table().contains(name) {
-            let allowed =
-                self.options.auto_create_group || name.starts_with(names::SYSTEM_GROUP_PREFIX);
-            if !allowed || names::check_group(name).is_err() {
-                return Ok(None);
-            }
-            self.check_group_limit(1)?;
-            self.put_group(now, new_group(name), effects);
-        }
-        Ok(Some(self.version))
-    }
-
-    /// Whether all of these topics may be created or take so many queues, each named once.
-    pub(in crate::broker) fn check_topic_limits<'c>(
-        &self,
-        wanted: impl IntoIterator<Item = &'c TopicConfig>,
-    ) -> Result<(), Reject> {
-        let busy = |remark| Err(Reject::new(response::SYSTEM_BUSY, remark));
-        let (mut topics, mut total) = (self.topics.table().len(), self.topics.queues());
-        let (topics_max, queues_max) = (self.options.topics_max, self.options.queues_max);
-        for config in wanted {
-            let name = &config.topic_name;
-            let known = self.topics.get(name);
-            topics += usize::from(known.is_none());
-            if known.is_none() && topics > topics_max {
-                return busy(format!(
-                    "topic {name} would be number {topics} of this broker, the limit is {topics_max}"
-                ));
-            }
-            let owned = known.map_or(0, |topic| topic.owners.len() as u64);
-            let more = u64::from(queues(config)).saturating_sub(owned);
-            total += more;
-            if more > 0 && total > queues_max {
-                return busy(format!(
-                    "topic {name} would bring this broker to {total} queues, the limit is \
-                     {queues_max}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether `more` groups can be created.
-    pub(in crate::broker) fn check_group_limit(&self, more: usize) -> Result<(), Reject> {
-        let (count, most) = (self.groups.table().len() + more, self.options.groups_max);
-        if more > 0 && count > most {
-            let remark = format!("this broker would have {count} groups, the limit is {most}");
-            return Err(Reject::new(response::SYSTEM_BUSY, remark));
-        }
-        Ok(())
-    }
-
-    /// Creates or changes a topic whose name and limits are checked. Without a change, no record.
-    pub(in crate::broker) fn put_topic(
-        &mut self,
-        now: Now,
-        config: TopicConfig,
-        effects: &mut Effects,
-    ) {
-        let known = self.topics.get(&config.topic_name);
-        if known.is_some_and(|topic| topic.config == config) {
-            return;
-        }
-        let put = self
-            .topics
-            .plan(config, self.topics.stamp().next(now.wall_ms));
-        effects.changed_topics.push(Arc::clone(&put.topic.name));
-        self.commit(Record::TopicPut(put), effects);
-    }
-
-    /// Creates or changes a group whose name and limits are checked. Without a change, no record.
-    pub(in crate::broker) fn put_group(
-        &mut self,
-        now: Now,
-        group: GroupConfig,
-        effects: &mut Effects,
-    ) {
-        let known = self.groups.get(&group.group_name);
-        if known.is_some_and(|known| **known == group) {
-            return;
-        }
-        let stamp = self.groups.stamp().next(now.wall_ms);
-        self.commit(Record::GroupPut(GroupPut { stamp, group }), effects);
     }
 
     /// A planned change takes effect and goes to the log.
@@ -634,13 +334,6 @@ impl Control {
             });
         }
         Arc::clone(&self.snapshot)
-    }
-}
-
-fn new_group(name: &str) -> GroupConfig {
-    GroupConfig {
-        group_name: name.to_owned(),
-        ..GroupConfig::default()
     }
 }
 

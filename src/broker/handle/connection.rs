@@ -76,3 +76,40 @@ fn shown(topic: &str, subscription: &Subscription) -> SubscriptionData {
         class_filter_mode: subscription.class_filter,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::Rig;
+    use crate::broker::control::options::ControlOptions;
+
+    /// The reference's answers but for addresses.
+    #[test]
+    fn who_is_connected() {
+        let mut rig = Rig::new(ControlOptions::default());
+        let mut check = |request: &str, expected: &str| assert_eq!(rig.ask(1, request), expected);
+        check(
+            "203 consumerGroup=hg",
+            "206 the consumer group[hg] not online",
+        );
+        check("204 producerGroup=p1", "1 the producer group[p1] not exist");
+        check(
+            r#"34 {"clientID":"c1","producerDataSet":[{"groupName":"p1"}],"consumerDataSet":[{"groupName":"hg","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","unitMode":false,"subscriptionDataSet":[{"topic":"t1","subString":"a||b","tagsSet":["a","b"],"codeSet":[97,98],"subVersion":5,"expressionType":"TAG"},{"topic":"t2","subString":"","subVersion":6},{"topic":"t3","subString":"a > 1","subVersion":7,"expressionType":"SQL92"}]}]}"#,
+            "0 IS_SUPPORT_HEART_BEAT_V2=true IS_SUB_CHANGE=true",
+        );
+        check(
+            "203 consumerGroup=hg",
+            r#"0 {"connectionSet":[{"clientAddr":"127.0.0.1:1001","clientId":"c1","language":"JAVA","version":513}],"consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","subscriptionTable":{"t1":{"classFilterMode":false,"codeSet":[97,98],"expressionType":"TAG","subString":"a||b","subVersion":5,"tagsSet":["a","b"],"topic":"t1"},"t2":{"classFilterMode":false,"codeSet":[],"expressionType":"TAG","subString":"*","subVersion":6,"tagsSet":[],"topic":"t2"},"t3":{"classFilterMode":false,"codeSet":[],"expressionType":"SQL92","subString":"a > 1","subVersion":7,"tagsSet":[],"topic":"t3"}}}"#,
+        );
+        check(
+            "204 producerGroup=p1",
+            r#"0 {"connectionSet":[{"clientAddr":"127.0.0.1:1001","clientId":"c1","language":"JAVA","version":513}]}"#,
+        );
+        check("35 clientID=c1 producerGroup=p1 consumerGroup=hg", "0");
+        check(
+            "203 consumerGroup=hg",
+            "206 the consumer group[hg] not online",
+        );
+        check("204 producerGroup=p1", "1 the producer group[p1] not exist");
+        check("203", "29 the header field consumerGroup is missing");
+    }
+}

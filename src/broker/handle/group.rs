@@ -167,3 +167,138 @@ fn check_sizes(group: &GroupConfig) -> Result<(), Reject> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::Rig;
+    use crate::broker::control::options::ControlOptions;
+
+    fn check(options: ControlOptions, script: &[(&str, &str)]) -> Rig {
+        let mut rig = Rig::new(options);
+        for (request, expected) in script {
+            assert_eq!(rig.ask(1, request), *expected, "{request}");
+        }
+        rig
+    }
+
+    fn shown(name: &str, attributes: &str) -> String {
+        format!(
+            r#"0 {{"attributes":{attributes},"brokerId":0,"consumeBroadcastEnable":true,"consumeEnable":true,"consumeFromMinEnable":true,"consumeMessageOrderly":false,"consumeTimeoutMinute":15,"groupName":"{name}","groupRetryPolicy":{{"type":"CUSTOMIZED"}},"groupSysFlag":0,"notifyConsumerIdsChangedEnable":true,"retryMaxTimes":16,"retryQueueNums":1,"whichBrokerWhenConsumeSlowly":1}}"#
+        )
+    }
+
+    /// The reference answers the same, but for the texts of exceptions.
+    #[test]
+    fn create_change_and_delete() {
+        check(
+            ControlOptions::default(),
+            &[
+                (r#"200 {"groupName":"g1","retryQueueNums":2}"#, "0"),
+                (
+                    r#"200 {"groupName":"g 1"}"#,
+                    "29 The specified group: g 1, contains illegal characters, allowing only \
+                     ^[%|a-zA-Z0-9_-]+$",
+                ),
+                ("200", "0"),
+                ("200 {", "1 the body is no JSON at byte 1"),
+                (
+                    r#"200 {"groupName":"g1","attributes":{"+priority.factor":"50"}}"#,
+                    "0",
+                ),
+                (
+                    r#"200 {"groupName":"g1","attributes":{"+priority.factor":"500"}}"#,
+                    "1 value is not in range(0, 100)",
+                ),
+                ("352 group=g1", &shown("g1", r#"{"priority.factor":"50"}"#)),
+                ("352 group=gauto", &shown("gauto", "{}")),
+                ("352 group=g~auto", "26 No group in this broker"),
+                (
+                    r#"225 {"groupConfigList":[{"groupName":"g2"},{"groupName":"g3","consumeEnable":false}]}"#,
+                    "0",
+                ),
+                ("207 groupName=g3", "0"),
+                ("207 groupName=nope", "0"),
+            ],
+        );
+    }
+
+    #[test]
+    fn deletion_tells_of_offsets() {
+        let mut rig = check(
+            ControlOptions::default(),
+            &[(r#"200 {"groupName":"g"}"#, "0")],
+        );
+        rig.ask(1, "207 groupName=g");
+        assert_eq!(rig.effects.deleted_groups[..], [("g".into(), false)]);
+        rig.ask(1, "207 groupName=g cleanOffset=true");
+        assert_eq!(rig.effects.deleted_groups[..], [("g".into(), true)]);
+        assert_eq!(rig.effects.records.len(), 1);
+        rig.ask(1, "207 groupName=g");
+        assert!(rig.effects.deleted_groups.is_empty() && rig.effects.records.is_empty());
+        let long = format!("207 groupName={} cleanOffset=true", "x".repeat(70_000));
+        assert_eq!(rig.ask(1, &long), "0", "no such group can have offsets");
+        assert!(rig.effects.records.is_empty());
+    }
+
+    #[test]
+    fn pages() {
+        let mut rig = Rig::new(ControlOptions::default());
+        let first = rig.ask(1, "201 groupSeq=0 maxGroupNum=1");
+        assert!(first.starts_with(r#"0 totalGroupNum=8 {"dataVersion":{"counter":8,"stateVersion":0,"timestamp":1700000000000},"forbiddenTable":{},"subscriptionGroupTable":{"CID_ONS-HTTP-PROXY":{"#), "{first}");
+        assert_eq!(rig.ask(1, "201").matches("groupName").count(), 8);
+    }
+
+    #[test]
+    fn creation_may_be_switched_off() {
+        let closed = ControlOptions {
+            auto_create_group: false,
+            ..ControlOptions::default()
+        };
+        check(
+            closed,
+            &[
+                ("352 group=g", "26 No group in this broker"),
+                ("352 group=CID_RMQ_SYS_x", &shown("CID_RMQ_SYS_x", "{}")),
+            ],
+        );
+    }
+
+    #[test]
+    fn limits() {
+        let options = ControlOptions {
+            groups_max: 9,
+            ..ControlOptions::default()
+        };
+        let long = format!(
+            r#"200 {{"groupName":"g1","subscriptionDataSet":[{{"topic":"t","expression":"{}"}}]}}"#,
+            "x".repeat(16_385)
+        );
+        let delays = format!(
+            r#"200 {{"groupName":"g1","groupRetryPolicy":{{"customizedRetryPolicy":{{"next":[1{}]}}}}}}"#,
+            ",1".repeat(1024)
+        );
+        check(
+            options,
+            &[
+                (
+                    r#"225 {"groupConfigList":[{"groupName":"g1"},{"groupName":"g2"}]}"#,
+                    "2 this broker would have 10 groups, the limit is 9",
+                ),
+                (r#"200 {"groupName":"g1"}"#, "0"),
+                (r#"200 {"groupName":"g1","retryMaxTimes":3}"#, "0"),
+                (
+                    "352 group=g2",
+                    "2 this broker would have 10 groups, the limit is 9",
+                ),
+                (
+                    &long,
+                    "29 group g1 has 16385 bytes in a subscription's text, the limit is 16384",
+                ),
+                (
+                    &delays,
+                    "29 group g1 has 1025 retry delays, the limit is 1024",
+                ),
+            ],
+        );
+    }
+}

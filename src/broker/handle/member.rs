@@ -33,8 +33,8 @@ use crate::remoting::header::member::{
 /// Longest expression of a subscription; the reference has no limit.
 const EXPRESSION_BYTES_MAX: usize = 64 * 1024;
 
-/// HEART_BEAT 34. A group that may not be created is left out silently: its pulls hear why. One that
-/// passes a limit is left out as well, and the whole answer is that refusal.
+/// HEART_BEAT 34. A group that may not be created is left out silently: its pulls hear why. One
+/// that passes a limit is left out as well, and the whole answer is that refusal.
 pub fn heartbeat(
     control: &mut Control,
     call: &Call<'_>,
@@ -318,4 +318,333 @@ fn tell(control: &Control, group: &str, effects: &mut Effects) {
     effects
         .notices
         .extend(members.map(|member| (member.conn, frame.clone())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{Rig, conn};
+    use crate::broker::control::effects::Effects;
+    use crate::broker::control::options::ControlOptions;
+    use crate::broker::topics::sys_flag;
+    use crate::filter::tag::TagFilter;
+
+    const FULL: &str = "0 IS_SUPPORT_HEART_BEAT_V2=true IS_SUB_CHANGE=true";
+    const KNOWN: &str = "0 IS_SUPPORT_HEART_BEAT_V2=true IS_SUB_CHANGE=false";
+
+    /// A heartbeat of one consumer; `topics` as `topic:expression:version`, joined by blanks.
+    fn beat(client: &str, group: &str, topics: &str, more: &str) -> String {
+        let topics = topics.split_whitespace().map(|topic| {
+            let mut parts = topic.split(':');
+            let mut part = || parts.next().unwrap_or_default();
+            format!(
+                r#"{{"topic":"{}","subString":"{}","subVersion":{}}}"#,
+                part(),
+                part(),
+                part()
+            )
+        });
+        let topics: Vec<_> = topics.collect();
+        format!(
+            r#"34 {{"clientID":"{client}","consumerDataSet":[{{"groupName":"{group}","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_LAST_OFFSET","subscriptionDataSet":[{}]}}]{more}}}"#,
+            topics.join(",")
+        )
+    }
+
+    fn rig() -> Rig {
+        Rig::new(ControlOptions::default())
+    }
+
+    #[test]
+    fn a_consumer_joins_and_leaves() {
+        let mut rig = rig();
+        assert_eq!(
+            rig.ask(1, "38 consumerGroup=g"),
+            "1 no consumer for this group, g"
+        );
+        let before = rig.control.version();
+        assert_eq!(rig.ask(1, &beat("c1", "g", "t:a||b:5", "")), FULL);
+        assert_eq!(rig.notices(), "1:g");
+        assert_eq!(
+            rig.effects.records.len(),
+            2,
+            "the group and its retry topic"
+        );
+        assert_eq!(rig.control.version(), before + 3, "and the subscriptions");
+        let snapshot = rig.control.snapshot();
+        assert!(snapshot.groups.contains("g") && snapshot.topics.contains("%RETRY%g"));
+        let subscription = &snapshot.subscriptions.get("g").unwrap().topics["t"];
+        assert_eq!(subscription.filter, TagFilter::parse("a||b").unwrap());
+        assert_eq!(rig.ask(1, &beat("c1", "g", "t:a||b:5", "")), FULL);
+        assert_eq!(
+            (rig.notices(), rig.effects.records.len()),
+            (String::new(), 0)
+        );
+        assert_eq!(rig.control.version(), before + 3, "nothing new");
+        assert_eq!(rig.ask(2, &beat("c2", "g", "t:a||b:5", "")), FULL);
+        assert_eq!(rig.notices(), "1:g 2:g");
+        assert_eq!(
+            rig.control.version(),
+            before + 3,
+            "a member alone needs no snapshot"
+        );
+        assert_eq!(
+            rig.ask(1, "38 consumerGroup=g"),
+            r#"0 {"consumerIdList":["c1","c2"]}"#
+        );
+        assert_eq!(rig.ask(1, "35 clientID=c1 consumerGroup=g"), "0");
+        assert_eq!(rig.notices(), "2:g");
+        assert_eq!(
+            rig.ask(1, "38 consumerGroup=g"),
+            r#"0 {"consumerIdList":["c2"]}"#
+        );
+        rig.ask(2, "35 clientID=c2 consumerGroup=g");
+        assert_eq!(rig.control.version(), before + 4);
+        assert!(rig.control.snapshot().subscriptions.is_empty());
+    }
+
+    #[test]
+    fn two_connections_of_one_client() {
+        let mut rig = rig();
+        rig.ask(1, &beat("c", "g", "t:*:1", ""));
+        rig.ask(2, &beat("c", "g", "t:*:1", ""));
+        rig.ask(3, &beat("d", "g", "t:*:1", ""));
+        assert_eq!(
+            rig.ask(1, "38 consumerGroup=g"),
+            r#"0 {"consumerIdList":["c","d"]}"#
+        );
+        rig.effects = Effects::default();
+        rig.control.closed(conn(1), &mut rig.effects);
+        assert_eq!(rig.notices(), "2:g 3:g");
+        assert_eq!(
+            rig.ask(3, "38 consumerGroup=g"),
+            r#"0 {"consumerIdList":["c","d"]}"#
+        );
+        rig.control.closed(conn(2), &mut rig.effects);
+        assert_eq!(
+            rig.ask(3, "38 consumerGroup=g"),
+            r#"0 {"consumerIdList":["d"]}"#
+        );
+    }
+
+    #[test]
+    fn subscriptions_change_by_topic_and_by_version() {
+        let mut rig = rig();
+        let mut check = |topics: &str, notices: &str, changes: u64, expected: &str| {
+            let before = rig.control.version();
+            rig.ask(1, &beat("c", "g", topics, ""));
+            assert_eq!(rig.notices(), notices, "{topics}");
+            assert_eq!(rig.control.version(), before + changes, "{topics}");
+            let snapshot = rig.control.snapshot();
+            let seen = snapshot.subscriptions.get("g").unwrap().topics.iter();
+            let seen =
+                seen.map(|(topic, sub)| format!("{topic}:{}:{}", sub.expression, sub.version));
+            assert_eq!(seen.collect::<Vec<_>>().join(" "), expected);
+        };
+        check("t:a:5", "1:g", 3, "t:a:5");
+        check("t:b:5", "", 0, "t:a:5");
+        check("t:b:4", "", 0, "t:a:5");
+        check("t:b:6", "", 1, "t:b:6");
+        check("t:b:6 u:*:1", "1:g", 1, "t:b:6 u:*:1");
+        check("u::1", "1:g", 1, "u:*:1");
+        check("", "1:g", 1, "");
+    }
+
+    /// As the reference, but for a group whose fingerprint is not known.
+    #[test]
+    fn fingerprints() {
+        let mut rig = rig();
+        let mut check = |more: &str, topics: &str, expected: &str| {
+            assert_eq!(
+                rig.ask(1, &beat("c", "g", topics, more)),
+                expected,
+                "{more}"
+            );
+            rig.control
+                .snapshot()
+                .subscriptions
+                .get("g")
+                .unwrap()
+                .topics
+                .len()
+        };
+        let bare = |print: i32| format!(r#","heartbeatFingerprint":{print},"withoutSub":true"#);
+        let full = |print: i32| format!(r#","heartbeatFingerprint":{print}"#);
+        assert_eq!(check(&bare(7), "", FULL), 0);
+        assert_eq!(check(&full(7), "t:*:1", KNOWN), 1);
+        assert_eq!(check(&bare(7), "", KNOWN), 1);
+        assert_eq!(check(&bare(8), "", FULL), 1);
+        assert_eq!(check(&full(8), "t:*:1 u:*:1", KNOWN), 2);
+        assert_eq!(check("", "t:*:1", FULL), 1);
+        assert_eq!(check(&full(8), "t:*:1", FULL), 1);
+    }
+
+    #[test]
+    fn retry_topics_follow_their_group() {
+        let mut rig = rig();
+        rig.ask(1, "17 topic=o defaultTopic=TBW102 readQueueNums=1 writeQueueNums=1 perm=6 topicFilterType=SINGLE_TAG order=true");
+        rig.ask(1, r#"200 {"groupName":"g","retryQueueNums":3}"#);
+        let retry = |rig: &mut Rig, group: &str| {
+            let snapshot = rig.control.snapshot();
+            let config = &snapshot
+                .topics
+                .get(&format!("%RETRY%{group}"))
+                .unwrap()
+                .config;
+            (config.write_queue_nums, config.order, config.topic_sys_flag)
+        };
+        rig.ask(
+            1,
+            &beat("c", "g", "o:*:1", "")
+                .replace("\"consumeType", "\"unitMode\":true,\"consumeType"),
+        );
+        assert_eq!(retry(&mut rig, "g"), (3, true, sys_flag::UNIT_SUB));
+        rig.ask(
+            1,
+            &beat(
+                "c",
+                "g",
+                "o:*:1",
+                r#","heartbeatFingerprint":1,"withoutSub":true"#,
+            ),
+        );
+        assert_eq!(
+            (retry(&mut rig, "g").1, rig.effects.records.len()),
+            (true, 0)
+        );
+        rig.ask(1, &beat("c", "g", "t:*:1", ""));
+        assert_eq!(
+            (retry(&mut rig, "g").1, rig.effects.records.len()),
+            (false, 1)
+        );
+    }
+
+    #[test]
+    fn broadcasting_and_quiet_groups_are_not_told() {
+        let mut rig = rig();
+        let broadcast = beat("c", "g", "t:*:1", "").replace("CLUSTERING", "BROADCASTING");
+        rig.ask(1, &broadcast);
+        assert_eq!(rig.notices(), "");
+        assert!(
+            rig.control
+                .snapshot()
+                .subscriptions
+                .get("g")
+                .unwrap()
+                .is_broadcast()
+        );
+        rig.ask(
+            1,
+            r#"200 {"groupName":"q","notifyConsumerIdsChangedEnable":false}"#,
+        );
+        rig.ask(1, &beat("c", "q", "t:*:1", ""));
+        assert_eq!(rig.notices(), "");
+        let mut silent = Rig::new(ControlOptions {
+            notify_consumer_ids_changed: false,
+            ..ControlOptions::default()
+        });
+        silent.ask(1, &beat("c", "g", "t:*:1", ""));
+        assert_eq!(silent.notices(), "");
+    }
+
+    #[test]
+    fn groups_that_may_not_be_are_left_out() {
+        let mut rig = Rig::new(ControlOptions {
+            auto_create_group: false,
+            reject_pull_consumer: true,
+            ..ControlOptions::default()
+        });
+        assert_eq!(rig.ask(1, &beat("c", "g", "t:*:1", "")), FULL);
+        assert_eq!(
+            rig.ask(1, "38 consumerGroup=g"),
+            "1 no consumer for this group, g"
+        );
+        rig.ask(1, r#"200 {"groupName":"g"}"#);
+        rig.ask(
+            1,
+            &beat("c", "g", "t:*:1", "").replace("PASSIVELY", "ACTIVELY"),
+        );
+        assert_eq!(
+            rig.ask(1, "38 consumerGroup=g"),
+            "1 no consumer for this group, g"
+        );
+        rig.ask(1, &beat("c", "g", "t:*:1", ""));
+        assert_eq!(
+            rig.ask(1, "38 consumerGroup=g"),
+            r#"0 {"consumerIdList":["c"]}"#
+        );
+    }
+
+    #[test]
+    fn silent_members_expire() {
+        let mut rig = rig();
+        rig.ask(
+            1,
+            r#"34 {"clientID":"p","producerDataSet":[{"groupName":"pg"}]}"#,
+        );
+        rig.ask(1, &beat("c1", "g", "t:*:1", ""));
+        rig.pass_ms(1000);
+        rig.ask(2, &beat("c2", "g", "t:*:1", ""));
+        for _ in 0..12 {
+            let at = rig.control.deadline().unwrap();
+            rig.pass_ms(at.since_ms(rig.now.mono));
+            rig.effects = Effects::default();
+            rig.control.expire(rig.now, &mut rig.effects);
+            assert!(rig.effects.closes.is_empty(), "at {at:?}");
+        }
+        rig.pass_ms(1);
+        rig.control.expire(rig.now, &mut rig.effects);
+        assert!(rig.effects.closes.is_empty(), "not yet time to look");
+        rig.pass_ms(9_999);
+        rig.control.expire(rig.now, &mut rig.effects);
+        assert_eq!(rig.effects.closes, [conn(1), conn(2)]);
+        assert_eq!(
+            rig.notices(),
+            "2:g",
+            "the first goes while the second is there"
+        );
+        assert_eq!(rig.control.deadline(), None, "nobody is left to look at");
+        assert_eq!(
+            rig.ask(1, "204 producerGroup=pg"),
+            "1 the producer group[pg] not exist"
+        );
+    }
+
+    #[test]
+    fn limits_are_named_and_spare_the_others() {
+        let mut rig = Rig::new(ControlOptions {
+            members_max: 2,
+            subscriptions_max: 1,
+            ..ControlOptions::default()
+        });
+        let many = beat(
+            "c",
+            "g",
+            "t:*:1 u:*:1",
+            r#","producerDataSet":[{"groupName":"p"}]"#,
+        );
+        assert_eq!(
+            rig.ask(1, &many),
+            "2 group g subscribes to 2 topics, the limit is 1"
+        );
+        assert!(rig.ask(1, "204 producerGroup=p").starts_with("0 "));
+        assert_eq!(rig.ask(1, &beat("c", "g", "t:*:1", "")), FULL);
+        let full = "2 this broker has 2 clients in groups, which is the limit";
+        assert_eq!(rig.ask(2, &beat("d", "g", "t:*:1", "")), full);
+        assert_eq!(
+            rig.ask(1, &beat("c", "g", "t:*:1", "")),
+            FULL,
+            "a member stays"
+        );
+        let long = "x".repeat(1025);
+        assert_eq!(
+            rig.ask(1, &beat(&long, "g", "t:*:1", "")),
+            "29 the client id has 1025 bytes, the limit is 1024"
+        );
+        let tags = format!("t:{}:1", "x".repeat(65_537));
+        assert_eq!(
+            rig.ask(1, &beat("c", "g", &tags, "")),
+            "2 the expression for topic t has 65537 bytes, the limit is 65536"
+        );
+        assert_eq!(rig.ask(1, "34"), "1 the body is empty");
+    }
 }

@@ -12,6 +12,8 @@ pub mod lock;
 pub mod member;
 pub mod offset;
 pub mod pull;
+#[cfg(test)]
+pub(in crate::broker) mod rig;
 pub mod send;
 pub mod topic;
 pub mod view;

@@ -6,7 +6,7 @@
 
 use crate::base::{Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo, SendAck};
-use crate::broker::control::SendTopic;
+use crate::broker::control::create::SendTopic;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
 use crate::broker::handle::{Request, bad_header};

@@ -189,3 +189,259 @@ fn altered(control: &Control, wanted: TopicConfig) -> Result<TopicConfig, Reject
         ..wanted
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::Rig;
+    use crate::broker::control::options::ControlOptions;
+    use crate::remoting::frame::Codec;
+
+    const T1: &str = "17 topic=t1 defaultTopic=TBW102 readQueueNums=4 writeQueueNums=4 perm=6 \
+                      topicFilterType=SINGLE_TAG order=false";
+
+    fn changed(from: &str, to: &str) -> String {
+        assert!(T1.contains(from));
+        T1.replace(from, to)
+    }
+
+    /// Requests in order with their answers.
+    fn check(options: ControlOptions, script: &[(&str, &str)]) -> Rig {
+        let mut rig = Rig::new(options);
+        for (request, expected) in script {
+            assert_eq!(rig.ask(1, request), *expected, "{request}");
+        }
+        rig
+    }
+
+    /// The reference answers the same, but for the remark of a success, the order of a set, the
+    /// texts of exceptions, and queue numbers below 0, which it takes.
+    #[test]
+    fn create_and_change() {
+        check(
+            ControlOptions::default(),
+            &[
+                (T1, "0"),
+                (T1, "0"),
+                (
+                    &changed("topic=t1", "topic="),
+                    "29 The specified topic is blank.",
+                ),
+                (
+                    &changed("topic=t1", "topic=a~b"),
+                    "29 The specified topic: a b, contains illegal characters, allowing only \
+                     ^[%|a-zA-Z0-9_-]+$",
+                ),
+                (
+                    &changed("topic=t1", "topic=TBW102"),
+                    "29 The topic[TBW102] is conflict with system topic.",
+                ),
+                (
+                    &changed("topic=t1", "topic=rmq_sys_a"),
+                    "29 The topic[rmq_sys_a] is conflict with system topic.",
+                ),
+                (
+                    &changed("SINGLE_TAG", "X"),
+                    "1 topicFilterType = [X] value invalid",
+                ),
+                (
+                    &changed("readQueueNums=4", "readQueueNums=-1"),
+                    "29 readQueueNums of topic t1 is -1",
+                ),
+                (
+                    &changed("readQueueNums=4 ", ""),
+                    "29 the header field readQueueNums is missing",
+                ),
+                (&format!("{T1} attributes=+message.type=FIFO"), "0"),
+                (
+                    "351 topic=t1",
+                    r#"0 {"attributes":{"message.type":"FIFO"},"order":false,"perm":6,"readQueueNums":4,"topicFilterType":"SINGLE_TAG","topicName":"t1","topicSysFlag":0,"writeQueueNums":4}"#,
+                ),
+                (T1, "0"),
+                (
+                    &format!("{T1} attributes=+message.type=MIXED"),
+                    "29 MIXED message type is not supported.",
+                ),
+                (&format!("{T1} attributes=+x=1"), "1 unsupported key: x"),
+                (
+                    &format!("{T1} attributes=x=1"),
+                    "1 add/alter attribute format is wrong: x",
+                ),
+                (&format!("{T1} attributes=-message.type"), "0"),
+                (
+                    &format!("{T1} attributes=+queue.type=SimpleCQ"),
+                    "1 attempt to update an unchangeable attribute. key: queue.type",
+                ),
+                (
+                    "351 topic=t1",
+                    r#"0 {"attributes":{},"order":false,"perm":6,"readQueueNums":4,"topicFilterType":"SINGLE_TAG","topicName":"t1","topicSysFlag":0,"writeQueueNums":4}"#,
+                ),
+                ("351 topic=nope", "17 No topic in this broker. topic: nope"),
+            ],
+        );
+    }
+
+    #[test]
+    fn lists_are_applied_whole() {
+        let rig = check(
+            ControlOptions::default(),
+            &[
+                (
+                    r#"18 {"topicConfigList":[{"topicName":"l1"},{"topicName":"l2","readQueueNums":2,"attributes":{"+message.type":"DELAY"}}]}"#,
+                    "0",
+                ),
+                (
+                    "351 topic=l2",
+                    r#"0 {"attributes":{"message.type":"DELAY"},"order":false,"perm":6,"readQueueNums":2,"topicFilterType":"SINGLE_TAG","topicName":"l2","topicSysFlag":0,"writeQueueNums":16}"#,
+                ),
+                (
+                    r#"18 {"topicConfigList":[{"topicName":"l3"},{"topicName":""}]}"#,
+                    "29 The specified topic is blank.",
+                ),
+                (
+                    r#"18 {"topicConfigList":[{"topicName":"l3"},{"topicName":"l3"}]}"#,
+                    "29 The topic[l3] is named twice.",
+                ),
+                ("351 topic=l3", "17 No topic in this broker. topic: l3"),
+                ("18", "1 the body is empty"),
+            ],
+        );
+        assert!(rig.effects.records.is_empty(), "a refusal leaves no record");
+    }
+
+    #[test]
+    fn a_change_is_recorded_once_and_every_answer_waits_for_it() {
+        let mut rig = Rig::new(ControlOptions::default());
+        let published = rig.control.snapshot().version;
+        rig.ask(1, T1);
+        assert_eq!(
+            (rig.effects.records.len(), rig.control.version()),
+            (1, published + 1)
+        );
+        assert_eq!(rig.effects.changed_topics[..], ["t1".into()]);
+        rig.ask(2, T1);
+        assert!(rig.effects.records.is_empty() && rig.effects.changed_topics.is_empty());
+        assert_eq!(rig.control.version(), published + 1);
+        let snapshot = rig.control.snapshot();
+        assert_eq!(snapshot.version, published + 1);
+        assert_eq!(snapshot.topics.get("t1").unwrap().owners.len(), 4);
+        rig.effects = Default::default();
+        rig.send(1, &changed("t1", "t2"), true);
+        assert_eq!(
+            (rig.effects.records.len(), rig.effects.answers.len()),
+            (1, 0),
+            "one-way"
+        );
+    }
+
+    #[test]
+    fn delete() {
+        let mut rig = check(
+            ControlOptions::default(),
+            &[
+                (T1, "0"),
+                (
+                    r#"18 {"topicConfigList":[{"topicName":"%RETRY%g_t1"}]}"#,
+                    "0",
+                ),
+                ("215 topic=~", "29 The specified topic is blank."),
+                (
+                    "215 topic=BenchmarkTest",
+                    "29 The topic[BenchmarkTest] is conflict with system topic.",
+                ),
+                ("215 topic=nope", "0"),
+                ("215 topic=t1", "0"),
+                ("351 topic=t1", "17 No topic in this broker. topic: t1"),
+            ],
+        );
+        let ids = |rig: &mut Rig| {
+            rig.control
+                .snapshot()
+                .topics
+                .get("t1")
+                .map(|topic| topic.id)
+        };
+        assert_eq!(ids(&mut rig), None);
+        rig.ask(1, T1);
+        let id = ids(&mut rig).unwrap();
+        rig.ask(1, "215 topic=t1");
+        assert_eq!(rig.effects.deleted_topics[0].id, id);
+        rig.ask(1, T1);
+        assert!(ids(&mut rig).unwrap() > id, "a new topic, a new id");
+        rig.effects = Default::default();
+        rig.delete_topic("t1", &["g", "other"]);
+        let deleted: Vec<_> = rig
+            .effects
+            .deleted_topics
+            .iter()
+            .map(|topic| &*topic.name)
+            .collect();
+        assert_eq!(deleted, ["t1", "%RETRY%g_t1"]);
+    }
+
+    #[test]
+    fn pages() {
+        let mut rig = Rig::new(ControlOptions::default());
+        rig.ask(1, T1);
+        let stamp = r#"{"counter":16,"stateVersion":0,"timestamp":1700000000000}"#;
+        let mut page = |request: &str| {
+            let answer = rig.ask(1, request);
+            let start = format!("0 totalTopicNum=16 {{\"dataVersion\":{stamp},");
+            assert!(answer.starts_with(&start), "{answer}");
+            answer.matches("\"topicName\"").count()
+        };
+        assert_eq!(page("21"), 16);
+        assert_eq!(page("21 topicSeq=0 maxTopicNum=2"), 2);
+        assert_eq!(page("21 topicSeq=-5 maxTopicNum=2"), 2);
+        assert_eq!(page("21 topicSeq=0 maxTopicNum=0"), 0);
+        assert_eq!(page("21 topicSeq=0 maxTopicNum=5000"), 16);
+        assert_eq!(
+            page(&format!("21 topicSeq=15 maxTopicNum=2 dataVersion={stamp}")),
+            1
+        );
+        assert_eq!(
+            page(&format!("21 topicSeq=90 maxTopicNum=2 dataVersion={stamp}")),
+            0
+        );
+        let other = stamp.replace("16", "15");
+        assert_eq!(
+            page(&format!("21 topicSeq=15 maxTopicNum=2 dataVersion={other}")),
+            2
+        );
+        assert_eq!(page("21 topicSeq=15 maxTopicNum=2 dataVersion=x"), 2);
+        let first = rig.ask(1, "21 topicSeq=0 maxTopicNum=1");
+        assert!(first.ends_with(r#""topicConfigTable":{"BenchmarkTest":{"attributes":{},"order":false,"perm":6,"readQueueNums":1024,"topicFilterType":"SINGLE_TAG","topicName":"BenchmarkTest","topicSysFlag":0,"writeQueueNums":1024}},"topicQueueMappingDetailMap":{},"topicQueueMappingInfoMap":{}}"#), "{first}");
+    }
+
+    #[test]
+    fn limits() {
+        let options = ControlOptions {
+            topics_max: 17,
+            queues_max: 1100,
+            ..ControlOptions::default()
+        };
+        let mut rig = check(
+            options,
+            &[
+                (T1, "0"),
+                (
+                    &changed("writeQueueNums=4", "writeQueueNums=100"),
+                    "2 topic t1 would bring this broker to 1184 queues, the limit is 1100",
+                ),
+                (&changed("topic=t1", "topic=t2"), "0"),
+                (
+                    &changed("topic=t1", "topic=t3"),
+                    "2 topic t3 would be number 18 of this broker, the limit is 17",
+                ),
+                (T1, "0"),
+            ],
+        );
+        let long = format!("351 topic={}", "x".repeat(100_000));
+        assert_eq!(rig.ask(1, &long).len(), 3 + 4096, "a remark is cut");
+        let binary = Codec::Binary;
+        rig.codec = binary;
+        assert_eq!(
+            rig.ask(1, "351 topic=n"),
+            "17 No topic in this broker. topic: n"
+        );
+    }
+}
