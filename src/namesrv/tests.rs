@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::*;
-use crate::base::ShardId;
 use crate::base::disk::DirEntry;
+use crate::base::{ConnId, ShardId};
 use crate::machine::{FrameIn, Link, Part};
 use crate::remoting::code::request;
 use crate::remoting::command::{Command, FLAG_ONEWAY, FrameWriter};
-use crate::remoting::frame;
+use crate::remoting::frame::{self, Codec};
 
 /// Files in memory; fails all writes on demand.
 #[derive(Default)]
