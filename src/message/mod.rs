@@ -12,3 +12,6 @@ pub mod layout;
 pub mod names;
 pub mod properties;
 pub mod view;
+
+#[cfg(test)]
+mod golden;

@@ -1,5 +1,5 @@
-//! Names of the properties that brokers and clients give a meaning, and the prefix of those that are
-//! never stored.
+//! Names of the properties that brokers and clients give a meaning, and the prefix of those that
+//! are never stored.
 //!
 //! Source: `MessageConst`; spec pages store §1, delta-5.5 §3.
 

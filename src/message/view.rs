@@ -1,7 +1,7 @@
 //! Reads a stored record in place ([`super::layout`]).
 //!
-//! [`RecordView::parse`] checks every length; after it no accessor can fail. The body CRC is checked
-//! on request only: [`RecordView::has_valid_body_crc`].
+//! [`RecordView::parse`] checks every length; after it no accessor can fail. The body CRC is
+//! checked on request only: [`RecordView::has_valid_body_crc`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -91,3 +91,72 @@ impl fmt::Display for CommandError {
 }
 
 impl std::error::Error for CommandError {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::frame::{frame_len, split};
+    use super::*;
+
+    fn codec() -> impl Strategy<Value = Codec> {
+        prop_oneof![Just(Codec::Json), Just(Codec::Binary)]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            codec in codec(),
+            code: i16,
+            opaque: i32,
+            remark in proptest::option::of(".{1,20}"),
+            fields in proptest::collection::vec(("[a-zA-Z_é\"\u{1}]{1,9}", ".{1,12}"), 0..8),
+            body: Vec<u8>,
+        ) {
+            let mut out = Vec::new();
+            let remark = remark.as_deref();
+            let mut writer =
+                FrameWriter::response(&mut out, codec, opaque, i32::from(code), remark);
+            fields.iter().for_each(|(key, value)| writer.field_str(key, value));
+            writer.finish_with_body(&body);
+            prop_assert_eq!(frame_len(&out), Ok(Some(out.len())));
+            let command = Command::decode(split(&out).unwrap()).unwrap();
+            prop_assert_eq!(command.code, i32::from(code));
+            prop_assert_eq!((command.opaque, command.codec), (opaque, codec));
+            prop_assert!(command.remark == remark.map(Text::plain));
+            prop_assert_eq!(command.body, body.as_slice());
+            let read: Vec<_> =
+                command.ext.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            prop_assert_eq!(&read, &fields);
+            for (key, _) in &fields {
+                let last = fields.iter().rfind(|(known, _)| known == key).unwrap();
+                prop_assert!(command.ext.find(key).unwrap() == last.1.as_str());
+            }
+        }
+
+        #[test]
+        fn arbitrary_headers_never_panic(codec in codec(), header: Vec<u8>) {
+            let _ = Command::decode(Frame { codec, header: &header, body: b"" });
+        }
+
+        #[test]
+        fn almost_json_never_panics(header in "\\{[\\[\\]{}:,\"\\\\a0u ntre.-]{0,60}") {
+            let header = header.as_bytes();
+            let _ = Command::decode(Frame { codec: Codec::Json, header, body: b"" });
+        }
+
+        #[test]
+        fn damaged_frames_never_panic(codec in codec(), at: prop::sample::Index, byte: u8) {
+            let mut out = Vec::new();
+            let mut writer = FrameWriter::request(&mut out, codec, 1, 310, false);
+            writer.field_str("i", "k\u{1}v\u{2}");
+            writer.field_i64("g", 1_700_000_000_000);
+            writer.finish_with_body(b"body");
+            let at = at.index(out.len());
+            out[at] = byte;
+            if let Ok(command) = split(&out).map(Command::decode) {
+                let _ = command.map(|command| command.ext.len());
+            }
+        }
+    }
+}

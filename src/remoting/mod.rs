@@ -1,8 +1,9 @@
 //! The remoting wire protocol: frames, command headers in both codecs, typed headers and bodies.
 //!
-//! Everything here is bytes in, values out, or the reverse: no I/O, no state between calls. Decoding
-//! borrows from the frame and does not allocate for the hot requests; encoding appends to a buffer
-//! that the caller owns. Whatever a peer sends is answered with a value or an error, never a panic.
+//! Everything here is bytes in, values out, or the reverse: no I/O, no state between calls.
+//! Decoding borrows from the frame and does not allocate for the hot requests; encoding appends to
+//! a buffer that the caller owns. Whatever a peer sends is answered with a value or an error, never
+//! a panic.
 //!
 //! Not here: what a request means (see the broker and the name server), sockets, TLS, signatures.
 

@@ -271,7 +271,10 @@ mod tests {
     fn json_frames() {
         check_json(
             |out| FrameWriter::response(out, Codec::Json, -7, 0, None).finish(0),
-            r#"{"code":0,"flag":1,"language":"JAVA","opaque":-7,"serializeTypeCurrentRPC":"JSON","version":513}"#,
+            concat!(
+                r#"{"code":0,"flag":1,"language":"JAVA","opaque":-7,"#,
+                r#""serializeTypeCurrentRPC":"JSON","version":513}"#
+            ),
             b"",
         );
         check_json(

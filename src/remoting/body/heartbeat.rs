@@ -1,8 +1,8 @@
 //! Body of HEART_BEAT 34: the groups a client belongs to and what they subscribe to.
 //!
-//! Clients differ: enums come as names or ordinals, empty arrays are missing or null, `subVersion` is
-//! a number in milliseconds or nanoseconds or a string. Sources: `HeartbeatData` and its parts; spec
-//! page remoting §11.
+//! Clients differ: enums come as names or ordinals, empty arrays are missing or null, `subVersion`
+//! is a number in milliseconds or nanoseconds or a string. Sources: `HeartbeatData` and its parts;
+//! spec page remoting §11.
 
 use serde::{Deserialize, Serialize};
 
@@ -126,19 +126,32 @@ mod tests {
         );
     }
 
-    fn consumer(data: ConsumerData) -> HeartbeatData {
-        HeartbeatData {
-            client_id: "c".to_string(),
-            consumer_data_set: vec![data],
-            ..Default::default()
-        }
+    /// One consumer with these members.
+    fn check_consumer(members: &str, expected: ConsumerData) {
+        let body = format!(r#"{{"clientID":"c","consumerDataSet":[{{{members}}}]}}"#);
+        let client_id = "c".to_string();
+        let consumer_data_set = vec![expected];
+        check(
+            &body,
+            HeartbeatData {
+                client_id,
+                consumer_data_set,
+                ..Default::default()
+            },
+        );
     }
 
-    fn subscribed(subscription: SubscriptionData) -> HeartbeatData {
-        consumer(ConsumerData {
-            subscription_data_set: vec![subscription],
+    /// One consumer with one subscription with these members.
+    fn check_subscription(members: &str, expected: SubscriptionData) {
+        let subscription_data_set = vec![expected];
+        let consumer = ConsumerData {
+            subscription_data_set,
             ..Default::default()
-        })
+        };
+        check_consumer(
+            &format!(r#""subscriptionDataSet":[{{{members}}}]"#),
+            consumer,
+        );
     }
 
     #[test]
@@ -152,52 +165,60 @@ mod tests {
             r#"{"clientID":"c","consumerDataSet":null,"producerDataSet":null}"#,
             empty,
         );
-        check(
-            r#"{"clientID":"c","consumerDataSet":[{"subscriptionDataSet":[{"expressionType":null,"tagsSet":null}]}]}"#,
-            subscribed(SubscriptionData::default()),
+        check_consumer("", ConsumerData::default());
+        check_subscription("", SubscriptionData::default());
+        check_subscription(
+            r#""expressionType":null,"tagsSet":null"#,
+            SubscriptionData::default(),
         );
     }
 
     #[test]
     fn enums_by_name_or_ordinal() {
-        let known = ConsumerData {
-            consume_type: Some(ConsumeType::Passively),
-            message_model: Some(MessageModel::Clustering),
-            consume_from_where: Some(ConsumeFromWhere::Timestamp),
+        let types = |consume_type| ConsumerData {
+            consume_type,
             ..Default::default()
         };
-        check(
-            r#"{"clientID":"c","consumerDataSet":[{"consumeType":1,"messageModel":1,"consumeFromWhere":5}]}"#,
-            consumer(known.clone()),
+        check_consumer(r#""consumeType":1"#, types(Some(ConsumeType::Passively)));
+        check_consumer(
+            r#""consumeType":"CONSUME_POP""#,
+            types(Some(ConsumeType::Pop)),
         );
-        check(
-            r#"{"clientID":"c","consumerDataSet":[{"consumeType":"CONSUME_PASSIVELY","messageModel":"clustering","consumeFromWhere":"CONSUME_FROM_TIMESTAMP"}]}"#,
-            consumer(known),
+        check_consumer(
+            r#""consumeType":"consume_actively""#,
+            types(Some(ConsumeType::Actively)),
         );
-        check(
-            r#"{"clientID":"c","consumerDataSet":[{"consumeType":7,"messageModel":"OTHER","consumeFromWhere":null}]}"#,
-            consumer(ConsumerData::default()),
-        );
+        check_consumer(r#""consumeType":7"#, types(None));
+        check_consumer(r#""consumeType":"OTHER""#, types(None));
+        check_consumer(r#""consumeType":null"#, types(None));
+        let where_from = ConsumerData {
+            consume_from_where: Some(ConsumeFromWhere::Timestamp),
+            message_model: Some(MessageModel::Clustering),
+            ..Default::default()
+        };
+        check_consumer(r#""consumeFromWhere":5,"messageModel":1"#, where_from);
     }
 
     #[test]
-    fn sub_version_as_number_or_string() {
-        let version = |sub_version| {
-            subscribed(SubscriptionData {
-                sub_version,
-                ..Default::default()
-            })
+    fn numbers_as_text() {
+        let version = |sub_version| SubscriptionData {
+            sub_version,
+            ..Default::default()
         };
-        let body = |version: &str| {
-            format!(
-                r#"{{"clientID":"c","consumerDataSet":[{{"subscriptionDataSet":[{{"subVersion":{version}}}]}}]}}"#
-            )
-        };
-        check(
-            &body("1700000000000000000"),
-            version(1_700_000_000_000_000_000),
+        check_subscription(
+            r#""subVersion":1700000000000000000"#,
+            version(17 * 10i64.pow(17)),
         );
-        check(&body("\"1700000000000\""), version(1_700_000_000_000));
-        assert!(from_slice::<HeartbeatData>(body("\"soon\"").as_bytes()).is_err());
+        check_subscription(
+            r#""subVersion":"1700000000000""#,
+            version(17 * 10i64.pow(11)),
+        );
+        let codes = SubscriptionData {
+            code_set: vec![97, -98],
+            ..Default::default()
+        };
+        check_subscription(r#""codeSet":[97,"-98"]"#, codes);
+        let bad = br#"{"consumerDataSet":[{"subscriptionDataSet":[{"subVersion":"soon"}]}]}"#;
+        assert!(from_slice::<HeartbeatData>(bad).is_err());
     }
 }

@@ -4,9 +4,9 @@
 //! JSON), doubles as Java prints them, NaN as null, non-ASCII raw.
 //!
 //! Read in two steps. Strict JSON of the expected shape, the usual case, is parsed at once. What
-//! fails is rewritten ([`relax`]): bare and object keys become strings, `'..'` becomes `".."`, commas
-//! before a closing bracket vanish, null members are dropped, of two equal members the last stays.
-//! Then it is parsed again. Source: spec pages remoting §13, delta-5.5 §2.
+//! fails is rewritten ([`relax`]): bare and object keys become strings, `'..'` becomes `".."`,
+//! commas before a closing bracket vanish, null members are dropped, of two equal members the last
+//! stays. Then it is parsed again. Source: spec pages remoting §13, delta-5.5 §2.
 
 use std::{fmt, io};
 

@@ -34,7 +34,9 @@ fn whole(value: f64) -> Option<i64> {
 /// Declares an enum that is written by its Java name and read by name, in any letter case, or by
 /// ordinal. An unknown value reads as `None`, as in fastjson2.
 macro_rules! java_enum {
-    ($(#[$meta:meta])* enum $name:ident { $($(#[$note:meta])* $variant:ident = $text:literal,)+ }) => {
+    ($(#[$meta:meta])* enum $name:ident {
+        $($(#[$note:meta])* $variant:ident = $text:literal,)+
+    }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize)]
         pub enum $name {

@@ -1,8 +1,8 @@
 //! Typed bodies of requests and responses that carry JSON.
 //!
-//! Output equals the reference's bytes: members in alphabetical order (so the fields below are too),
-//! null left out. Input is read as tolerantly as fastjson2 reads it ([`json`]): every member may be
-//! missing, null or unknown.
+//! Output equals the reference's bytes: members in alphabetical order (so the fields below are
+//! too), null left out. Input is read as tolerantly as fastjson2 reads it ([`json`]): every member
+//! may be missing, null or unknown.
 
 pub mod client;
 pub mod cluster;

@@ -2,8 +2,8 @@
 //!
 //! The compressed form is zlib of: DataVersion JSON, topic count, topics as lines of text, filter
 //! server JSON and, from version 413 on, mapping count and mapping JSON; every count and length an
-//! `int32`. Only old brokers send it knowingly, but Java with `compressedRegister` sends it while the
-//! header denies it, so the first byte decides. Source: `RegisterBrokerBody`; spec page
+//! `int32`. Only old brokers send it knowingly, but Java with `compressedRegister` sends it while
+//! the header denies it, so the first byte decides. Source: `RegisterBrokerBody`; spec page
 //! namesrv-ha §2.
 
 use std::io::Read;

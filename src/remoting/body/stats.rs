@@ -1,5 +1,5 @@
-//! Offsets per queue for operators: GET_TOPIC_STATS_INFO 202 and GET_CONSUME_STATS 208. Both are maps
-//! keyed by queues, which Java clients read only with an object as key.
+//! Offsets per queue for operators: GET_TOPIC_STATS_INFO 202 and GET_CONSUME_STATS 208. Both are
+//! maps keyed by queues, which Java clients read only with an object as key.
 //!
 //! Sources: `TopicStatsTable`, `ConsumeStats`; spec page delta-5.5 §2.
 

@@ -1,5 +1,5 @@
-//! Plain tables: key-value pairs (101 lists, runtime information 28, order topics of a registration)
-//! and lists of topics (206, 224, 304). Sources: `KVTable`, `TopicList`.
+//! Plain tables: key-value pairs (101 lists, runtime information 28, order topics of a
+//! registration) and lists of topics (206, 224, 304). Sources: `KVTable`, `TopicList`.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Typed headers: what the extension fields of each command mean, in both directions.
 //!
 //! One struct per header class of the reference, named after what it asks, one file per family.
-//! Servers decode requests and encode responses; the client, the simulator and the load generator do
-//! the reverse. The two hot families ([`send`], [`pull`]) are written out by hand and read the
+//! Servers decode requests and encode responses; the client, the simulator and the load generator
+//! do the reverse. The two hot families ([`send`], [`pull`]) are written out by hand and read the
 //! fields in one pass; all others come from the table macro below and search field by field.
 //!
 //! Stricter than the reference in one point: a missing required field or a bad number is an error
@@ -78,7 +78,8 @@ fn optional_int64(ext: &ExtFields<'_>, key: &'static str) -> Result<Option<i64>,
 }
 
 /// States headers as tables: `field: kind "wireName",`. Kinds are `text`, `i32`, `i64` and `bool`,
-/// required; with `opt_` before, optional; with `or VALUE` behind, a default that is always written.
+/// required; with `opt_` before, optional; with `or VALUE` behind, a default that is always
+/// written.
 macro_rules! header {
     ($(#[$meta:meta])* struct $name:ident<'a> {
         $($(#[$note:meta])* $field:ident: $kind:ident $key:literal $(or $default:literal)?,)+
@@ -94,7 +95,9 @@ macro_rules! header {
                 ext: &crate::remoting::ext::ExtFields<'a>,
             ) -> Result<Self, crate::remoting::header::HeaderError> {
                 Ok(Self {
-                    $($field: crate::remoting::header::header!(@decode ext $kind $key $($default)?),)+
+                    $($field: crate::remoting::header::header!(
+                        @decode ext $kind $key $($default)?
+                    ),)+
                 })
             }
 
@@ -117,7 +120,9 @@ macro_rules! header {
                 ext: &crate::remoting::ext::ExtFields<'_>,
             ) -> Result<Self, crate::remoting::header::HeaderError> {
                 Ok(Self {
-                    $($field: crate::remoting::header::header!(@decode ext $kind $key $($default)?),)+
+                    $($field: crate::remoting::header::header!(
+                        @decode ext $kind $key $($default)?
+                    ),)+
                 })
             }
 

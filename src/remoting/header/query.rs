@@ -1,5 +1,5 @@
-//! Single messages and the broker's own configuration: 26, 33. 25 carries properties text as its body,
-//! 28 has no header.
+//! Single messages and the broker's own configuration: 26, 33. 25 carries properties text as its
+//! body, 28 has no header.
 //!
 //! Sources: `ViewMessageRequestHeader`, `GetBrokerConfigResponseHeader`; spec page request-codes.
 
