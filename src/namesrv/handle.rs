@@ -7,24 +7,23 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 
+use super::NameServer;
 use super::answer::{self, RouteView, Shown};
 use super::cache::Form;
-use super::kv::{KvChange, KvOutcome, ORDER_TOPICS};
-use super::limits::Refusal;
+use super::kv::{KvChange, ORDER_TOPICS};
+use super::reply::{Answer, Reject, Replier, ResponseHeader, reply};
 use super::routes::Registration;
 use super::share::{self, FLAG_UNIT, FLAG_UNIT_SUB, Queues};
-use super::{NameServer, Replier};
 use crate::base::Now;
 use crate::machine::{Link, Outbox};
-use crate::remoting::body::json::{self, BodyError};
+use crate::remoting::body::json;
 use crate::remoting::body::register::RegisterBrokerBody;
 use crate::remoting::body::route::TopicRouteData;
 use crate::remoting::body::topic::{DataVersion, TopicTable};
 use crate::remoting::code::{request, response};
-use crate::remoting::command::{Command, FrameWriter};
+use crate::remoting::command::Command;
 use crate::remoting::ext::ExtFields;
 use crate::remoting::frame;
-use crate::remoting::header::HeaderError;
 use crate::remoting::header::namesrv::{
     BrokerHeartbeat, BrokerIdentity, DataVersionResponse, MemberGroupHeader, RegisterBroker,
     RegisterBrokerResponse, RouteHeader,
@@ -37,87 +36,6 @@ use crate::remoting::header::topic::TopicName;
 
 /// From this version (V4_9_4) clients read standard JSON.
 const VERSION_STANDARD_JSON: i32 = 401;
-/// Longer bodies are sent from where they are instead of copied behind their header.
-const INLINE_BODY_BYTES_MAX: usize = 4096;
-
-/// The typed header of an answer.
-enum ResponseHeader {
-    Registered(RegisterBrokerResponse<'static>),
-    Version(DataVersionResponse),
-    Value(KvValue<'static>),
-    Wiped(WipeResponse),
-    Added(AddWriteResponse),
-}
-
-impl ResponseHeader {
-    fn encode(&self, writer: &mut FrameWriter<'_>) {
-        match self {
-            ResponseHeader::Registered(header) => header.encode(writer),
-            ResponseHeader::Version(header) => header.encode(writer),
-            ResponseHeader::Value(header) => header.encode(writer),
-            ResponseHeader::Wiped(header) => header.encode(writer),
-            ResponseHeader::Added(header) => header.encode(writer),
-        }
-    }
-}
-
-/// What goes back.
-#[derive(Default)]
-struct Answer {
-    header: Option<ResponseHeader>,
-    body: Bytes,
-}
-
-impl Answer {
-    fn body(body: Vec<u8>) -> Self {
-        Answer {
-            header: None,
-            body: Bytes::from(body),
-        }
-    }
-
-    fn header(header: ResponseHeader) -> Self {
-        Answer {
-            header: Some(header),
-            body: Bytes::new(),
-        }
-    }
-}
-
-/// A request that is not done, and why.
-struct Reject {
-    code: i32,
-    remark: String,
-}
-
-impl Reject {
-    fn new(code: i32, remark: impl Into<String>) -> Self {
-        let remark = remark.into();
-        Reject { code, remark }
-    }
-
-    fn error(remark: impl Into<String>) -> Self {
-        Reject::new(response::SYSTEM_ERROR, remark)
-    }
-}
-
-impl From<HeaderError> for Reject {
-    fn from(error: HeaderError) -> Self {
-        Reject::error(error.to_string())
-    }
-}
-
-impl From<BodyError> for Reject {
-    fn from(error: BodyError) -> Self {
-        Reject::error(error.to_string())
-    }
-}
-
-impl From<Refusal> for Reject {
-    fn from(refusal: Refusal) -> Self {
-        Reject::error(refusal.to_string())
-    }
-}
 
 /// `None` when the answer comes later.
 type Served = Result<Option<Answer>, Reject>;
@@ -271,8 +189,8 @@ impl NameServer {
     fn register_broker(&mut self, now: Now, link: &Link, command: &Command<'_>) -> Served {
         let broker = RegisterBroker::decode(&command.ext)?;
         let body = command.body;
-        let crc = (crc32fast::hash(body) & 0x7FFF_FFFF) as i32;
-        if broker.body_crc32 != 0 && broker.body_crc32 != crc {
+        let crc = || (crc32fast::hash(body) & 0x7FFF_FFFF) as i32;
+        if broker.body_crc32 != 0 && broker.body_crc32 != crc() {
             return Err(Reject::error("crc32 not match"));
         }
         let table = match body {
@@ -499,43 +417,4 @@ fn not_supported(code: i32) -> Reject {
         remark += &format!(" ({name})");
     }
     Reject::new(response::REQUEST_CODE_NOT_SUPPORTED, remark)
-}
-
-/// Answers changes of the key-value table that are durable, or will not be.
-pub(super) fn answer_changes(outcomes: Vec<KvOutcome<Replier>>, out: &mut Outbox<Infallible>) {
-    for (to, outcome) in outcomes {
-        let answer = Answer::default();
-        match outcome {
-            Ok(()) => reply(to, response::SUCCESS, None, answer, out),
-            Err(reason) => reply(to, response::SYSTEM_ERROR, Some(&reason), answer, out),
-        }
-    }
-}
-
-fn reply(
-    to: Replier,
-    code: i32,
-    remark: Option<&str>,
-    answer: Answer,
-    out: &mut Outbox<Infallible>,
-) {
-    if to.oneway {
-        return;
-    }
-    let body = answer.body;
-    let inline = body.len() <= INLINE_BODY_BYTES_MAX;
-    out.write(to.conn, |bytes| {
-        let mut writer = FrameWriter::response(bytes, to.codec, to.opaque, code, remark);
-        if let Some(header) = &answer.header {
-            header.encode(&mut writer);
-        }
-        if inline {
-            writer.finish_with_body(&body);
-        } else {
-            writer.finish(body.len());
-        }
-    });
-    if !inline {
-        out.share(to.conn, body);
-    }
 }

@@ -1,20 +1,21 @@
 //! The name server: a [`Machine`] that tells clients which brokers serve a topic.
 //!
 //! Brokers register with every name server and keep their connection; clients ask one of them.
-//! Routes live in memory only ([`routes`]); the one file is the key-value configuration ([`kv`]).
+//! Routes live in memory only (`routes`); the one file is the key-value configuration (`kv`).
 //! What always holds: a request is answered once, in its own codec, and a one-way request never; a
 //! change of the key-value table is answered after it is durable.
 //!
 //! Not here: sockets and closing idle connections (the driver's), the controller, telling brokers
 //! of a changed smallest id (905), changing options at run time (318).
 
-pub mod answer;
-pub mod cache;
-pub mod handle;
-pub mod kv;
+mod answer;
+mod cache;
+mod handle;
+mod kv;
 pub mod limits;
-pub mod routes;
-pub mod share;
+mod reply;
+mod routes;
+mod share;
 
 #[cfg(test)]
 mod golden;
@@ -24,13 +25,13 @@ mod tests;
 use std::convert::Infallible;
 
 use crate::base::disk::{Dir, Done, Order, OrderId};
-use crate::base::{ConnId, DiskError, Mono, Now};
+use crate::base::{DiskError, Mono, Now};
 use crate::machine::{Event, Machine, Outbox};
-use crate::remoting::frame::Codec;
 
 use cache::RouteCache;
 use kv::Kv;
 use limits::Limits;
+use reply::Replier;
 use routes::Routes;
 
 /// What a name server's owner may decide; defaults and effects are those of `NamesrvConfig`.
@@ -82,15 +83,6 @@ impl Default for NameServerOptions {
     }
 }
 
-/// Where an answer goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Replier {
-    conn: ConnId,
-    codec: Codec,
-    opaque: i32,
-    oneway: bool,
-}
-
 /// The machine.
 pub struct NameServer {
     options: NameServerOptions,
@@ -135,14 +127,14 @@ impl NameServer {
         self.kv.finish(id, result.map(|_| ()), &mut outcomes);
         // Routes show order configuration.
         self.cache.clear();
-        handle::answer_changes(outcomes, out);
+        reply::answer_changes(outcomes, out);
         self.start_write(out);
     }
 
     fn start_write(&mut self, out: &mut Outbox<Infallible>) {
         let mut outcomes = Vec::new();
         out.orders.extend(self.kv.start(&mut outcomes));
-        handle::answer_changes(outcomes, out);
+        reply::answer_changes(outcomes, out);
     }
 }
 

@@ -318,7 +318,7 @@ impl Routes {
             }
             !shares.is_empty()
         });
-        self.revision += 1;
+        self.revision += u64::from(removed > 0);
         let set = self.sets.get_mut(name);
         set.expect("topics belong to known brokers").topics -= removed;
     }

@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::*;
-use crate::base::ShardId;
 use crate::base::disk::DirEntry;
+use crate::base::{ConnId, ShardId};
 use crate::machine::{FrameIn, Link, Part};
 use crate::remoting::code::request;
 use crate::remoting::command::{Command, FLAG_ONEWAY, FrameWriter};
-use crate::remoting::frame;
+use crate::remoting::frame::{self, Codec};
 
 /// Files in memory; fails all writes on demand.
 #[derive(Default)]
@@ -725,4 +725,66 @@ fn config_items_are_bounded() {
         shown(Some(refused)),
         "1 1 config changes wait for the disk already"
     );
+}
+
+const SERVED: [i32; 23] = [
+    100, 101, 102, 103, 104, 105, 106, 205, 206, 216, 217, 219, 224, 304, 311, 312, 313, 318, 319,
+    322, 327, 901, 904,
+];
+const FIELDS: [&str; 15] = [
+    "topic",
+    "namespace",
+    "key",
+    "value",
+    "brokerName",
+    "brokerAddr",
+    "clusterName",
+    "cluster",
+    "haServerAddr",
+    "brokerId",
+    "heartbeatTimeoutMillis",
+    "enableActingMaster",
+    "bodyCrc32",
+    "__ZONE_NAME",
+    "__ZONE_MODE",
+];
+const VALUES: [&str; 9] = [
+    "",
+    "t",
+    "b",
+    "0",
+    "1",
+    "-9223372036854775808",
+    "9223372036854775807",
+    "true",
+    "ORDER_TOPIC_CONFIG",
+];
+
+proptest::proptest! {
+    #[test]
+    fn whatever_is_asked_gets_one_answer(
+        asks in proptest::collection::vec(
+            (0..SERVED.len(), proptest::array::uniform15(0..VALUES.len()), 0..5usize, -1..600i32),
+            1..20,
+        )
+    ) {
+        let mut bench = Bench::new(NameServerOptions {
+            acting_master: true,
+            order_message: true,
+            ..NameServerOptions::default()
+        });
+        let full = topics(&["t", "u", "b"]);
+        for (code, values, body, version) in asks {
+            let values = values.map(|at| VALUES[at]);
+            let ask = Ask {
+                code: SERVED[code],
+                version,
+                flag: 0,
+                fields: FIELDS.into_iter().zip(values).collect(),
+                body: [b"", &b"{}"[..], b"null", b"\x78\x9c{", full.as_bytes()][body],
+            };
+            proptest::prop_assert!(bench.call("c", &ask).is_some());
+            bench.wait(3000);
+        }
+    }
 }
