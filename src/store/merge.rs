@@ -98,7 +98,7 @@ pub struct DraftPart {
 }
 
 impl RunDraft {
-    /// `parts` in the order of slot and offset; `header` knows everything but the blocks.
+    /// `header` knows everything but the blocks.
     pub fn new(header: Header, parts: Vec<DraftPart>) -> RunDraft {
         RunDraft { header, parts }
     }
@@ -108,7 +108,9 @@ impl RunDraft {
     }
 
     /// Writes and syncs the run in one sequential pass; gives its directory.
-    pub fn write(self, dir: &dyn Dir) -> Result<Vec<u8>, DiskError> {
+    pub fn write(mut self, dir: &dyn Dir) -> Result<Vec<u8>, DiskError> {
+        self.parts
+            .sort_unstable_by_key(|part| (part.slot, part.first));
         let name = self.name();
         let mut blocks = QueueBlocks::resume(dir, &name, 0)?;
         for part in &self.parts {
@@ -252,7 +254,7 @@ impl Step {
     pub fn run(self, dir: &dyn Dir) -> Result<Vec<u8>, DiskError> {
         let mut plan = self.0;
         let name = plan.output.name();
-        let (mut writer, rows) = match plan.output.kind {
+        let (writer, rows) = match plan.output.kind {
             Kind::Queue => merge_queues(dir, &name, &mut plan)?,
             Kind::Key => index::merge_keys(dir, &name, &mut plan)?,
         };
@@ -274,7 +276,8 @@ impl Step {
                 let output = plan.output.with_directory(result.len() - start);
                 writer.finish(&output, &result[start..])?;
             }
-            false => writer.flush()?,
+            // Little by little: one sync of the whole file at the end would hold up the log's.
+            false => writer.sync()?,
         }
         Ok(result)
     }
@@ -358,7 +361,10 @@ impl<'a> Reader<'a> {
     pub fn read(&mut self, at: u64, len: usize, crc: u32) -> Result<&[u8], DiskError> {
         let end = at + len as u64;
         if at < self.at || self.at + (self.held.len() as u64) < end {
-            self.held.resize(READ_BYTES.max(len), 0);
+            let header = &self.run.header;
+            let whole = header.entries * header.kind.entry_bytes() as u64;
+            let rest = whole.saturating_sub(at).min(READ_BYTES as u64) as usize;
+            self.held.resize(rest.max(len), 0);
             let read = self
                 .dir
                 .read_at(&self.run.name, ENTRIES_AT + at, &mut self.held)?;

@@ -14,7 +14,7 @@
 //! an entry means (`consumequeue`, `index`).
 
 use crate::base::cursor::Cursor;
-use crate::base::disk::{BLOCK_BYTES, Dir, FileName};
+use crate::base::disk::{BLOCK_BYTES, Dir, DirEntry, FileName};
 use crate::base::{DiskError, LogOffset};
 use crate::store::{entries, index};
 use bytes::Bytes;
@@ -237,7 +237,8 @@ impl Run {
         let mut head = [0; HEADER_BYTES];
         let bad = |reason| Ok(Err(Bad::new(name, reason)));
         let listed = dir.list(FOLDER)?;
-        if !listed.iter().any(|file| name.ends_with(&file.name)) {
+        let path = |file: &DirEntry| format!("{FOLDER}/{}", file.name);
+        if !listed.iter().any(|file| path(file) == name) {
             return bad("the file is missing");
         }
         let read = dir.read_at(name, 0, &mut head)?;
@@ -338,13 +339,19 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    pub fn flush(&mut self) -> Result<(), DiskError> {
+    fn flush(&mut self) -> Result<(), DiskError> {
         if !self.buffer.is_empty() {
             self.dir.write_at(self.name, self.at, &self.buffer)?;
             self.at += self.buffer.len() as u64;
             self.buffer.clear();
         }
         Ok(())
+    }
+
+    /// Everything so far reaches the disk, though it does not count yet.
+    pub fn sync(mut self) -> Result<(), DiskError> {
+        self.flush()?;
+        self.dir.sync(self.name)
     }
 
     /// Directory, then header, then sync: from here on the file is whole.
