@@ -423,7 +423,7 @@ impl QueueIndex {
         let from = std::mem::replace(&mut self.sealed_up_to, up_to);
         self.sealing = std::mem::take(&mut self.young);
         self.seal = Some(Sealing {
-            header: Header::sealed(Kind::Queue, LogRange { from, up_to }, i64::MAX, 0),
+            header: Header::sealed(&mut self.runs, LogRange { from, up_to }, i64::MAX, 0),
             slots: std::mem::take(&mut self.dirty),
             parts: Vec::new(),
             gathered: false,
@@ -497,6 +497,7 @@ impl QueueIndex {
         let seal = self.seal.take().expect("a seal was on its way");
         assert!(seal.gathered, "its draft was handed out");
         self.sealed_up_to = seal.header.range.from;
+        self.runs.discard(seal.header.name());
         self.cut = seal.previous_cut;
         for (slot, begin) in seal.begins {
             if let Some(queue) = self.queues[slot.0 as usize].as_mut()
@@ -522,7 +523,7 @@ impl QueueIndex {
                 None => (u64::MAX, LogOffset(u64::MAX)),
             };
             let keep = Keep::Queues(self.queues.iter().map(keep).collect());
-            self.merge = Some(Merge::new(&self.runs, range, keep));
+            self.merge = Some(Merge::new(&mut self.runs, range, keep));
         }
         self.merge.as_mut()?.step()
     }
@@ -536,7 +537,7 @@ impl QueueIndex {
     /// A step failed: the merge is given up and its inputs stay. It begins anew with the next
     /// [`merge_step`](Self::merge_step), so the caller rejects a damaged input or waits first.
     pub fn merge_failed(&mut self) {
-        self.merge = None;
+        Merge::fail(&mut self.merge, &mut self.runs);
     }
 
     /// The runs for the checkpoint being made.
@@ -604,8 +605,16 @@ impl QueueIndex {
     /// Takes a run out whose bytes turned out damaged; its entries are gone until the log range in
     /// the answer was appended to a fresh index and its runs [adopted](Self::adopt).
     pub fn reject(&mut self, name: &str, reason: &'static str) -> Option<Bad> {
-        Merge::cancel(&mut self.merge);
+        Merge::cancel(&mut self.merge, &mut self.runs);
         self.runs.reject(name, reason)
+    }
+
+    /// An index to be filled from `from` on, in seals, with what a bad run held.
+    pub fn begin_rebuild(&self, from: LogOffset) -> QueueIndex {
+        QueueIndex {
+            runs: self.runs.stand_in(),
+            ..QueueIndex::new(self.limits, from)
+        }
     }
 
     /// Takes over the runs of an index that was filled from the range of a bad run.
@@ -614,10 +623,8 @@ impl QueueIndex {
             rebuilt.seal.is_none() && rebuilt.unsealed_bytes == 0,
             "all is in runs"
         );
-        Merge::cancel(&mut self.merge);
-        for run in rebuilt.runs.runs() {
-            self.runs.insert(run.clone());
-        }
+        Merge::cancel(&mut self.merge, &mut self.runs);
+        self.runs.adopt(rebuilt.runs);
     }
 }
 
@@ -1006,7 +1013,7 @@ mod tests {
                 Lookup::None
             ));
 
-            let mut rebuilt = QueueIndex::new(LIMITS, range.from);
+            let mut rebuilt = index.begin_rebuild(range.from);
             rebuilt.restore(QueueState {
                 slot: QueueSlot(0),
                 min: QueueOffset(100),
@@ -1021,6 +1028,12 @@ mod tests {
             index.adopt(rebuilt);
             let found = read(&index, &dir_copy, QueueSlot(0), QueueOffset(150));
             assert_eq!(found[0], entry(1500));
+            let listing = index.listing();
+            assert_eq!(listing.names.len(), 3);
+            assert!(
+                !listing.names.contains(&names[1].as_str().into()),
+                "a name is never reused"
+            );
         }
     }
 
@@ -1151,7 +1164,7 @@ mod tests {
         let name = draft.name();
         assert_eq!(
             &*name,
-            "index/queue-00000000000000000007-00000000000000008192-0"
+            "index/queue-00000000000000000007-00000000000000008192-1"
         );
         index.installed(draft.write(&dir).unwrap());
         let bytes = dir.contents(&name).unwrap();
@@ -1159,9 +1172,8 @@ mod tests {
         let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
         assert_eq!(
             hex(&bytes[..64]),
-            "4f514958000101000000000000000007000000000000200000\
-             00018bcfe5687b000000000000000100000001cf9fbe4000000000000000000\
-             0000000e709637f"
+            "4f51495800010100000000000000000700000000000020000000018bcfe5687b\
+             000000000000000100000001cf9fbe40000000010000000000000000f072773c"
         );
         assert_eq!(
             hex(&bytes[4096..4116]),

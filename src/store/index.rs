@@ -197,7 +197,12 @@ impl KeyIndex {
         }
         assert!(self.sealed_up_to < up_to, "a seal covers new log");
         let from = std::mem::replace(&mut self.sealed_up_to, up_to);
-        let header = Header::sealed(Kind::Key, LogRange { from, up_to }, self.first_ms, entries);
+        let header = Header::sealed(
+            &mut self.runs,
+            LogRange { from, up_to },
+            self.first_ms,
+            entries,
+        );
         self.seal = Some(Sealing {
             header,
             chunks: chunks.clone(),
@@ -216,6 +221,7 @@ impl KeyIndex {
     pub fn abandoned(&mut self) {
         let mut seal = self.seal.take().expect("a seal was on its way");
         self.sealed_up_to = seal.header.range.from;
+        self.runs.discard(seal.header.name());
         self.first_ms = seal.header.first_ms;
         seal.chunks.append(&mut self.full);
         self.full = seal.chunks;
@@ -226,7 +232,7 @@ impl KeyIndex {
     pub fn merge_step(&mut self) -> Option<Step> {
         if self.merge.is_none() {
             let range = self.runs.pick(self.limits.directory_bytes_max)?;
-            self.merge = Some(Merge::new(&self.runs, range, Keep::Keys(self.min)));
+            self.merge = Some(Merge::new(&mut self.runs, range, Keep::Keys(self.min)));
         }
         self.merge.as_mut()?.step()
     }
@@ -238,7 +244,7 @@ impl KeyIndex {
 
     /// A step failed: the merge is given up and its inputs stay.
     pub fn merge_failed(&mut self) {
-        self.merge = None;
+        Merge::fail(&mut self.merge, &mut self.runs);
     }
 
     /// The runs for the checkpoint being made.
@@ -254,8 +260,16 @@ impl KeyIndex {
 
     /// Takes a damaged run out; it can be rebuilt from the log range in the answer.
     pub fn reject(&mut self, name: &str, reason: &'static str) -> Option<Bad> {
-        Merge::cancel(&mut self.merge);
+        Merge::cancel(&mut self.merge, &mut self.runs);
         self.runs.reject(name, reason)
+    }
+
+    /// An index to be filled from `from` on, in seals, with what a bad run held.
+    pub fn begin_rebuild(&self, from: LogOffset) -> KeyIndex {
+        KeyIndex {
+            runs: self.runs.stand_in(),
+            ..KeyIndex::new(self.limits, from)
+        }
     }
 
     /// Takes over the runs of an index that was filled from the range of a bad run.
@@ -264,10 +278,8 @@ impl KeyIndex {
             rebuilt.seal.is_none() && rebuilt.unsealed_bytes() == 0,
             "all is in runs"
         );
-        Merge::cancel(&mut self.merge);
-        for run in rebuilt.runs.runs() {
-            self.runs.insert(run.clone());
-        }
+        Merge::cancel(&mut self.merge, &mut self.runs);
+        self.runs.adopt(rebuilt.runs);
     }
 
     /// A snapshot for looking up on another thread. Copies at most one chunk.

@@ -169,7 +169,7 @@ pub struct Step(Plan);
 
 impl Merge {
     /// Begins merging the runs at `range`.
-    pub fn new(list: &RunList, range: Range<usize>, keep: Keep) -> Merge {
+    pub fn new(list: &mut RunList, range: Range<usize>, keep: Keep) -> Merge {
         let output = list.merged_header(&range);
         let inputs: Arc<[Run]> = list.runs()[range].into();
         Merge {
@@ -215,28 +215,30 @@ impl Merge {
 
     /// Ends a merge of which the result is not wanted any more: at once, or when the step that is
     /// under way comes back.
-    pub fn cancel(merge: &mut Option<Merge>) {
-        if let Some(running) = merge {
-            running.cancelled = true;
-            if !running.busy {
-                *merge = None;
-            }
+    pub fn cancel(merge: &mut Option<Merge>, list: &mut RunList) {
+        match merge {
+            Some(running) if running.busy => running.cancelled = true,
+            Some(_) => Merge::fail(merge, list),
+            None => {}
         }
     }
 
     /// Hands the result of a step to the merge in `merge` and installs what is finished.
     pub fn advance(merge: &mut Option<Merge>, list: &mut RunList, result: Vec<u8>) {
         let running = merge.as_mut().expect("a merge was under way");
-        let cancelled = running.cancelled;
         let finished = running.stepped(result);
-        if finished.is_some() || cancelled {
+        if running.cancelled {
+            Merge::fail(merge, list);
+        } else if let Some(run) = finished {
             *merge = None;
+            list.replace(run);
         }
-        match finished {
-            Some(run) if cancelled => list.discard(run.name),
-            Some(run) => list.replace(run),
-            None => {}
-        }
+    }
+
+    /// Gives a merge up after a step failed; its inputs stay.
+    pub fn fail(merge: &mut Option<Merge>, list: &mut RunList) {
+        let failed = merge.take().expect("a merge was under way");
+        list.discard(failed.plan.output.name());
     }
 
     pub fn memory_bytes(&self) -> usize {
