@@ -409,8 +409,9 @@ impl QueueIndex {
     }
 
     /// Everything appended so far, all of it below `up_to`, is to become a run; false if there is
-    /// nothing new. [`gather`](Self::gather) then makes the draft, and what is appended meanwhile is
-    /// left for the next seal. The [`states`](Self::states) that belong to the run are those of now.
+    /// nothing new. [`gather`](Self::gather) then makes the draft; what is appended meanwhile is
+    /// left for the next seal. The [`states`](Self::states) that belong to the run are those of
+    /// this moment.
     ///
     /// The checkpoint that names the run must wait until the log is durable up to `up_to`, for the
     /// run speaks of all these records.

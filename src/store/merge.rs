@@ -3,8 +3,8 @@
 //! A merge goes in steps, each a piece of [`Work`](crate::base::disk::Work) that reads and writes
 //! some megabytes at most; the caller paces them. Between steps the state is here: how far each
 //! input was read, and the rows written so far. A step is a function of that state, so one that
-//! failed leaves nothing but a file that no checkpoint names. Blocks of neighbouring runs are joined
-//! while they fit; a block is never cut, so its first store time stays exact.
+//! failed leaves nothing but a file that no checkpoint names. Blocks of neighbouring runs are
+//! joined while they fit; a block is never cut, so its first store time stays exact.
 //!
 //! Memory of a step: 256 KiB for each input and for the output, beside the rows.
 
