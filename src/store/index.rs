@@ -27,38 +27,24 @@ const CHUNK_ENTRIES: usize = 4096;
 /// A hash and where a record with it lies.
 type KeyEntry = (u64, LogOffset);
 
-/// The hash that stands for a key on disk; it never changes. A multiply-and-fold of eight bytes at
-/// a time over `topic`, `#` and `key`.
+/// The hash that stands for a topic's key on disk; it never changes. A multiply-and-fold of eight
+/// bytes at a time, first the topic, then the key, each with its length.
 pub fn key_hash(topic: &str, key: &str) -> u64 {
-    let mut hash = KeyHash {
-        state: 0x2545_F491_4F6C_DD1D,
-        word: 0,
-        len: 0,
-    };
-    hash.write(topic.as_bytes());
-    hash.write(b"#");
-    hash.write(key.as_bytes());
-    let state = fold(hash.state ^ hash.word, hash.len | 1);
-    fold(state, 0xD6E8_FEB8_6659_FD93)
+    absorb(
+        absorb(0x2545_F491_4F6C_DD1D, topic.as_bytes()),
+        key.as_bytes(),
+    )
 }
 
-struct KeyHash {
-    state: u64,
-    word: u64,
-    len: u64,
-}
-
-impl KeyHash {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.word = self.word << 8 | u64::from(*byte);
-            self.len += 1;
-            if self.len.is_multiple_of(8) {
-                self.state = fold(self.state ^ self.word, 0x9E37_79B9_7F4A_7C15);
-                self.word = 0;
-            }
-        }
+fn absorb(mut state: u64, bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks();
+    for word in words {
+        state = fold(state ^ u64::from_be_bytes(*word), 0x9E37_79B9_7F4A_7C15);
     }
+    let last = rest
+        .iter()
+        .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    fold(state ^ last, bytes.len() as u64)
 }
 
 fn fold(a: u64, b: u64) -> u64 {
@@ -211,7 +197,12 @@ impl KeyIndex {
         }
         assert!(self.sealed_up_to < up_to, "a seal covers new log");
         let from = std::mem::replace(&mut self.sealed_up_to, up_to);
-        let header = Header::sealed(Kind::Key, LogRange { from, up_to }, self.first_ms, entries);
+        let header = Header::sealed(
+            &mut self.runs,
+            LogRange { from, up_to },
+            self.first_ms,
+            entries,
+        );
         self.seal = Some(Sealing {
             header,
             chunks: chunks.clone(),
@@ -230,6 +221,7 @@ impl KeyIndex {
     pub fn abandoned(&mut self) {
         let mut seal = self.seal.take().expect("a seal was on its way");
         self.sealed_up_to = seal.header.range.from;
+        self.runs.discard(seal.header.name());
         self.first_ms = seal.header.first_ms;
         seal.chunks.append(&mut self.full);
         self.full = seal.chunks;
@@ -240,7 +232,7 @@ impl KeyIndex {
     pub fn merge_step(&mut self) -> Option<Step> {
         if self.merge.is_none() {
             let range = self.runs.pick(self.limits.directory_bytes_max)?;
-            self.merge = Some(Merge::new(&self.runs, range, Keep::Keys(self.min)));
+            self.merge = Some(Merge::new(&mut self.runs, range, Keep::Keys(self.min)));
         }
         self.merge.as_mut()?.step()
     }
@@ -252,7 +244,7 @@ impl KeyIndex {
 
     /// A step failed: the merge is given up and its inputs stay.
     pub fn merge_failed(&mut self) {
-        self.merge = None;
+        Merge::fail(&mut self.merge, &mut self.runs);
     }
 
     /// The runs for the checkpoint being made.
@@ -268,8 +260,16 @@ impl KeyIndex {
 
     /// Takes a damaged run out; it can be rebuilt from the log range in the answer.
     pub fn reject(&mut self, name: &str, reason: &'static str) -> Option<Bad> {
-        Merge::cancel(&mut self.merge);
+        Merge::cancel(&mut self.merge, &mut self.runs);
         self.runs.reject(name, reason)
+    }
+
+    /// An index to be filled from `from` on, in seals, with what a bad run held.
+    pub fn begin_rebuild(&self, from: LogOffset) -> KeyIndex {
+        KeyIndex {
+            runs: self.runs.stand_in(),
+            ..KeyIndex::new(self.limits, from)
+        }
     }
 
     /// Takes over the runs of an index that was filled from the range of a bad run.
@@ -278,10 +278,8 @@ impl KeyIndex {
             rebuilt.seal.is_none() && rebuilt.unsealed_bytes() == 0,
             "all is in runs"
         );
-        Merge::cancel(&mut self.merge);
-        for run in rebuilt.runs.runs() {
-            self.runs.insert(run.clone());
-        }
+        Merge::cancel(&mut self.merge, &mut self.runs);
+        self.runs.adopt(rebuilt.runs);
     }
 
     /// A snapshot for looking up on another thread. Copies at most one chunk.
@@ -541,5 +539,196 @@ impl<'a> KeyCursor<'a> {
         }
         (self.index, self.next) = (self.index + 1, 0);
         self.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::disk::MemDir;
+    use proptest::prelude::*;
+
+    const LIMITS: KeyLimits = KeyLimits {
+        hot_bytes_max: 1 << 20,
+        directory_bytes_max: 64,
+    };
+
+    fn install(index: &mut KeyIndex, dir: &MemDir, up_to: u64) {
+        if let Some(draft) = index.seal(LogOffset(up_to)) {
+            index.installed(draft.write(dir).unwrap());
+        }
+    }
+
+    fn merge_all(index: &mut KeyIndex, dir: &MemDir) {
+        while let Some(step) = index.merge_step() {
+            let result = step.run(dir).unwrap();
+            index.merged(result);
+        }
+    }
+
+    fn names(index: &mut KeyIndex) -> Vec<String> {
+        index
+            .listing()
+            .names
+            .iter()
+            .map(|name| name.to_string())
+            .collect()
+    }
+
+    fn lookup(index: &KeyIndex, dir: &MemDir, hash: u64) -> Vec<u64> {
+        let found = index.view().lookup(dir, hash, 0, i64::MAX, usize::MAX);
+        found.unwrap().iter().map(|at| at.0).collect()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Append(Vec<u64>),
+        Seal(bool),
+        Merge,
+        Retain(u8),
+        Reload,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => prop::collection::vec(0..20u64, 1..40).prop_map(Op::Append),
+            6 => any::<u8>().prop_map(|n| Op::Seal(n > 40)),
+            2 => Just(Op::Merge),
+            1 => any::<u8>().prop_map(Op::Retain),
+            1 => Just(Op::Reload),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_history_finds_what_a_list_finds(ops in prop::collection::vec(op(), 1..60)) {
+            let (mut index, dir) = (KeyIndex::new(LIMITS, LogOffset(0)), MemDir::default());
+            let mut list: Vec<(u64, u64)> = Vec::new();
+            let (mut next, mut min, mut saved) = (0u64, 0u64, (Vec::new(), 0, 0));
+            for op in ops {
+                match op {
+                    Op::Append(hashes) => for hash in hashes {
+                        index.append(hash, LogOffset(next), next as i64);
+                        list.push((hash, next));
+                        next += 3;
+                    },
+                    Op::Seal(false) => {
+                        if index.seal(LogOffset(next)).is_some() {
+                            index.abandoned();
+                        }
+                    }
+                    Op::Seal(true) => {
+                        install(&mut index, &dir, next);
+                        saved = (names(&mut index), next, list.len());
+                    }
+                    Op::Merge => merge_all(&mut index, &dir),
+                    Op::Retain(part) => {
+                        min = min.max(next * u64::from(part) / 1024);
+                        index.retain_from(LogOffset(min));
+                    }
+                    Op::Reload => {
+                        dir.crash();
+                        let (names, up_to, seen) = &saved;
+                        let up_to = LogOffset(*up_to);
+                        let (again, bad) = KeyIndex::load(LIMITS, up_to, &dir, names).unwrap();
+                        assert_eq!(bad, []);
+                        index = again;
+                        index.retain_from(LogOffset(min));
+                        for (hash, at) in &list[*seen..] {
+                            index.append(*hash, LogOffset(*at), *at as i64);
+                        }
+                    }
+                }
+            }
+            for hash in 0..20 {
+                let mut plain: Vec<_> = list.iter().filter(|(h, at)| *h == hash && *at >= min)
+                    .map(|(_, at)| *at).collect();
+                plain.reverse();
+                prop_assert_eq!(lookup(&index, &dir, hash), plain.clone());
+                let most = index.view().lookup(&dir, hash, 0, i64::MAX, 3).unwrap();
+                prop_assert!(most.iter().map(|at| at.0).eq(plain.into_iter().take(3)));
+            }
+        }
+    }
+
+    #[test]
+    fn large_runs_merge_in_steps() {
+        let (mut index, dir) = (KeyIndex::new(LIMITS, LogOffset(0)), MemDir::default());
+        let hash = |number: u64| (number % 50_000).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for number in 0..400_000u64 {
+            index.append(hash(number), LogOffset(number), number as i64);
+            if (number + 1) % 50_000 == 0 {
+                install(&mut index, &dir, number + 1);
+            }
+        }
+        index.retain_from(LogOffset(60_000));
+        merge_all(&mut index, &dir);
+        let names = names(&mut index);
+        assert!(names.len() <= 2, "{names:?}");
+        for number in [0, 9_999, 10_000, 49_999] {
+            let all = (0..8u64).rev().map(|round| round * 50_000 + number);
+            let plain: Vec<_> = all.filter(|at| *at >= 60_000).collect();
+            assert_eq!(lookup(&index, &dir, hash(number)), plain);
+        }
+        let (again, bad) = KeyIndex::load(LIMITS, LogOffset(400_000), &dir, &names).unwrap();
+        assert_eq!(bad, []);
+        assert_eq!(lookup(&again, &dir, hash(7)).len(), 6);
+    }
+
+    #[test]
+    fn runs_outside_the_time_are_not_read() {
+        let (mut index, dir) = (KeyIndex::new(LIMITS, LogOffset(0)), MemDir::default());
+        for number in 0..3u64 {
+            index.append(1, LogOffset(number), number as i64 * 1000);
+            install(&mut index, &dir, number + 1);
+        }
+        for name in names(&mut index) {
+            dir.remove(&name).unwrap();
+        }
+        let view = index.view();
+        assert!(view.lookup(&dir, 1, 0, -1, 9).unwrap().is_empty());
+        assert!(view.lookup(&dir, 1, 0, 10, 9).is_err());
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let (mut index, dir) = (KeyIndex::new(LIMITS, LogOffset(0)), MemDir::default());
+        index.append(1, LogOffset(10), 0);
+        install(&mut index, &dir, 20);
+        let names = names(&mut index);
+        dir.damage(&names[0], |bytes| bytes[4096] ^= 1);
+        assert!(index.view().lookup(&dir, 1, 0, 1, 9).is_err());
+        dir.damage(&names[0], |bytes| bytes[8192] ^= 1);
+        let (_, bad) = KeyIndex::load(LIMITS, LogOffset(20), &dir, &names).unwrap();
+        assert_eq!(bad[0].range.unwrap().up_to, LogOffset(20));
+        dir.remove(&names[0]).unwrap();
+        let (_, bad) = KeyIndex::load(LIMITS, LogOffset(20), &dir, &names).unwrap();
+        assert_eq!(bad[0].reason, "the file is missing");
+    }
+
+    #[test]
+    fn keys_in_memory_have_a_limit() {
+        let limits = KeyLimits {
+            hot_bytes_max: 4 * 64 * 1024,
+            ..LIMITS
+        };
+        let (mut index, dir) = (KeyIndex::new(limits, LogOffset(0)), MemDir::default());
+        let mut at = 0;
+        while !index.is_full() {
+            index.append(at, LogOffset(at), 0);
+            at += 1;
+        }
+        assert!(at <= 4 * 4096 && index.wants_seal());
+        install(&mut index, &dir, at);
+        assert!(!index.is_full() && index.memory_bytes() < 1000);
+    }
+
+    /// Hashes are on disk: these values never change.
+    #[test]
+    fn hashes_stay() {
+        assert_eq!(key_hash("TopicTest", "order-1"), 0x2E49_1132_1BE6_89F3);
+        assert_eq!(key_hash("TopicTest", ""), 0x457B_C0B2_CBDA_EF8A);
+        assert_ne!(key_hash("a", "b#c"), key_hash("a#b", "c"));
+        assert_ne!(key_hash("", "\0"), key_hash("", "\0\0"));
     }
 }

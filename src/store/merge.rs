@@ -3,8 +3,8 @@
 //! A merge goes in steps, each a piece of [`Work`](crate::base::disk::Work) that reads and writes
 //! some megabytes at most; the caller paces them. Between steps the state is here: how far each
 //! input was read, and the rows written so far. A step is a function of that state, so one that
-//! failed leaves nothing but a file that no checkpoint names. Blocks of neighbouring runs are joined
-//! while they fit; a block is never cut, so its first store time stays exact.
+//! failed leaves nothing but a file that no checkpoint names. Blocks of neighbouring runs are
+//! joined while they fit; a block is never cut, so its first store time stays exact.
 //!
 //! Memory of a step: 256 KiB for each input and for the output, beside the rows.
 
@@ -98,7 +98,7 @@ pub struct DraftPart {
 }
 
 impl RunDraft {
-    /// `parts` in the order of slot and offset; `header` knows everything but the blocks.
+    /// `header` knows everything but the blocks.
     pub fn new(header: Header, parts: Vec<DraftPart>) -> RunDraft {
         RunDraft { header, parts }
     }
@@ -108,7 +108,9 @@ impl RunDraft {
     }
 
     /// Writes and syncs the run in one sequential pass; gives its directory.
-    pub fn write(self, dir: &dyn Dir) -> Result<Vec<u8>, DiskError> {
+    pub fn write(mut self, dir: &dyn Dir) -> Result<Vec<u8>, DiskError> {
+        self.parts
+            .sort_unstable_by_key(|part| (part.slot, part.first));
         let name = self.name();
         let mut blocks = QueueBlocks::resume(dir, &name, 0)?;
         for part in &self.parts {
@@ -167,7 +169,7 @@ pub struct Step(Plan);
 
 impl Merge {
     /// Begins merging the runs at `range`.
-    pub fn new(list: &RunList, range: Range<usize>, keep: Keep) -> Merge {
+    pub fn new(list: &mut RunList, range: Range<usize>, keep: Keep) -> Merge {
         let output = list.merged_header(&range);
         let inputs: Arc<[Run]> = list.runs()[range].into();
         Merge {
@@ -213,28 +215,30 @@ impl Merge {
 
     /// Ends a merge of which the result is not wanted any more: at once, or when the step that is
     /// under way comes back.
-    pub fn cancel(merge: &mut Option<Merge>) {
-        if let Some(running) = merge {
-            running.cancelled = true;
-            if !running.busy {
-                *merge = None;
-            }
+    pub fn cancel(merge: &mut Option<Merge>, list: &mut RunList) {
+        match merge {
+            Some(running) if running.busy => running.cancelled = true,
+            Some(_) => Merge::fail(merge, list),
+            None => {}
         }
     }
 
     /// Hands the result of a step to the merge in `merge` and installs what is finished.
     pub fn advance(merge: &mut Option<Merge>, list: &mut RunList, result: Vec<u8>) {
         let running = merge.as_mut().expect("a merge was under way");
-        let cancelled = running.cancelled;
         let finished = running.stepped(result);
-        if finished.is_some() || cancelled {
+        if running.cancelled {
+            Merge::fail(merge, list);
+        } else if let Some(run) = finished {
             *merge = None;
+            list.replace(run);
         }
-        match finished {
-            Some(run) if cancelled => list.discard(run.name),
-            Some(run) => list.replace(run),
-            None => {}
-        }
+    }
+
+    /// Gives a merge up after a step failed; its inputs stay.
+    pub fn fail(merge: &mut Option<Merge>, list: &mut RunList) {
+        let failed = merge.take().expect("a merge was under way");
+        list.discard(failed.plan.output.name());
     }
 
     pub fn memory_bytes(&self) -> usize {
@@ -252,7 +256,7 @@ impl Step {
     pub fn run(self, dir: &dyn Dir) -> Result<Vec<u8>, DiskError> {
         let mut plan = self.0;
         let name = plan.output.name();
-        let (mut writer, rows) = match plan.output.kind {
+        let (writer, rows) = match plan.output.kind {
             Kind::Queue => merge_queues(dir, &name, &mut plan)?,
             Kind::Key => index::merge_keys(dir, &name, &mut plan)?,
         };
@@ -274,7 +278,8 @@ impl Step {
                 let output = plan.output.with_directory(result.len() - start);
                 writer.finish(&output, &result[start..])?;
             }
-            false => writer.flush()?,
+            // Little by little: one sync of the whole file at the end would hold up the log's.
+            false => writer.sync()?,
         }
         Ok(result)
     }
@@ -358,7 +363,10 @@ impl<'a> Reader<'a> {
     pub fn read(&mut self, at: u64, len: usize, crc: u32) -> Result<&[u8], DiskError> {
         let end = at + len as u64;
         if at < self.at || self.at + (self.held.len() as u64) < end {
-            self.held.resize(READ_BYTES.max(len), 0);
+            let header = &self.run.header;
+            let whole = header.entries * header.kind.entry_bytes() as u64;
+            let rest = whole.saturating_sub(at).min(READ_BYTES as u64) as usize;
+            self.held.resize(rest.max(len), 0);
             let read = self
                 .dir
                 .read_at(&self.run.name, ENTRIES_AT + at, &mut self.held)?;

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod checkpointing;
 pub mod commitlog;
+mod chunk;
 pub mod consumequeue;
 pub mod dispatch;
 pub mod durability;

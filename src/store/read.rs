@@ -11,7 +11,7 @@
 //! them are on their way to a socket.
 
 use crate::base::disk::{BLOCK_BYTES, FileName};
-use crate::base::{DiskError, Map, Order};
+use crate::base::{DiskError, Map, Order, Set};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -74,12 +74,9 @@ struct Window {
 }
 
 impl Window {
-    /// Holds `need` bytes, or is on its way with as many.
-    fn covers(&self, need: usize) -> bool {
-        match &self.bytes {
-            Some(bytes) => need <= bytes.len(),
-            None => need <= self.valid && !self.stale,
-        }
+    /// Holds `need` bytes, or is on its way: then a waiter that finds it short asks again.
+    fn serves(&self, need: usize) -> bool {
+        self.bytes.as_ref().is_none_or(|bytes| need <= bytes.len())
     }
 }
 
@@ -99,6 +96,8 @@ pub struct WindowCache {
     clock: u64,
     windows: Map<WindowKey, Window>,
     pending: Map<WaiterId, Pending>,
+    /// Who stands in the waiters of some window.
+    pinning: Set<WaiterId>,
     orders: VecDeque<WindowKey>,
     stats: Stats,
 }
@@ -109,6 +108,12 @@ struct Piece {
     range: Range<usize>,
     /// Bytes of the window that are known to be written.
     valid: usize,
+}
+
+impl Piece {
+    fn cost(&self) -> usize {
+        self.valid.next_multiple_of(BLOCK_BYTES)
+    }
 }
 
 impl WindowCache {
@@ -124,6 +129,7 @@ impl WindowCache {
             clock: 0,
             windows: Map::default(),
             pending: Map::default(),
+            pinning: Set::default(),
             orders: VecDeque::new(),
             stats: Stats::default(),
         };
@@ -157,27 +163,28 @@ impl WindowCache {
         self.cancel(waiter);
         self.clock += 1;
         let pieces = self.pieces(file, at, len, valid_to);
-        let mut missing = 0;
-        for piece in &pieces {
-            let held = self.windows.get_mut(&piece.key);
-            let need = piece.range.end;
-            match held.filter(|window| window.covers(need) || window.bytes.is_none()) {
-                Some(window) => {
-                    window.used = self.clock;
-                    window.waiters.push((waiter, need));
-                }
-                None => missing += self.cost(piece),
+        if pieces.iter().all(|piece| self.piece(piece).is_some()) {
+            for piece in &pieces {
+                let window = self.windows.get_mut(&piece.key);
+                window.expect("its piece is here").used = self.clock;
             }
-        }
-        // Pins keep the pieces that are here while room is made for those that are not.
-        let room = self.make_room(missing);
-        if room && missing == 0 && pieces.iter().all(|piece| self.piece(piece).is_some()) {
-            self.unpin(waiter);
             self.stats.hits += 1;
             return Got::Hit(self.join(&pieces));
         }
-        if !room {
-            self.unpin(waiter);
+        // Pins keep the pieces that are here while room is made for those that are not.
+        self.pinning.insert(waiter);
+        let mut missing = 0;
+        for piece in &pieces {
+            match self.windows.get_mut(&piece.key) {
+                Some(window) if window.serves(piece.range.end) => {
+                    window.used = self.clock;
+                    window.waiters.push((waiter, piece.range.end));
+                }
+                _ => missing += piece.cost(),
+            }
+        }
+        if !self.make_room(missing) {
+            self.cancel(waiter);
             self.stats.busy += 1;
             return Got::Busy;
         }
@@ -202,10 +209,6 @@ impl WindowCache {
         (at / size..end.div_ceil(size)).map(piece).collect()
     }
 
-    fn cost(&self, piece: &Piece) -> usize {
-        piece.valid.next_multiple_of(BLOCK_BYTES)
-    }
-
     fn piece(&self, piece: &Piece) -> Option<Bytes> {
         let bytes = self.windows.get(&piece.key)?.bytes.as_ref()?;
         (piece.range.end <= bytes.len()).then(|| bytes.slice(piece.range.clone()))
@@ -228,12 +231,12 @@ impl WindowCache {
         for piece in pieces {
             let need = piece.range.end;
             if let Some(window) = self.windows.get(&piece.key)
-                && (window.covers(need) || window.bytes.is_none())
+                && window.serves(need)
             {
                 awaited += usize::from(window.bytes.is_none());
                 continue;
             }
-            let cost = self.cost(piece);
+            let cost = piece.cost();
             let window = Window {
                 bytes: None,
                 valid: piece.valid,
@@ -328,7 +331,7 @@ impl WindowCache {
         for one in &woken {
             self.pending.remove(&one.waiter);
             if one.result.is_err() {
-                self.unpin(one.waiter);
+                self.cancel(one.waiter);
             }
         }
         woken
@@ -337,12 +340,10 @@ impl WindowCache {
     /// The waiter went away, or will not ask again: its windows are free to leave.
     pub fn cancel(&mut self, waiter: WaiterId) {
         self.pending.remove(&waiter);
-        self.unpin(waiter);
-    }
-
-    fn unpin(&mut self, waiter: WaiterId) {
-        for window in self.windows.values_mut() {
-            window.waiters.retain(|(other, _)| *other != waiter);
+        if self.pinning.remove(&waiter) {
+            for window in self.windows.values_mut() {
+                window.waiters.retain(|(other, _)| *other != waiter);
+            }
         }
     }
 
@@ -377,5 +378,244 @@ fn short(key: &WindowKey) -> DiskError {
         doing: "read",
         reason: "the file ends before what was written to it".to_owned(),
         full: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::disk::{Dir, Done, MemDir};
+    use proptest::prelude::*;
+
+    const SIZE: usize = 8192;
+    const END: u64 = 100_000;
+
+    fn cache() -> WindowCache {
+        WindowCache::new(SIZE, 2 * SIZE, 4 * SIZE)
+    }
+
+    fn file() -> FileName {
+        "log/0".into()
+    }
+
+    fn byte(at: usize) -> u8 {
+        (at / 100) as u8
+    }
+
+    fn disk() -> MemDir {
+        let dir = MemDir::default();
+        let bytes: Vec<_> = (0..END as usize).map(byte).collect();
+        dir.write_at(&file(), 0, &bytes).unwrap();
+        dir
+    }
+
+    fn ask(cache: &mut WindowCache, waiter: u64, at: u64, len: usize) -> Got {
+        cache.get(WaiterId(waiter), &file(), at, len, END)
+    }
+
+    /// Carries out the next order.
+    fn serve(cache: &mut WindowCache, dir: &MemDir) -> Option<Vec<Woken>> {
+        let (key, order) = cache.poll_order()?;
+        let result = dir.carry_out(order).map(|done| match done {
+            Done::Read(bytes) => bytes,
+            other => panic!("not a read: {other:?}"),
+        });
+        Some(cache.arrived(&key, result))
+    }
+
+    fn woken(waiters: &[u64]) -> Vec<Woken> {
+        let one = |waiter: &u64| Woken {
+            waiter: WaiterId(*waiter),
+            result: Ok(()),
+        };
+        waiters.iter().map(one).collect()
+    }
+
+    fn hit(got: Got, at: usize, len: usize) {
+        let Got::Hit(bytes) = got else {
+            panic!("{got:?}");
+        };
+        assert!(bytes.iter().copied().eq((at..at + len).map(byte)));
+    }
+
+    #[test]
+    fn one_read_serves_all_who_ask() {
+        let (mut cache, dir) = (cache(), disk());
+        assert_eq!(ask(&mut cache, 1, 100, 50), Got::Wait);
+        assert_eq!(ask(&mut cache, 2, 8000, 100), Got::Wait);
+        assert_eq!(serve(&mut cache, &dir).unwrap(), woken(&[1, 2]));
+        assert!(cache.poll_order().is_none());
+        hit(ask(&mut cache, 1, 100, 50), 100, 50);
+        hit(ask(&mut cache, 2, 8000, 100), 8000, 100);
+        assert_eq!(cache.stats().reads, 1);
+    }
+
+    #[test]
+    fn a_record_over_two_windows_is_joined() {
+        let (mut cache, dir) = (cache(), disk());
+        assert_eq!(ask(&mut cache, 1, 8000, 300), Got::Wait);
+        assert_eq!(serve(&mut cache, &dir).unwrap(), []);
+        assert_eq!(serve(&mut cache, &dir).unwrap(), woken(&[1]));
+        hit(ask(&mut cache, 1, 8000, 300), 8000, 300);
+        hit(ask(&mut cache, 1, 5000, 10_000), 5000, 10_000);
+    }
+
+    #[test]
+    fn a_failed_read_reaches_every_waiter_and_is_not_kept() {
+        let (mut cache, dir) = (cache(), disk());
+        ask(&mut cache, 1, 0, 10);
+        ask(&mut cache, 2, 8000, 300);
+        let (key, _) = cache.poll_order().unwrap();
+        let error = short(&key);
+        let told = cache.arrived(&key, Err(error.clone()));
+        assert_eq!(told.len(), 1, "the other still waits for its second window");
+        assert_eq!(told[0].result, Err(error));
+        assert!(serve(&mut cache, &dir).unwrap()[0].result.is_err());
+        assert_eq!(ask(&mut cache, 1, 0, 10), Got::Wait);
+        assert_eq!(serve(&mut cache, &dir).unwrap(), woken(&[1]));
+    }
+
+    #[test]
+    fn a_file_shorter_than_promised_is_an_error() {
+        let (mut cache, dir) = (cache(), disk());
+        dir.damage(&file(), |bytes| bytes.truncate(5000));
+        assert_eq!(ask(&mut cache, 1, 0, 4000), Got::Wait);
+        assert_eq!(ask(&mut cache, 2, 0, 5001), Got::Wait);
+        let told = serve(&mut cache, &dir).unwrap();
+        assert_eq!(
+            (told[0].result.is_ok(), told[1].result.is_ok()),
+            (true, false)
+        );
+        hit(ask(&mut cache, 1, 0, 4000), 0, 4000);
+    }
+
+    #[test]
+    fn the_tail_of_a_growing_file_is_read_again() {
+        let (mut cache, dir) = (cache(), disk());
+        let get = |cache: &mut WindowCache, waiter, len, valid_to| {
+            cache.get(WaiterId(waiter), &file(), 0, len, valid_to)
+        };
+        assert_eq!(get(&mut cache, 1, 1000, 1000), Got::Wait);
+        assert_eq!(get(&mut cache, 2, 2000, 2000), Got::Wait);
+        let (key, order) = cache.poll_order().unwrap();
+        let Order::Read { len, .. } = order else {
+            panic!("{order:?}");
+        };
+        assert_eq!(len, 4096, "no more than what is written");
+        let bytes = dir.contents(&file()).unwrap()[..4096].to_vec();
+        assert_eq!(cache.arrived(&key, Ok(bytes.into())), woken(&[1, 2]));
+        hit(get(&mut cache, 1, 1000, 1000), 0, 1000);
+        assert_eq!(get(&mut cache, 2, 2000, 2000), Got::Wait);
+        assert_eq!(serve(&mut cache, &dir).unwrap(), woken(&[2]));
+        hit(get(&mut cache, 2, 2000, 2000), 0, 2000);
+        assert_eq!(cache.memory_bytes(), 4096);
+    }
+
+    #[test]
+    fn windows_with_waiters_stay_and_the_rest_goes_by_age() {
+        let (mut cache, dir) = (cache(), disk());
+        for number in 0..4 {
+            assert_eq!(ask(&mut cache, number, number * SIZE as u64, 10), Got::Wait);
+        }
+        assert_eq!(ask(&mut cache, 9, 4 * SIZE as u64, 10), Got::Busy);
+        (0..4).for_each(|_| drop(serve(&mut cache, &dir)));
+        assert_eq!(
+            ask(&mut cache, 9, 4 * SIZE as u64, 10),
+            Got::Busy,
+            "none has asked again"
+        );
+        hit(ask(&mut cache, 1, SIZE as u64, 10), SIZE, 10);
+        cache.cancel(WaiterId(3));
+        hit(ask(&mut cache, 1, SIZE as u64, 10), SIZE, 10);
+        assert_eq!(ask(&mut cache, 9, 4 * SIZE as u64, 10), Got::Wait);
+        hit(ask(&mut cache, 1, SIZE as u64, 10), SIZE, 10);
+        assert_eq!(
+            ask(&mut cache, 3, 3 * SIZE as u64, 10),
+            Got::Wait,
+            "the oldest went"
+        );
+        assert_eq!(cache.memory_bytes(), 4 * SIZE);
+        assert_eq!(cache.stats().busy, 2);
+    }
+
+    #[test]
+    fn a_forgotten_file_is_not_served() {
+        let (mut cache, dir) = (cache(), disk());
+        ask(&mut cache, 1, 0, 10);
+        serve(&mut cache, &dir);
+        ask(&mut cache, 2, SIZE as u64, 10);
+        cache.forget_file(&file());
+        assert_eq!(serve(&mut cache, &dir).unwrap(), woken(&[2]));
+        assert_eq!(cache.memory_bytes(), 0);
+        assert_eq!(ask(&mut cache, 2, SIZE as u64, 10), Got::Wait);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Ask(u64, u64, usize),
+        Serve,
+        Fail,
+        Cancel(u64),
+        Forget,
+        Resize(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let ask = (0..6u64, 0..80_000u64, 1..2 * SIZE);
+        prop_oneof![
+            8 => ask.prop_map(|(waiter, at, len)| Op::Ask(waiter, at, len)),
+            8 => Just(Op::Serve),
+            1 => Just(Op::Fail),
+            1 => (0..6u64).prop_map(Op::Cancel),
+            1 => Just(Op::Forget),
+            1 => (4..9usize).prop_map(|windows| Op::Resize(windows * SIZE)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_waiter_is_woken_once_and_gets_its_bytes(
+            ops in prop::collection::vec(op(), 1..200)
+        ) {
+            let (mut cache, dir) = (WindowCache::new(SIZE, 2 * SIZE, 8 * SIZE), disk());
+            let mut waiting = Set::default();
+            let (mut most, mut polled) = (8 * SIZE, 0);
+            let drain = ops.len() * 4;
+            for op in ops.into_iter().chain((0..drain).map(|_| Op::Serve)) {
+                let mut told = Vec::new();
+                match op {
+                    Op::Ask(waiter, at, len) => match ask(&mut cache, waiter, at, len) {
+                        Got::Wait => drop(waiting.insert(waiter)),
+                        Got::Busy => drop(waiting.remove(&waiter)),
+                        Got::Hit(bytes) => {
+                            waiting.remove(&waiter);
+                            let at = at as usize;
+                            prop_assert!(bytes.iter().copied().eq((at..at + len).map(byte)));
+                        }
+                    },
+                    Op::Serve => told = serve(&mut cache, &dir).unwrap_or_default(),
+                    Op::Fail => if let Some((key, _)) = cache.poll_order() {
+                        told = cache.arrived(&key, Err(short(&key)));
+                    },
+                    Op::Cancel(waiter) => {
+                        cache.cancel(WaiterId(waiter));
+                        waiting.remove(&waiter);
+                    }
+                    Op::Forget => cache.forget_file(&file()),
+                    Op::Resize(bytes) => {
+                        cache.resize(bytes);
+                        most = most.max(bytes);
+                    }
+                }
+                for one in told {
+                    prop_assert!(waiting.remove(&one.waiter.0));
+                    polled += 1;
+                }
+                let held: usize = cache.windows.values().map(|window| window.cost).sum();
+                prop_assert_eq!(cache.memory_bytes(), held);
+                prop_assert!(held <= most);
+            }
+            prop_assert!(waiting.is_empty(), "{waiting:?} still wait, {polled} did not");
+        }
     }
 }

@@ -14,7 +14,7 @@
 //! an entry means (`consumequeue`, `index`).
 
 use crate::base::cursor::Cursor;
-use crate::base::disk::{BLOCK_BYTES, Dir, FileName};
+use crate::base::disk::{BLOCK_BYTES, Dir, DirEntry, FileName};
 use crate::base::{DiskError, LogOffset};
 use crate::store::{entries, index};
 use bytes::Bytes;
@@ -87,6 +87,9 @@ pub struct Header {
     pub kind: Kind,
     /// 0 as sealed; a merge of [`FAN_IN`] runs is one higher.
     pub level: u8,
+    /// Counts the runs of a list, so that no file is ever written under a name that is waiting to
+    /// be removed.
+    pub generation: u32,
     pub range: LogRange,
     /// Store time of the first record in it, milliseconds since 1970; the last one's is not later
     /// than the next run's first.
@@ -97,14 +100,15 @@ pub struct Header {
 
 impl Header {
     /// Of a run made by a seal, its blocks not counted yet.
-    pub fn sealed(kind: Kind, range: LogRange, first_ms: i64, entries: u64) -> Header {
+    pub fn sealed(list: &mut RunList, range: LogRange, first_ms: i64, entries: u64) -> Header {
         assert!(
             entries <= ENTRIES_MAX,
             "a seal is far smaller than a run may be"
         );
         Header {
-            kind,
+            kind: list.kind,
             level: 0,
+            generation: list.next_generation(),
             range,
             first_ms,
             entries,
@@ -133,8 +137,8 @@ impl Header {
     /// The name says what the run covers, so that a run whose header is lost can be rebuilt.
     pub fn name(&self) -> FileName {
         let (from, up_to) = (self.range.from.0, self.range.up_to.0);
-        let (word, level) = (self.kind.word(), self.level);
-        format!("{FOLDER}/{word}-{from:020}-{up_to:020}-{level}").into()
+        let (word, generation) = (self.kind.word(), self.generation);
+        format!("{FOLDER}/{word}-{from:020}-{up_to:020}-{generation}").into()
     }
 
     fn encode(&self, directory_crc: u32) -> [u8; HEADER_BYTES] {
@@ -148,7 +152,8 @@ impl Header {
         out.extend_from_slice(&self.entries.to_be_bytes());
         out.extend_from_slice(&self.blocks.to_be_bytes());
         out.extend_from_slice(&directory_crc.to_be_bytes());
-        out.extend_from_slice(&[0; 12]);
+        out.extend_from_slice(&self.generation.to_be_bytes());
+        out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&crc32fast::hash(&out).to_be_bytes());
         out.try_into().expect("the fields add up to the header")
     }
@@ -172,6 +177,7 @@ impl Header {
             let header = Header {
                 kind,
                 level: cursor.u8()?,
+                generation: 0,
                 range: LogRange {
                     from: LogOffset(cursor.u64()?),
                     up_to: LogOffset(cursor.u64()?),
@@ -180,7 +186,15 @@ impl Header {
                 entries: cursor.u64()?,
                 blocks: cursor.u32()?,
             };
-            Some((header, cursor.u32()?))
+            let directory_crc = cursor.u32()?;
+            let generation = cursor.u32()?;
+            Some((
+                Header {
+                    generation,
+                    ..header
+                },
+                directory_crc,
+            ))
         };
         let (header, directory_crc) = fields().ok_or(short)?;
         if header.entries > ENTRIES_MAX || u64::from(header.blocks) > header.entries {
@@ -237,7 +251,8 @@ impl Run {
         let mut head = [0; HEADER_BYTES];
         let bad = |reason| Ok(Err(Bad::new(name, reason)));
         let listed = dir.list(FOLDER)?;
-        if !listed.iter().any(|file| name.ends_with(&file.name)) {
+        let path = |file: &DirEntry| format!("{FOLDER}/{}", file.name);
+        if !listed.iter().any(|file| path(file) == name) {
             return bad("the file is missing");
         }
         let read = dir.read_at(name, 0, &mut head)?;
@@ -273,20 +288,22 @@ pub struct Bad {
 
 impl Bad {
     pub fn new(name: &str, reason: &'static str) -> Bad {
-        let mut parts = name.rsplit('-').skip(1);
-        let mut offset = || Some(LogOffset(parts.next()?.parse().ok()?));
-        let range = offset().and_then(|up_to| {
-            Some(LogRange {
-                up_to,
-                from: offset()?,
-            })
-        });
+        let range = numbers(name).map(|(range, _)| range);
         Bad {
             name: name.to_owned(),
             range,
             reason,
         }
     }
+}
+
+/// Range and generation from a run's name.
+fn numbers(name: &str) -> Option<(LogRange, u32)> {
+    let mut parts = name.rsplit('-');
+    let generation = parts.next()?.parse().ok()?;
+    let up_to = LogOffset(parts.next()?.parse().ok()?);
+    let from = LogOffset(parts.next()?.parse().ok()?);
+    Some((LogRange { from, up_to }, generation))
 }
 
 /// An error that names a damaged run.
@@ -338,13 +355,19 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    pub fn flush(&mut self) -> Result<(), DiskError> {
+    fn flush(&mut self) -> Result<(), DiskError> {
         if !self.buffer.is_empty() {
             self.dir.write_at(self.name, self.at, &self.buffer)?;
             self.at += self.buffer.len() as u64;
             self.buffer.clear();
         }
         Ok(())
+    }
+
+    /// Everything so far reaches the disk, though it does not count yet.
+    pub fn sync(mut self) -> Result<(), DiskError> {
+        self.flush()?;
+        self.dir.sync(self.name)
     }
 
     /// Directory, then header, then sync: from here on the file is whole.
@@ -373,6 +396,8 @@ impl<'a> RunWriter<'a> {
 pub struct RunList {
     kind: Kind,
     runs: Vec<Run>,
+    /// Of the newest run that was begun.
+    generation: u32,
     /// Replaced or outlived, still named by the last checkpoint.
     obsolete: Vec<FileName>,
 }
@@ -390,6 +415,7 @@ impl RunList {
         RunList {
             kind,
             runs: Vec::new(),
+            generation: 0,
             obsolete: Vec::new(),
         }
     }
@@ -404,6 +430,8 @@ impl RunList {
         let mut list = RunList::new(kind);
         let mut bad = Vec::new();
         for name in names {
+            let generation = numbers(name).map_or(0, |(_, generation)| generation);
+            list.generation = list.generation.max(generation);
             match Run::load(dir, name, kind)? {
                 Ok(run) if list.has_room_for(run.header.range) => list.insert(run),
                 Ok(_) => bad.push(Bad::new(name, "overlaps another run")),
@@ -411,6 +439,26 @@ impl RunList {
             }
         }
         Ok((list, bad))
+    }
+
+    /// A list for runs that stand in for rejected ones of this list.
+    pub fn stand_in(&self) -> RunList {
+        RunList {
+            generation: self.generation,
+            ..RunList::new(self.kind)
+        }
+    }
+
+    /// Takes over the runs of a stand-in.
+    pub fn adopt(&mut self, stand_in: RunList) {
+        self.generation = self.generation.max(stand_in.generation);
+        self.obsolete.extend(stand_in.obsolete);
+        stand_in.runs.into_iter().for_each(|run| self.insert(run));
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.checked_add(1).expect("runs are far fewer");
+        self.generation
     }
 
     pub fn runs(&self) -> &[Run] {
@@ -530,7 +578,8 @@ impl RunList {
     }
 
     /// The header of what `range` becomes, counts still zero.
-    pub fn merged_header(&self, range: &Range<usize>) -> Header {
+    pub fn merged_header(&mut self, range: &Range<usize>) -> Header {
+        let generation = self.next_generation();
         let inputs = &self.runs[range.clone()];
         let (first, last) = (inputs[0].header, inputs[inputs.len() - 1].header);
         let highest = inputs.iter().map(|run| run.header.level).max();
@@ -539,6 +588,7 @@ impl RunList {
         Header {
             kind: self.kind,
             level: level + u8::from(grown && level < LEVEL_MAX),
+            generation,
             range: LogRange {
                 from: first.range.from,
                 up_to: last.range.up_to,
