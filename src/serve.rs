@@ -53,7 +53,10 @@ pub fn serve(config: &Config, salvage: bool) -> Result<(), String> {
         Role::Namesrv => None,
         Role::Standalone | Role::Broker => Some(meta(config, data)?),
     };
-    let brokers = meta.as_ref().map(|meta| broker_set(config, meta, salvage)).transpose()?;
+    let brokers = meta
+        .as_ref()
+        .map(|meta| broker_set(config, meta, salvage))
+        .transpose()?;
     let namesrv = match roles {
         Role::Broker => None,
         Role::Standalone | Role::Namesrv => Some(namesrv_set(config)?),
@@ -92,7 +95,9 @@ fn start_log(config: &Config) {
         "{level},glommio=warn",
         level = config.log_level
     ));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second call in one process, as in tests, keeps the first log.
     let _ = match config.log_format {
         LogFormat::Human => log.try_init(),
@@ -118,12 +123,13 @@ fn meta(config: &Config, data: &Path) -> Result<Meta, String> {
     let place = path.display();
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            let meta: Meta = toml::from_str(&text).map_err(|error| {
-                format!("{place} is not readable as this version's: {error}")
-            })?;
+            let meta: Meta = toml::from_str(&text)
+                .map_err(|error| format!("{place} is not readable as this version's: {error}"))?;
             if meta.format != FORMAT {
                 let found = meta.format;
-                return Err(format!("{place}: store format {found}, this version knows {FORMAT}"));
+                return Err(format!(
+                    "{place}: store format {found}, this version knows {FORMAT}"
+                ));
             }
             let asked = config.shards;
             if config.origin("shards") != Origin::Default && asked != u64::from(meta.shards) {
@@ -150,7 +156,11 @@ fn new_meta(config: &Config, data: &Path, path: &Path) -> Result<Meta, String> {
     let store_id = crc32fast::hash(
         format!("{}-{}-{}", now.wall_ms, std::process::id(), data.display()).as_bytes(),
     );
-    let meta = Meta { format: FORMAT, store_id, shards: config.shards as u16 };
+    let meta = Meta {
+        format: FORMAT,
+        store_id,
+        shards: config.shards as u16,
+    };
     let text = toml::to_string(&meta).expect("plain numbers");
     let dir = crate::shard::dir::FsDir::open(data).map_err(|error| error.to_string())?;
     crate::base::disk::replace_file(&dir, "meta.toml", text.as_bytes())
@@ -167,8 +177,15 @@ fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Set<Broker>
     if let Some(vip) = config.listen.port().checked_sub(2).filter(|port| *port > 0) {
         listen.push(SocketAddr::new(config.listen.ip(), vip));
     }
-    let dirs = (0..meta.shards).map(|shard| data.join(format!("shard-{shard:02}"))).collect();
-    Ok(Set { name: "broker", listen, dirs, make })
+    let dirs = (0..meta.shards)
+        .map(|shard| data.join(format!("shard-{shard:02}")))
+        .collect();
+    Ok(Set {
+        name: "broker",
+        listen,
+        dirs,
+        make,
+    })
 }
 
 fn open_shard(
@@ -179,10 +196,25 @@ fn open_shard(
 ) -> Result<Broker, String> {
     let opened = Broker::open(dir, options.clone(), shard, now);
     let (broker, report) = opened.map_err(|error| error.to_string())?;
-    let Report { from, end, batches, messages, notes } = report;
+    let Report {
+        from,
+        end,
+        batches,
+        messages,
+        notes,
+    } = report;
     let shard = shard.0;
-    tracing::info!(shard, from = from.0, end = end.0, batches, messages, "log recovered");
-    notes.iter().for_each(|note| tracing::warn!(shard, "{note}"));
+    tracing::info!(
+        shard,
+        from = from.0,
+        end = end.0,
+        batches,
+        messages,
+        "log recovered"
+    );
+    notes
+        .iter()
+        .for_each(|note| tracing::warn!(shard, "{note}"));
     Ok(broker)
 }
 
@@ -191,19 +223,27 @@ fn namesrv_set(config: &Config) -> Result<Set<NameServer>, String> {
         scan_interval_ms: config.scan_not_active_broker_interval,
         order_message: config.order_message_enable,
         return_order_topics: config.return_order_topic_config_to_broker,
-        local_broker: (config.role == Role::Standalone)
-            .then(|| LocalBroker { registered: broker_addr(config).to_string() }),
+        local_broker: (config.role == Role::Standalone).then(|| LocalBroker {
+            registered: broker_addr(config).to_string(),
+        }),
         ..NameServerOptions::default()
     };
     let kv = &config.kv_config_path;
     let dir: PathBuf = kv.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     if kv.file_name().is_none_or(|name| name != "kvConfig.json") {
         let place = kv.display();
-        return Err(format!("kvConfigPath={place}: the file's name must be kvConfig.json"));
+        return Err(format!(
+            "kvConfigPath={place}: the file's name must be kvConfig.json"
+        ));
     }
     let make: Make<NameServer> =
         Arc::new(move |_, dir, now| NameServer::new(options.clone(), dir, now));
-    Ok(Set { name: "name server", listen: vec![config.namesrv_listen], dirs: vec![dir], make })
+    Ok(Set {
+        name: "name server",
+        listen: vec![config.namesrv_listen],
+        dirs: vec![dir],
+        make,
+    })
 }
 
 fn broker_addr(config: &Config) -> SocketAddr {
@@ -229,7 +269,9 @@ fn broker_options(config: &Config, meta: &Meta, salvage: bool) -> Result<BrokerO
         auto_create_topic: config.auto_create_topic_enable,
         auto_create_group: config.auto_create_subscription_group,
         default_topic_queues: config.default_topic_queue_nums as u32,
-        trace_topic: config.trace_topic_enable.then(|| "RMQ_SYS_TRACE_TOPIC".to_owned()),
+        trace_topic: config
+            .trace_topic_enable
+            .then(|| "RMQ_SYS_TRACE_TOPIC".to_owned()),
         notify_consumer_ids_changed: config.notify_consumer_ids_changed_enable,
         channel_expired_ms: config.channel_expired_timeout,
         ..ControlOptions::default()

@@ -84,7 +84,9 @@ impl Registry {
 
     /// Whether every name server has this broker's topics, or could not be told.
     pub fn has_tried(&self) -> bool {
-        self.servers.iter().all(|server| server.registered || server.trouble.is_some())
+        self.servers
+            .iter()
+            .all(|server| server.registered || server.trouble.is_some())
     }
 
     /// What keeps name servers from knowing this broker, one sentence each.

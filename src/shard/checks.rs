@@ -35,8 +35,12 @@ pub fn prepare(data_dir: &Path, io_memory_bytes: u64) -> Result<Lock, String> {
 /// Memory of the host, in bytes; 0 if the system does not say.
 pub fn memory_bytes() -> u64 {
     // SAFETY: sysconf takes a number and returns one.
-    let (pages, size) =
-        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let (pages, size) = unsafe {
+        (
+            libc::sysconf(libc::_SC_PHYS_PAGES),
+            libc::sysconf(libc::_SC_PAGESIZE),
+        )
+    };
     u64::try_from(pages).unwrap_or(0) * u64::try_from(size).unwrap_or(0)
 }
 

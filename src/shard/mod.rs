@@ -38,8 +38,8 @@ mod tests;
 pub use boot::{Running, Stopper, run};
 pub use dir::FsDir;
 
-use crate::base::{Now, ShardId};
 use crate::base::disk::Dir;
+use crate::base::{Now, ShardId};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

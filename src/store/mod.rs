@@ -10,8 +10,8 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod checkpointing;
-pub mod commitlog;
 mod chunk;
+pub mod commitlog;
 pub mod consumequeue;
 pub mod dispatch;
 pub mod durability;

@@ -110,6 +110,11 @@ impl Store {
         Fetch::Ready(found)
     }
 
+    /// A waiter that was woken will not ask again: what was kept for it may go.
+    pub fn give_up(&mut self, waiter: WaiterId) {
+        self.windows.cancel(waiter);
+    }
+
     /// The index entry of one message.
     pub fn entry(
         &mut self,

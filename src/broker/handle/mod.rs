@@ -239,16 +239,18 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
     let Some(parked) = broker.parked.remove(&waiter) else {
         return;
     };
-    if let Err(error) = woken.result {
-        broker.stats.damaged_reads += 1;
-        let reject = Reject::new(response::SYSTEM_ERROR, error.to_string());
-        return parked.fail(broker, &reject, out);
+    match (woken.result, parked) {
+        (Err(error), parked) => {
+            broker.stats.damaged_reads += 1;
+            let reject = Reject::new(response::SYSTEM_ERROR, error.to_string());
+            parked.fail(broker, &reject, out);
+        }
+        (Ok(()), Parked::Pull(pull)) => pull::run(broker, now, pull, out),
+        (Ok(()), Parked::View(view)) => view::run(broker, view, out),
+        (Ok(()), Parked::Back(back)) => back::run(broker, now, back, out),
+        (Ok(()), Parked::Search(search)) => offset::run_search(broker, search, out),
+        (Ok(()), Parked::Asked(asked)) => survey::run(broker, asked, out),
     }
-    match parked {
-        Parked::Pull(pull) => pull::run(broker, now, pull, out),
-        Parked::View(view) => view::run(broker, view, out),
-        Parked::Back(back) => back::run(broker, now, back, out),
-        Parked::Search(search) => offset::run_search(broker, search, out),
-        Parked::Asked(asked) => survey::run(broker, asked, out),
-    }
+    // What it waited for was kept for it until now.
+    broker.store.give_up(woken.waiter);
 }
