@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use orbitmq::cli::{self, Command, EXIT_FAILED, Refusal};
-use orbitmq::{config, serve};
+use orbitmq::{config, loadgen, serve};
 
 fn main() -> ExitCode {
     let command = match cli::parse() {
@@ -22,7 +22,14 @@ fn main() -> ExitCode {
                 Err(error) => serve::report(&error),
             }
         }
-        Command::StoreCheck(_) | Command::Bench(_) => {
+        Command::Bench(bench) => match loadgen::run(&bench.load()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("orbitmq: {error}");
+                ExitCode::from(EXIT_FAILED)
+            }
+        },
+        Command::StoreCheck(_) => {
             eprintln!("orbitmq: not in this build");
             ExitCode::from(EXIT_FAILED)
         }
