@@ -179,13 +179,17 @@ fn pin(core: Option<usize>) -> Result<(), String> {
     let Some(id) = core else {
         return Ok(());
     };
-    // Threads started later inherit it.
-    match core_affinity::set_for_current(core_affinity::CoreId { id }) {
-        true => Ok(()),
-        false => Err(format!(
-            "core {id} cannot be used: it is not there or not allowed"
-        )),
+    // Asked for a core beyond its mask the library panics. Threads started later inherit this one.
+    let known = core_affinity::get_core_ids()
+        .unwrap_or_default()
+        .iter()
+        .any(|core| core.id == id);
+    if known && core_affinity::set_for_current(core_affinity::CoreId { id }) {
+        return Ok(());
     }
+    Err(format!(
+        "core {id} cannot be used: it is not there or not allowed"
+    ))
 }
 
 fn schedule(target: &Target, now: u64) -> Schedule {
