@@ -156,7 +156,7 @@ pub struct Broker {
     /// Shard 0 only.
     lead: Option<Box<Lead>>,
     stopping: bool,
-    scratch: Vec<u8>,
+    scratch: handle::send::Scratch,
 }
 
 /// What only shard 0 has.
@@ -223,7 +223,7 @@ impl Broker {
             turn: 0,
             lead,
             stopping: false,
-            scratch: Vec::new(),
+            scratch: handle::send::Scratch::default(),
             options,
         };
         Ok((broker, report))
