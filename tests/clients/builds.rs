@@ -39,6 +39,10 @@ impl Builds {
     /// Quick ones first and one after the other, the slow crate beside them.
     pub fn start(wanted: impl Iterator<Item = Program>) -> Self {
         let mut programs: Vec<Program> = wanted.collect();
+        if programs.contains(&Program::Mqadmin) {
+            // It looks at a group that this one keeps at work.
+            programs.push(Program::Java5);
+        }
         programs.sort();
         programs.dedup();
         let results: Results = Arc::default();

@@ -179,10 +179,10 @@ pub fn topic(context: &Context, case: &Case) -> String {
 pub fn run(context: &Context, case: &Case, through: Option<(Sender<()>, &Gate)>) {
     let built = context.builds.wait(case.client.program);
     let begin = Instant::now();
-    let outcome = match built {
-        Err(Missing::Toolchain(reason)) => Outcome::Skip(reason),
-        Err(Missing::Broken(output)) => Outcome::Fail(output),
-        Ok(()) => match attempt(context, case, through.as_ref()) {
+    let outcome = match (built, through) {
+        (Err(Missing::Toolchain(reason)), _) => Outcome::Skip(reason),
+        (Err(Missing::Broken(output)), _) => Outcome::Fail(output),
+        (Ok(()), through) => match attempt(context, case, through) {
             Ok(()) => Outcome::Pass,
             Err(output) => Outcome::Fail(output),
         },
@@ -195,7 +195,7 @@ pub fn run(context: &Context, case: &Case, through: Option<(Sender<()>, &Gate)>)
 fn attempt(
     context: &Context,
     case: &Case,
-    through: Option<&(Sender<()>, &Gate)>,
+    through: Option<(Sender<()>, &Gate)>,
 ) -> Result<(), String> {
     let started = Running::start(context, case);
     let Some((steady, gate)) = through else {

@@ -206,9 +206,13 @@ fn run_through(context: &Context, cases: Vec<Case>, server: &mut Server) {
         }
         return;
     }
-    for case in &cases {
-        // Clients must be ready together, or the first would wait for the last build.
-        let _ = context.builds.wait(case.client.program);
+    // Clients must be ready together, or the first would wait for the last build. One that
+    // cannot be built is reported as any other and takes no part.
+    let (cases, absent): (Vec<Case>, Vec<Case>) = cases
+        .into_iter()
+        .partition(|case| context.builds.wait(case.client.program).is_ok());
+    for case in absent {
+        job::run(context, &case, None);
     }
     let (steady, arrivals) = mpsc::channel();
     let gate = Gate::new();

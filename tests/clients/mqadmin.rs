@@ -163,8 +163,10 @@ impl Admin<'_> {
     fn topic_route(&self, listed: &Listed, topic: &str) -> Checked<()> {
         let text = self.run(&["topicRoute", "-t", topic])?;
         let start = text.find('{').ok_or_else(|| unexpected("a route", &text))?;
-        let route: serde_json::Value = serde_json::from_str(text[start..].trim())
-            .map_err(|error| unexpected(&error.to_string(), &text))?;
+        // It prints the broker id as a bare number.
+        let json = text[start..].trim().replace("0:\"", "\"0\":\"");
+        let route: serde_json::Value =
+            serde_json::from_str(&json).map_err(|error| unexpected(&error.to_string(), &text))?;
         let broker = &route["brokerDatas"][0];
         require(
             broker["brokerName"] == listed.broker.as_str(),

@@ -41,9 +41,11 @@ def main():
     result.update(FACTS)
     if error is not None:
         result["error"] = error
-    print(json.dumps(result), flush=True)
-    # The library's threads and destructors do not end on their own every time.
-    os._exit(0 if error is None else 1)
+    try:
+        print(json.dumps(result), flush=True)
+    finally:
+        # The library's threads and destructors do not end on their own every time.
+        os._exit(0 if error is None else 1)
 
 
 def parse():
