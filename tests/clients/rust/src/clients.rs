@@ -15,7 +15,7 @@ use rocketmq_model::result::{SendResult, SendStatus};
 use rocketmq_observability::TelemetryRuntimeGuard;
 use rocketmq_runtime::{RuntimeConfig, RuntimeOwner};
 
-use crate::{Checked, Options, check, same, text, until};
+use crate::{Checked, Options, check, same, text};
 
 pub const QUEUES: usize = 4;
 
@@ -33,9 +33,14 @@ pub struct Clients {
 
 impl Clients {
     pub fn new(options: Options) -> Checked<Self> {
-        let config =
-            RuntimeConfig { thread_name: "rust-client".to_owned(), ..RuntimeConfig::default() };
-        let owner = RuntimeOwner::plan(config).map_err(text)?.build().map_err(text)?;
+        let config = RuntimeConfig {
+            thread_name: "rust-client".to_owned(),
+            ..RuntimeConfig::default()
+        };
+        let owner = RuntimeOwner::plan(config)
+            .map_err(text)?
+            .build()
+            .map_err(text)?;
         let telemetry = TelemetryRuntimeGuard::noop();
         let runtime = ClientRuntime::try_new(
             owner.root_context().component("client"),
@@ -77,12 +82,17 @@ impl Clients {
 
     pub async fn create_topic(&self, producer: &mut DefaultMQProducer, topic: &str) -> Checked {
         let queues = QUEUES as i32;
-        producer.create_topic("TBW102", topic, queues, HashMap::new()).await.map_err(text)?;
+        producer
+            .create_topic("TBW102", topic, queues, HashMap::new())
+            .await
+            .map_err(text)?;
         let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
         loop {
             match producer.fetch_publish_message_queues(topic).await {
                 Ok(found) if found.len() >= QUEUES => return Ok(()),
-                _ => check(std::time::Instant::now() < end, || format!("no route of {topic}"))?,
+                _ => check(std::time::Instant::now() < end, || {
+                    format!("no route of {topic}")
+                })?,
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
@@ -142,12 +152,23 @@ impl Clients {
 
 pub fn place(result: &SendResult) -> Checked<Place> {
     same(SendStatus::SendOk, result.send_status, "status")?;
-    let queue: &MessageQueue = result.message_queue.as_ref().ok_or("no queue in a result")?;
-    Ok((queue.broker_name().to_string(), queue.queue_id(), result.queue_offset as i64))
+    let queue: &MessageQueue = result
+        .message_queue
+        .as_ref()
+        .ok_or("no queue in a result")?;
+    Ok((
+        queue.broker_name().to_string(),
+        queue.queue_id(),
+        result.queue_offset as i64,
+    ))
 }
 
 pub fn place_of(message: &MessageExt) -> Place {
-    (message.broker_name().to_owned(), message.queue_id(), message.queue_offset())
+    (
+        message.broker_name().to_owned(),
+        message.queue_id(),
+        message.queue_offset(),
+    )
 }
 
 /// Sends and checks the answer.
@@ -157,8 +178,4 @@ pub async fn send(
 ) -> Checked<Place> {
     let result = producer.send(message).await.map_err(text)?;
     place(&result.ok_or("no result")?)
-}
-
-pub async fn wait_for(seconds: u64, what: &str, holds: impl FnMut() -> bool) -> Checked {
-    until(seconds, what, holds).await
 }

@@ -35,7 +35,11 @@ impl InOrder {
             taken.refused += 1;
             return Ok(false);
         }
-        taken.by_queue.entry(message.queue_id()).or_default().push(index);
+        taken
+            .by_queue
+            .entry(message.queue_id())
+            .or_default()
+            .push(index);
         taken.total += 1;
         Ok(true)
     }
@@ -66,7 +70,10 @@ pub async fn orderly(clients: &Clients) -> Checked {
     clients.create_topic(&mut producer, &options.topic).await?;
     let listener = InOrder::default();
     let mut consumer = clients.push(&options.group).build();
-    consumer.subscribe(options.topic.clone(), "*").await.map_err(text)?;
+    consumer
+        .subscribe(options.topic.clone(), "*")
+        .await
+        .map_err(text)?;
     consumer.register_message_listener_orderly(listener.clone());
     consumer.start().await.map_err(text)?;
     for index in 0..options.count {
@@ -74,7 +81,10 @@ pub async fn orderly(clients: &Clients) -> Checked {
         let in_turn = |queues: &[MessageQueue], _: &_, index: &usize| {
             Some(queues[index % queues.len()].clone())
         };
-        producer.send_with_selector(message, in_turn, index).await.map_err(text)?;
+        producer
+            .send_with_selector(message, in_turn, index)
+            .await
+            .map_err(text)?;
     }
     until(90, "all arrive", || {
         let taken = listener.0.lock().expect("no listener panics");
@@ -83,12 +93,18 @@ pub async fn orderly(clients: &Clients) -> Checked {
     .await?;
     consumer.shutdown().await;
     let taken = listener.0.lock().map_err(text)?;
-    check(taken.failure.is_none(), || format!("listener: {:?}", taken.failure))?;
+    check(taken.failure.is_none(), || {
+        format!("listener: {:?}", taken.failure)
+    })?;
     same(options.count, taken.total, "messages")?;
     same(QUEUES, taken.by_queue.len(), "queues used")?;
     for (queue, indexes) in &taken.by_queue {
         for (at, index) in indexes.iter().enumerate() {
-            same(indexes[0] + at * QUEUES, *index, &format!("order in queue {queue}"))?;
+            same(
+                indexes[0] + at * QUEUES,
+                *index,
+                &format!("order in queue {queue}"),
+            )?;
         }
     }
     fact("refused", taken.refused);
@@ -114,8 +130,16 @@ impl Refusing {
         let (id, _) = verify(message)?;
         let mut attempts = self.attempts.lock().map_err(text)?;
         let attempt = attempts.of.entry(id.clone()).or_default();
-        same(*attempt, message.reconsume_times(), &format!("attempts of {id}"))?;
-        same(self.topic.as_str(), message.topic().as_str(), &format!("topic of {id}"))?;
+        same(
+            *attempt,
+            message.reconsume_times(),
+            &format!("attempts of {id}"),
+        )?;
+        same(
+            self.topic.as_str(),
+            message.topic().as_str(),
+            &format!("topic of {id}"),
+        )?;
         *attempt += 1;
         if *attempt == 1 {
             return Ok(false);
@@ -152,9 +176,15 @@ pub async fn retry(clients: &Clients) -> Checked {
     for index in 0..count {
         send(&producer, make(options, &format!("r-{index}"), index)?).await?;
     }
-    let listener = Refusing { attempts: Arc::default(), topic: options.topic.clone() };
+    let listener = Refusing {
+        attempts: Arc::default(),
+        topic: options.topic.clone(),
+    };
     let mut consumer = clients.push(&options.group).build();
-    consumer.subscribe(options.topic.clone(), "*").await.map_err(text)?;
+    consumer
+        .subscribe(options.topic.clone(), "*")
+        .await
+        .map_err(text)?;
     consumer.register_message_listener_concurrently(listener.clone());
     consumer.start().await.map_err(text)?;
     until(90, "all taken after a refusal", || {
@@ -164,7 +194,9 @@ pub async fn retry(clients: &Clients) -> Checked {
     .await?;
     consumer.shutdown().await;
     let attempts = listener.attempts.lock().map_err(text)?;
-    check(attempts.failure.is_none(), || format!("listener: {:?}", attempts.failure))?;
+    check(attempts.failure.is_none(), || {
+        format!("listener: {:?}", attempts.failure)
+    })?;
     same(count, attempts.done, "taken after a refusal")
 }
 
@@ -179,7 +211,11 @@ impl MessageListenerConcurrently for Clock {
     ) -> ClientResult<ConsumeConcurrentlyStatus> {
         for message in messages {
             let id = verify(message).map_or_else(|error| error, |(id, _)| id);
-            self.0.lock().expect("no listener panics").entry(id).or_insert_with(Instant::now);
+            self.0
+                .lock()
+                .expect("no listener panics")
+                .entry(id)
+                .or_insert_with(Instant::now);
         }
         Ok(ConsumeConcurrentlyStatus::ConsumeSuccess)
     }
@@ -192,7 +228,10 @@ pub async fn delay(clients: &Clients) -> Checked {
     clients.create_topic(&mut producer, &options.topic).await?;
     let clock = Clock::default();
     let mut consumer = clients.push(&options.group).build();
-    consumer.subscribe(options.topic.clone(), "*").await.map_err(text)?;
+    consumer
+        .subscribe(options.topic.clone(), "*")
+        .await
+        .map_err(text)?;
     consumer.register_message_listener_concurrently(clock.clone());
     consumer.start().await.map_err(text)?;
     let arrived = || clock.0.lock().expect("no listener panics").len();
@@ -211,7 +250,9 @@ pub async fn delay(clients: &Clients) -> Checked {
     consumer.shutdown().await;
     let clock = clock.0.lock().map_err(text)?;
     for (id, time) in due {
-        let at = *clock.get(&id).ok_or_else(|| format!("{id} among {:?}", clock.keys()))?;
+        let at = *clock
+            .get(&id)
+            .ok_or_else(|| format!("{id} among {:?}", clock.keys()))?;
         let early = time.saturating_duration_since(at) > Duration::from_millis(1);
         let late = at.saturating_duration_since(time) > Duration::from_secs(5);
         check(!early && !late, || format!("{id} arrived early or late"))?;

@@ -85,8 +85,12 @@ fn parse() -> Options {
         namesrv: value("--namesrv").unwrap_or_default(),
         topic: value("--topic").unwrap_or_default(),
         group: value("--group").unwrap_or_default(),
-        count: value("--count").and_then(|text| text.parse().ok()).unwrap_or(100),
-        seed: value("--seed").and_then(|text| text.parse().ok()).unwrap_or(1),
+        count: value("--count")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(100),
+        seed: value("--seed")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(1),
     }
 }
 
@@ -105,7 +109,9 @@ pub fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Checked {
 }
 
 pub fn same<T: PartialEq + Debug>(expected: T, found: T, what: &str) -> Checked {
-    check(expected == found, || format!("{what}: expected {expected:?}, found {found:?}"))
+    check(expected == found, || {
+        format!("{what}: expected {expected:?}, found {found:?}")
+    })
 }
 
 pub fn text<E: ToString>(error: E) -> String {
@@ -115,7 +121,9 @@ pub fn text<E: ToString>(error: E) -> String {
 pub async fn until(seconds: u64, what: &str, mut holds: impl FnMut() -> bool) -> Checked {
     let end = Instant::now() + Duration::from_secs(seconds);
     while !holds() {
-        check(Instant::now() < end, || format!("not within {seconds} s: {what}"))?;
+        check(Instant::now() < end, || {
+            format!("not within {seconds} s: {what}")
+        })?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())

@@ -75,11 +75,25 @@ pub fn verify(message: &MessageExt) -> Checked<(String, usize)> {
     let id = property(message, "id")?;
     let index: usize = property(message, "index")?.parse().map_err(text)?;
     let body = message.body().unwrap_or_default();
-    same(property(message, "crc")?, crc(&body), &format!("crc of {id}"))?;
-    same(TEXT, property(message, "text")?.as_str(), &format!("property text of {id}"))?;
+    same(
+        property(message, "crc")?,
+        crc(&body),
+        &format!("crc of {id}"),
+    )?;
+    same(
+        TEXT,
+        property(message, "text")?.as_str(),
+        &format!("property text of {id}"),
+    )?;
     let tag = message.get_tags().map(|tag| tag.to_string());
-    same(Some(TAGS[index % TAGS.len()]), tag.as_deref(), &format!("tag of {id}"))?;
+    same(
+        Some(TAGS[index % TAGS.len()]),
+        tag.as_deref(),
+        &format!("tag of {id}"),
+    )?;
     let key = MessageTrait::get_keys(message).map(|key| key.to_string());
-    check(key == Some(format!("key-{id}")), || format!("key of {id}: {key:?}"))?;
+    check(key == Some(format!("key-{id}")), || {
+        format!("key of {id}: {key:?}")
+    })?;
     Ok((id, index))
 }

@@ -19,8 +19,16 @@ pub async fn run(clients: &Clients) -> Checked {
     clients.create_topic(&mut producer, &options.topic).await?;
     fill(&producer, options).await?;
     let (first, committed) = take(clients, options, options.count / 2, None).await?;
-    let (rest, _) = take(clients, options, options.count - first.len(), Some(&committed)).await?;
-    check(first.is_disjoint(&rest), || "committed, and polled again".to_owned())?;
+    let (rest, _) = take(
+        clients,
+        options,
+        options.count - first.len(),
+        Some(&committed),
+    )
+    .await?;
+    check(first.is_disjoint(&rest), || {
+        "committed, and polled again".to_owned()
+    })?;
     same(options.count, first.len() + rest.len(), "messages")?;
     producer.shutdown().await;
     Ok(())
@@ -44,7 +52,10 @@ pub async fn take(
     let consumer = clients.lite(&options.group)?;
     consumer.subscribe(&options.topic).await.map_err(text)?;
     consumer.start().await.map_err(text)?;
-    let queues = consumer.fetch_message_queues(&options.topic).await.map_err(text)?;
+    let queues = consumer
+        .fetch_message_queues(&options.topic)
+        .await
+        .map_err(text)?;
     if let Some(before) = before {
         for queue in &queues {
             let offset = consumer.committed(queue).await.map_err(text)?;
@@ -57,7 +68,9 @@ pub async fn take(
     let mut taken = BTreeSet::new();
     let mut next = Committed::new();
     while taken.len() < count {
-        check(Instant::now() < end, || format!("polled {} of {count}", taken.len()))?;
+        check(Instant::now() < end, || {
+            format!("polled {} of {count}", taken.len())
+        })?;
         for message in consumer.poll_with_timeout(1000).await {
             let (id, _) = verify(&message)?;
             check(taken.insert(id.clone()), || format!("twice: {id}"))?;

@@ -71,7 +71,10 @@ pub async fn member(
 ) -> Checked<(Counting, DefaultMQPushConsumer)> {
     let counting = Counting::default();
     let mut consumer = clients.push(group).message_model(model).build();
-    consumer.subscribe(clients.options.topic.clone(), tags.to_owned()).await.map_err(text)?;
+    consumer
+        .subscribe(clients.options.topic.clone(), tags.to_owned())
+        .await
+        .map_err(text)?;
     consumer.register_message_listener_concurrently(counting.clone());
     consumer.start().await.map_err(text)?;
     Ok((counting, consumer))
@@ -95,15 +98,16 @@ async fn stream(options: Options, producer: DefaultMQProducer, state: Arc<Mutex<
             Ok(message) => send(&producer, message).await,
             Err(error) => Err(error),
         };
-        let mut state = state.lock().expect("no sender panics");
-        match result {
-            Ok(_) => state.sent.push(id),
-            Err(error) => {
-                state.failure = Some(error);
-                return;
+        {
+            let mut state = state.lock().expect("no sender panics");
+            match result {
+                Ok(_) => state.sent.push(id),
+                Err(error) => {
+                    state.failure = Some(error);
+                    return;
+                }
             }
         }
-        drop(state);
         tokio::time::sleep(Duration::from_millis(4)).await;
     }
 }
@@ -116,16 +120,24 @@ pub async fn rebalance(clients: &Clients) -> Checked {
     let state: Arc<Mutex<Stream>> = Arc::default();
     let sending = tokio::spawn(stream(options.clone(), producer, state.clone()));
     let sent = || state.lock().expect("no sender panics").sent.clone();
-    let (first, mut one) =
-        member(clients, &options.group, "*", MessageModel::Clustering).await?;
-    until(60, "the first member takes all", || first.different() >= options.count).await?;
+    let (first, mut one) = member(clients, &options.group, "*", MessageModel::Clustering).await?;
+    until(60, "the first member takes all", || {
+        first.different() >= options.count
+    })
+    .await?;
     mark("alone");
     let (second, mut other) =
         member(clients, &options.group, "*", MessageModel::Clustering).await?;
     let enough = options.count / 4;
-    until(60, "the second member gets a share", || second.total() >= enough).await?;
+    until(60, "the second member gets a share", || {
+        second.total() >= enough
+    })
+    .await?;
     let before = first.total();
-    until(60, "the first member keeps a share", || first.total() >= before + enough).await?;
+    until(60, "the first member keeps a share", || {
+        first.total() >= before + enough
+    })
+    .await?;
     mark("both");
     other.shutdown().await;
     let already = sent().len();
@@ -133,7 +145,9 @@ pub async fn rebalance(clients: &Clients) -> Checked {
         let sent = sent();
         let arrived = first.ids();
         sent.len() >= already + enough
-            && sent[already..already + enough].iter().all(|id| arrived.contains(id))
+            && sent[already..already + enough]
+                .iter()
+                .all(|id| arrived.contains(id))
     })
     .await?;
     state.lock().expect("no sender panics").ended = true;
@@ -143,7 +157,9 @@ pub async fn rebalance(clients: &Clients) -> Checked {
     }
     until(60, "all messages arrive", || {
         let (first, second) = (first.ids(), second.ids());
-        sent().iter().all(|id| first.contains(id) || second.contains(id))
+        sent()
+            .iter()
+            .all(|id| first.contains(id) || second.contains(id))
     })
     .await?;
     one.shutdown().await;
@@ -156,7 +172,11 @@ pub async fn rebalance(clients: &Clients) -> Checked {
 
 pub async fn send_all(clients: &Clients, producer: &DefaultMQProducer) -> Checked {
     for index in 0..clients.options.count {
-        send(producer, make(&clients.options, &format!("m-{index}"), index)?).await?;
+        send(
+            producer,
+            make(&clients.options, &format!("m-{index}"), index)?,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -165,8 +185,7 @@ pub async fn broadcast(clients: &Clients) -> Checked {
     let options = &clients.options;
     let mut producer = clients.producer().await?;
     clients.create_topic(&mut producer, &options.topic).await?;
-    let (first, mut one) =
-        member(clients, &options.group, "*", MessageModel::Broadcasting).await?;
+    let (first, mut one) = member(clients, &options.group, "*", MessageModel::Broadcasting).await?;
     let (second, mut other) =
         member(clients, &options.group, "*", MessageModel::Broadcasting).await?;
     send_all(clients, &producer).await?;
@@ -202,7 +221,9 @@ pub async fn tags(clients: &Clients) -> Checked {
         some.different() >= wanted.len() && all.different() >= options.count
     })
     .await?;
-    check(some.ids() == wanted, || "other messages than those of two tags".to_owned())?;
+    check(some.ids() == wanted, || {
+        "other messages than those of two tags".to_owned()
+    })?;
     one.shutdown().await;
     other.shutdown().await;
     some.fine()?;

@@ -36,7 +36,9 @@ pub async fn run(clients: &Clients) -> Checked {
     through(clients, Arc::new(producer)).await?;
     let left = kept.count - first.len();
     let (rest, _) = take(clients, &kept, left, Some(&committed)).await?;
-    check(first.is_disjoint(&rest), || "committed, and polled again".to_owned())?;
+    check(first.is_disjoint(&rest), || {
+        "committed, and polled again".to_owned()
+    })?;
     same(kept.count, first.len() + rest.len(), "kept messages")
 }
 
@@ -48,7 +50,14 @@ async fn through(clients: &Clients, producer: Arc<DefaultMQProducer>) -> Checked
     let size = || state.lock().expect("no sender panics").acknowledged.len();
     let begin = Instant::now();
     let tasks: Vec<_> = (0..TASKS)
-        .map(|number| tokio::spawn(send_on(options.clone(), producer.clone(), number, state.clone())))
+        .map(|number| {
+            tokio::spawn(send_on(
+                options.clone(),
+                producer.clone(),
+                number,
+                state.clone(),
+            ))
+        })
         .collect();
     // The reference writes committed offsets to disk every 5 s.
     until(60, "enough acknowledged", || {
@@ -63,7 +72,10 @@ async fn through(clients: &Clients, producer: Arc<DefaultMQProducer>) -> Checked
     let line = line.await.map_err(text)?.map_err(text)?;
     same("restarted", line.trim(), "line from the runner")?;
     let before = size();
-    until(90, "enough acknowledged after the restart", || size() >= before + options.count).await?;
+    until(90, "enough acknowledged after the restart", || {
+        size() >= before + options.count
+    })
+    .await?;
     state.lock().expect("no sender panics").ended = true;
     for task in tasks {
         task.await.map_err(text)?;
@@ -112,14 +124,19 @@ async fn send_on(
 /// Every acknowledged message lies where its acknowledgement said, in the order sent.
 async fn in_place(clients: &Clients, acknowledged: &HashMap<String, Place>) -> Checked {
     let mut stored: BTreeMap<Place, (String, usize)> = BTreeMap::new();
-    for message in clients.read_all(&clients.options.topic, acknowledged.len()).await? {
+    for message in clients
+        .read_all(&clients.options.topic, acknowledged.len())
+        .await?
+    {
         stored.insert(place_of(&message), verify(&message)?);
     }
     let mut last: HashMap<(i32, String), usize> = HashMap::new();
     for (at, (id, index)) in &stored {
         if acknowledged.get(id) == Some(at) {
             let earlier = last.insert((at.1, id[..2].to_owned()), *index);
-            check(earlier.is_none_or(|earlier| earlier < *index), || format!("order: {id}"))?;
+            check(earlier.is_none_or(|earlier| earlier < *index), || {
+                format!("order: {id}")
+            })?;
         }
     }
     for (id, at) in acknowledged {

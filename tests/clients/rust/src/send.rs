@@ -18,7 +18,10 @@ pub async fn run(clients: &Clients) -> Checked {
     let mut placed = HashMap::new();
     for index in 0..options.count {
         let id = format!("sync-{index}");
-        placed.insert(id.clone(), send(&producer, make(options, &id, index)?).await?);
+        placed.insert(
+            id.clone(),
+            send(&producer, make(options, &id, index)?).await?,
+        );
     }
     asynchronous(clients, &producer, &mut placed).await?;
     for index in 0..options.count {
@@ -48,7 +51,10 @@ async fn asynchronous(
                     (Some(result), _) => place(result),
                     (None, error) => Err(format!("{error:?}")),
                 };
-                answers.lock().expect("no callback panics").push((id.clone(), answer));
+                answers
+                    .lock()
+                    .expect("no callback panics")
+                    .push((id.clone(), answer));
             })
             .await
             .map_err(text)?;
@@ -95,10 +101,12 @@ async fn ordered(
         let id = format!("ordered-{index}");
         let key = index % 7;
         let message = make(&clients.options, &id, index)?;
-        let by_key = |queues: &[MessageQueue], _: &_, key: &usize| {
-            Some(queues[key % queues.len()].clone())
-        };
-        let result = producer.send_with_selector(message, by_key, key).await.map_err(text)?;
+        let by_key =
+            |queues: &[MessageQueue], _: &_, key: &usize| Some(queues[key % queues.len()].clone());
+        let result = producer
+            .send_with_selector(message, by_key, key)
+            .await
+            .map_err(text)?;
         let at = place(&result.ok_or("no result")?)?;
         same(*queue_of.entry(key).or_insert(at.1), at.1, "queue of a key")?;
         placed.insert(id, at);
@@ -114,7 +122,10 @@ async fn read_back(clients: &Clients, placed: &HashMap<String, Place>) -> Checke
         let size = message.body().unwrap_or_default().len();
         let deflated = (message.store_size() as usize) < size;
         same(size >= 4096, deflated, &format!("deflated: {id}"))?;
-        check(found.insert(id.clone(), place_of(&message)).is_none(), || format!("twice: {id}"))?;
+        check(
+            found.insert(id.clone(), place_of(&message)).is_none(),
+            || format!("twice: {id}"),
+        )?;
     }
     same(expected, found.len(), "messages read")?;
     for (id, at) in placed {

@@ -65,9 +65,15 @@ pub async fn run(clients: &Clients) -> Checked {
     for index in 0..count {
         let id = format!("{}-{index}", KINDS[index % KINDS.len()]);
         let message = make(options, &id, index)?;
-        producer.send_message_in_transaction::<(), _>(message, None).await.map_err(text)?;
+        producer
+            .send_message_in_transaction::<(), _>(message, None)
+            .await
+            .map_err(text)?;
     }
-    until(40, "the committed ones", || arrived.different() == count / 3).await?;
+    until(40, "the committed ones", || {
+        arrived.different() == count / 3
+    })
+    .await?;
     mark("committed");
     until(100, "the broker asks for the undecided ones", || {
         let asked = deciding.asked.lock().expect("no listener panics").len();
