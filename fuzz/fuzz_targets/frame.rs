@@ -29,8 +29,13 @@ fn write_again(command: &Command<'_>) {
     let remark = command.remark.map(|remark| remark.to_string());
     let mut out = Vec::new();
     let codec = Codec::Json;
-    let mut writer =
-        FrameWriter::response(&mut out, codec, command.opaque, command.code, remark.as_deref());
+    let mut writer = FrameWriter::response(
+        &mut out,
+        codec,
+        command.opaque,
+        command.code,
+        remark.as_deref(),
+    );
     for (key, value) in command.ext.iter() {
         writer.field_text(&key.to_cow(), value);
     }

@@ -5,9 +5,9 @@
 use libfuzzer_sys::fuzz_target;
 use orbitmq::filter::tag::TagFilter;
 use orbitmq::remoting::body::heartbeat::HeartbeatData;
+use orbitmq::remoting::body::json;
 use orbitmq::remoting::body::register::RegisterBrokerBody;
 use orbitmq::remoting::body::stats::TopicStats;
-use orbitmq::remoting::body::json;
 use orbitmq::remoting::command::{Command, FrameWriter};
 use orbitmq::remoting::frame::{Codec, Frame, split};
 use orbitmq::remoting::header::namesrv::RegisterBroker;
@@ -18,8 +18,16 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((first, header)) = bytes.split_first() else {
         return;
     };
-    let codec = if first & 1 == 0 { Codec::Json } else { Codec::Binary };
-    if let Ok(command) = Command::decode(Frame { codec, header, body: b"" }) {
+    let codec = if first & 1 == 0 {
+        Codec::Json
+    } else {
+        Codec::Binary
+    };
+    if let Ok(command) = Command::decode(Frame {
+        codec,
+        header,
+        body: b"",
+    }) {
         typed_headers(&command);
     }
     let _ = json::from_slice::<HeartbeatData>(header);
