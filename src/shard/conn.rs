@@ -57,6 +57,8 @@ pub struct Conn {
     writer: Bell,
     /// Rung when a paused reader may look again.
     pub reader: Bell,
+    /// In the shard's list of those to ring when it admits again.
+    pub paused: Cell<bool>,
     /// When bytes last moved in either direction.
     moved: Cell<Mono>,
     /// When the frame began that is not whole yet.
@@ -75,6 +77,7 @@ impl Conn {
             has_writer: Cell::new(false),
             writer: Bell::default(),
             reader: Bell::default(),
+            paused: Cell::new(false),
             moved: Cell::new(now.mono),
             partial_since: Cell::new(None),
             finishing_since: Cell::new(now.mono),

@@ -194,7 +194,8 @@ impl<M: Machine + 'static> Shard<M> {
         for dial in core.out.dials.drain(..) {
             self.dials.push(dial);
         }
-        if !self.admits.replace(core.machine.admits()) {
+        let admits = core.machine.admits();
+        if !self.admits.replace(admits) && admits {
             self.resume();
         }
         if let Some(deadline) = core.machine.deadline()
@@ -294,22 +295,22 @@ impl<M: Machine + 'static> Shard<M> {
     /// Waits until the connection may be read: the machine admits, letters flow, and the peer
     /// takes what was sent to it. A connection that ends may always be read.
     pub async fn may_read(&self, conn: &Rc<Conn>) {
-        while !self.readable(conn) {
-            self.paused.borrow_mut().push(conn.clone());
+        while conn.phase() == Phase::Open {
+            if !self.admits.get() || self.post.congested() {
+                if !conn.paused.replace(true) {
+                    self.paused.borrow_mut().push(conn.clone());
+                }
+            } else if conn.backlog() <= self.options.output_pause_bytes {
+                return;
+            }
             conn.reader.wait().await;
         }
-    }
-
-    fn readable(&self, conn: &Conn) -> bool {
-        conn.phase() != Phase::Open
-            || self.admits.get()
-                && !self.post.congested()
-                && conn.backlog() <= self.options.output_pause_bytes
     }
 
     /// Lets paused connections look again.
     pub fn resume(&self) {
         for conn in self.paused.borrow_mut().drain(..) {
+            conn.paused.set(false);
             conn.reader.ring();
         }
     }
@@ -340,6 +341,11 @@ impl<M: Machine + 'static> Shard<M> {
         let id = conn.link.conn;
         let now = self.now();
         self.conns.borrow_mut().release(id);
+        if conn.paused.get() {
+            self.paused
+                .borrow_mut()
+                .retain(|paused| paused.link.conn != id);
+        }
         self.stats.borrow_mut().closed += 1;
         self.core.borrow_mut().out.forget(id);
         self.step(now, Event::Closed { conn: id });
