@@ -10,7 +10,8 @@ use super::checks::{self, Lock};
 use super::clock::Clock;
 use super::mesh::weave;
 use super::net::Door;
-use super::team::{Part, Team};
+use super::pace::{self, Pace, heartbeat_loop, pace_loop};
+use super::team::{Around, Part, Team};
 use super::{Cores, Options, Set, Stats};
 use crate::base::ShardId;
 use crate::base::id::SHARDS_MAX;
@@ -211,7 +212,7 @@ fn builder(
 ) -> LocalExecutorBuilder {
     LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{executor}"))
-        .preempt_timer(options.preempt)
+        .preempt_timer(pace::NEVER)
         .spin_before_park(options.spin)
         .io_memory(options.io_memory_bytes)
         .blocking_thread_pool_placement(helpers)
@@ -499,16 +500,18 @@ where
         reporter,
         ..
     } = seat;
-    let options = Rc::new(seat.options);
-    let drain = Rc::new(Bell::default());
+    let around = Around {
+        pace: Rc::new(Pace::new(clock, seat.options.round)),
+        options: Rc::new(seat.options),
+        clock,
+        drain: Rc::default(),
+    };
+    let pacer = glommio::spawn_local(pace_loop(around.pace.clone()));
+    let heart = glommio::spawn_local(heartbeat_loop(around.pace.clone()));
     let made = async {
         checks::polling_trap(&seat.data_dir, executor).await?;
-        let brokers = seat
-            .brokers
-            .map(|part| Team::make(part, &options, clock, &drain));
-        let namesrv = seat
-            .namesrv
-            .map(|part| Team::make(part, &options, clock, &drain));
+        let brokers = seat.brokers.map(|part| Team::make(part, &around));
+        let namesrv = seat.namesrv.map(|part| Team::make(part, &around));
         Ok((brokers.transpose()?, namesrv.transpose()?))
     };
     let (brokers, namesrv) = match made.await {
@@ -538,7 +541,7 @@ where
     obey(&phase, woken, || {
         teams.0.iter().for_each(|team| team.stop());
         teams.1.iter().for_each(|team| team.stop());
-        let watch = watch_drain(teams.clone(), drain.clone(), reporter.clone());
+        let watch = watch_drain(teams.clone(), around.drain.clone(), reporter.clone());
         watching.set(Some(glommio::spawn_local(watch)));
     })
     .await;
@@ -550,6 +553,7 @@ where
     if let Some(team) = &teams.1 {
         stats.add(&team.end().await);
     }
+    drop((pacer, heart));
     Ok(stats)
 }
 
