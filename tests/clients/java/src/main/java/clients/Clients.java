@@ -1,5 +1,6 @@
 package clients;
 
+import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.List;
@@ -30,7 +31,8 @@ final class Clients {
         DefaultMQProducer producer = new DefaultMQProducer(options.group() + "-producer");
         producer.setNamesrvAddr(options.namesrv());
         producer.setInstanceName(instance("producer"));
-        producer.setSendMsgTimeout(5000);
+        // Generous: machines that run this are busy, and a timeout would be a failure.
+        producer.setSendMsgTimeout(10_000);
         producer.start();
         return producer;
     }
@@ -69,16 +71,18 @@ final class Clients {
         throw new AssertionError("no setMessageModel");
     }
 
-    /** createTopic got a map of attributes in 5.x. */
+    /** Asks again when a busy name server did not answer in time: asking twice does no harm. */
     static void createTopic(DefaultMQProducer producer, Options options) throws Exception {
-        try {
-            DefaultMQProducer.class
-                .getMethod("createTopic", String.class, String.class, int.class, Map.class)
-                .invoke(producer, "TBW102", options.topic(), QUEUES, new HashMap<>());
-        } catch (NoSuchMethodException old) {
-            DefaultMQProducer.class
-                .getMethod("createTopic", String.class, String.class, int.class)
-                .invoke(producer, "TBW102", options.topic(), QUEUES);
+        long end = System.nanoTime() + 30_000_000_000L;
+        while (true) {
+            try {
+                askForTopic(producer, options);
+                break;
+            } catch (InvocationTargetException refused) {
+                if (System.nanoTime() > end) {
+                    throw refused;
+                }
+            }
         }
         // The broker tells the name server by itself; a producer may use the route from then on.
         Main.until(30, () -> "a route of " + options.topic(), () -> {
@@ -90,7 +94,21 @@ final class Clients {
         });
     }
 
-    static List<MessageQueue> queues(DefaultMQPullConsumer consumer, String topic) throws Exception {
+    /** createTopic got a map of attributes in 5.x. */
+    private static void askForTopic(DefaultMQProducer producer, Options options) throws Exception {
+        try {
+            DefaultMQProducer.class
+                .getMethod("createTopic", String.class, String.class, int.class, Map.class)
+                .invoke(producer, "TBW102", options.topic(), QUEUES, new HashMap<>());
+        } catch (NoSuchMethodException old) {
+            DefaultMQProducer.class
+                .getMethod("createTopic", String.class, String.class, int.class)
+                .invoke(producer, "TBW102", options.topic(), QUEUES);
+        }
+    }
+
+    static List<MessageQueue> queues(DefaultMQPullConsumer consumer, String topic)
+            throws Exception {
         Collection<MessageQueue> found = consumer.fetchSubscribeMessageQueues(topic);
         return new ArrayList<>(new TreeSet<>(found));
     }
