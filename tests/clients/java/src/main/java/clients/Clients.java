@@ -21,6 +21,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
 /** Clients set up the way every scenario wants them, and what 4.x and 5.x spell differently. */
 final class Clients {
     static final int QUEUES = 4;
+    /** Generous: machines that run this are busy, and a timeout would be a failure. */
+    private static final int TIMEOUT_MS = 10_000;
     private static int instances;
 
     private static synchronized String instance(String kind) {
@@ -31,8 +33,8 @@ final class Clients {
         DefaultMQProducer producer = new DefaultMQProducer(options.group() + "-producer");
         producer.setNamesrvAddr(options.namesrv());
         producer.setInstanceName(instance("producer"));
-        // Generous: machines that run this are busy, and a timeout would be a failure.
-        producer.setSendMsgTimeout(10_000);
+        producer.setSendMsgTimeout(TIMEOUT_MS);
+        producer.setMqClientApiTimeout(TIMEOUT_MS);
         producer.start();
         return producer;
     }
@@ -41,6 +43,7 @@ final class Clients {
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group);
         consumer.setNamesrvAddr(options.namesrv());
         consumer.setInstanceName(instance("push"));
+        consumer.setMqClientApiTimeout(TIMEOUT_MS);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setConsumeThreadMin(4);
         consumer.setConsumeThreadMax(4);
@@ -51,6 +54,7 @@ final class Clients {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(group);
         consumer.setNamesrvAddr(options.namesrv());
         consumer.setInstanceName(instance("pull"));
+        consumer.setMqClientApiTimeout(TIMEOUT_MS);
         consumer.start();
         return consumer;
     }
