@@ -11,7 +11,7 @@ use crate::broker::{Broker, BrokerOptions};
 use crate::config::value::{FlushDiskType, LogFormat};
 use crate::config::{Config, Origin, Role};
 use crate::namesrv::{LocalBroker, NameServer, NameServerOptions};
-use crate::shard::{Cores, Make, Options, Running, Fleet};
+use crate::shard::{Cores, Fleet, Make, Options, Running};
 use crate::store::recovery::Report;
 use crate::store::{Flush, Sabotage, StoreOptions};
 use serde::{Deserialize, Serialize};
