@@ -16,6 +16,11 @@ impl Clock {
         }
     }
 
+    /// Nanoseconds since the start, for measuring short stretches.
+    pub fn nanos(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
     /// Read once per turn.
     pub fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -15,6 +15,7 @@
 //! | `drive` | a machine with its outbox; turns |
 //! | `conn` | one connection: receiving, sending, limits |
 //! | `mesh` | letters between shards |
+//! | `pace` | when to look at sockets and disks again |
 //! | `net` | listeners, accepting, dialling |
 //! | `disk` | orders on io_uring; `dir` the same directory for start-up and helper threads |
 //! | `checks` | what the host must offer; the lock file |
@@ -31,6 +32,7 @@ mod disk;
 mod drive;
 mod mesh;
 mod net;
+mod pace;
 mod team;
 #[cfg(test)]
 mod tests;
@@ -78,8 +80,8 @@ pub struct Options {
     pub cores: Cores,
     /// How long a pinned executor polls before it sleeps. Zero unless the cores are dedicated.
     pub spin: Duration,
-    /// How long a task may run before sockets and disks are looked at again.
-    pub preempt: Duration,
+    /// How long tasks may run before sockets and disks are looked at again.
+    pub round: Duration,
     /// Registered memory for direct I/O, per executor. Powers of two are not wasted.
     pub io_memory_bytes: usize,
     /// Log writes and syncs that may be at the disk at once, per machine.
@@ -110,7 +112,7 @@ impl Default for Options {
         Options {
             cores: Cores::usable(),
             spin: Duration::ZERO,
-            preempt: Duration::from_micros(300),
+            round: Duration::from_micros(300),
             io_memory_bytes: 4 * 1024 * 1024,
             writes_in_flight: 2,
             orders_in_flight: 16,

@@ -5,6 +5,7 @@
 
 use super::drive::Shard;
 use super::mesh::{Mail, Post};
+use super::pace::Pace;
 use crate::base::ShardId;
 use crate::machine::{Dial, Event, Machine};
 use glommio::net::{TcpListener, TcpStream};
@@ -76,6 +77,7 @@ pub async fn accept_loop<P: Send + 'static>(
     post: Rc<Post<P>>,
     shards: u16,
     next: Rc<Cell<u16>>,
+    pace: Rc<Pace>,
 ) {
     let addr = door.addr;
     let listener = door.into_listener();
@@ -85,6 +87,7 @@ pub async fn accept_loop<P: Send + 'static>(
                 let to = ShardId(next.get());
                 next.set((to.0 + 1) % shards);
                 post.send(Mail::Socket { to, accepted });
+                pace.breathe().await;
             }
             Err(e) => {
                 tracing::warn!(%addr, reason = %e, "accepting a connection failed");
@@ -122,7 +125,7 @@ async fn connect<M: Machine + 'static>(
 ) {
     let Dial { token, addr } = dial;
     let reason = match addrs {
-        Ok(addrs) => match try_addresses(&addrs, shard.options.dial_timeout).await {
+        Ok(addrs) => match try_addresses(&addrs, shard.around.options.dial_timeout).await {
             Ok(stream) => match shard.open(stream, Some(token)) {
                 Ok(()) => return,
                 Err(reason) => reason,

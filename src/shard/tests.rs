@@ -291,6 +291,17 @@ fn set(dir: &std::path::Path, shards: u16) -> Set<Puppet> {
     }
 }
 
+/// As the crate's, with nothing to prepare.
+fn run(
+    options: Options,
+    data_dir: &std::path::Path,
+    brokers: Option<Set<Puppet>>,
+    namesrv: Option<Set<Puppet>>,
+    ready: impl FnOnce(Running),
+) -> Result<Stats, String> {
+    super::run(options, data_dir, brokers, namesrv, || Ok(()), ready)
+}
+
 struct Server {
     dir: TempDir,
     addr: SocketAddr,
