@@ -177,6 +177,31 @@ fn control(
     }
 }
 
+/// A group that nobody configured is made by its first use, if the broker may
+/// (`SubscriptionGroupManager.findSubscriptionGroupConfig`): by shard 0, and the request runs again
+/// once every shard knows the group.
+fn make_group(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    group: &str,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let Some(lead) = &mut broker.lead else {
+        broker.forward(ShardId(0), request, out);
+        return Ok(());
+    };
+    let made = lead.control.ensure_group(request.now, group, lead.publication.effects())?;
+    let Some(version) = made else {
+        let remark = format!("subscription group [{group}] does not exist");
+        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+    };
+    if !lead.publication.request_later(version, *request.link, request.raw.share()) {
+        let remark = "[REJECTREQUEST]too many requests wait for new groups, try again";
+        return Err(Reject::new(response::SYSTEM_BUSY, remark));
+    }
+    Ok(())
+}
+
 /// Code 3, as the reference words it, with the name of what is asked.
 pub fn unsupported(code: i32) -> Reject {
     let name = crate::remoting::code::request::name(code).map(|name| format!(" ({name})"));

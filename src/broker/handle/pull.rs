@@ -8,7 +8,7 @@
 use crate::base::{Now, QueueOffset};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Parked, Request, bad_header, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to};
 use crate::broker::members::Subscription;
 use crate::broker::topics::{Topic, perm};
 use crate::broker::{Broker, Peer};
@@ -89,7 +89,7 @@ pub fn pull(
     }
 }
 
-/// `None`: it went to the shard that owns the queue.
+/// `None`: it went to the shard that owns the queue, or waits for its group to be made.
 fn check(
     broker: &mut Broker,
     request: &Request<'_>,
@@ -103,8 +103,8 @@ fn check(
     let (group_name, topic_name) = (header.consumer_group.to_cow(), header.topic.to_cow());
     let snapshot = Arc::clone(&broker.snapshot);
     let Some(group) = snapshot.groups.get(&group_name) else {
-        let remark = format!("subscription group [{group_name}] does not exist");
-        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark).into());
+        make_group(broker, request, &group_name, out)?;
+        return Ok(None);
     };
     if !group.consume_enable {
         let remark = format!("subscription group no permission, {group_name}");
