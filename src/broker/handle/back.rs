@@ -8,9 +8,7 @@ use crate::base::{LogOffset, Now};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{DLQ_PREFIX, RETRY_PREFIX, retry_topic};
-use crate::broker::handle::{
-    Parked, Request, bad_header, make_group, reject_to, send, succeed,
-};
+use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to, send, succeed};
 use crate::broker::puts::{OwnedMessage, Purpose};
 use crate::broker::topics::perm;
 use crate::broker::{Broker, Peer};

@@ -190,12 +190,17 @@ fn make_group(
         broker.forward(ShardId(0), request, out);
         return Ok(());
     };
-    let made = lead.control.ensure_group(request.now, group, lead.publication.effects())?;
+    let made = lead
+        .control
+        .ensure_group(request.now, group, lead.publication.effects())?;
     let Some(version) = made else {
         let remark = format!("subscription group [{group}] does not exist");
         return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
     };
-    if !lead.publication.request_later(version, *request.link, request.raw.share()) {
+    if !lead
+        .publication
+        .request_later(version, *request.link, request.raw.share())
+    {
         let remark = "[REJECTREQUEST]too many requests wait for new groups, try again";
         return Err(Reject::new(response::SYSTEM_BUSY, remark));
     }
