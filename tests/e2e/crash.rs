@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
@@ -15,7 +16,7 @@ use orbitmq::message::batch::{self, SubMessage};
 use orbitmq::remoting::code::request as ask;
 use orbitmq::remoting::frame::Codec;
 
-use crate::server::{Launch, PATIENCE};
+use crate::server::{Launch, PATIENCE, Server};
 use crate::wire::Client;
 
 const TOPICS: [&str; 2] = ["crash-a", "crash-b"];
@@ -68,7 +69,7 @@ impl Known {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Shared {
     known: Arc<(Mutex<Known>, Condvar)>,
     next_id: Arc<AtomicU64>,
@@ -200,6 +201,7 @@ fn queues() -> impl Iterator<Item = Queue> {
 }
 
 /// What the broker has, checked against what clients know. `from` is where each queue was left.
+#[derive(Default)]
 struct Audit {
     from: HashMap<Queue, u64>,
     seen: HashSet<u64>,
@@ -296,76 +298,70 @@ fn wait_for_acks(shared: &Shared, target: u64) {
     }
 }
 
-fn crash(flush: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let launch = Launch::standalone(dir.path())
+fn launch(data: &Path, flush: &str) -> Launch {
+    Launch::standalone(data)
         .set("shards", 2)
         .set("flushDiskType", flush)
         .set("checkpointBytes", 4 << 20)
         .set("checkpointInterval", 300)
-        .set("mappedFileSizeCommitLog", 8 << 20);
-    let seed = seed();
+}
+
+/// Load, a kill at a random moment, a restart; gives the restarted server and how long it took.
+fn round(server: Server, shared: &Shared, random: &mut Random, extra: &str) -> (Server, u128) {
+    let launch = server.launch.clone();
+    shared.killing.store(false, Ordering::Relaxed);
+    let before = shared.known.0.lock().unwrap().acks;
+    let threads = load(shared, launch.broker, random.next());
+    let target = ACKS.start + random.below(ACKS.end - ACKS.start);
+    wait_for_acks(shared, before + target);
+    Client::connect(launch.broker).create_topic(extra, 1);
+    shared.killing.store(true, Ordering::Relaxed);
+    server.kill();
+    for thread in threads {
+        let ended = thread.join();
+        ended.expect("a client ends when its connection breaks");
+    }
+    let begun = Instant::now();
+    let server = launch.start();
+    (server, begun.elapsed().as_millis())
+}
+
+fn crash(flush: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let launch = launch(dir.path(), flush);
+    let (seed, rounds) = (seed(), rounds());
     let mut random = Random(seed);
-    let shared = Shared {
-        known: Arc::default(),
-        next_id: Arc::default(),
-        killing: Arc::default(),
-    };
-    let mut audit = Audit {
-        from: HashMap::new(),
-        seen: HashSet::new(),
-    };
+    let shared = Shared::default();
+    let mut audit = Audit::default();
     let mut server = launch.start();
     for topic in TOPICS {
         Client::connect(launch.broker).create_topic(topic, QUEUES as u32);
     }
-    let rounds = rounds();
-    for round in 1..=rounds {
-        shared.killing.store(false, Ordering::Relaxed);
-        let before = shared.known.0.lock().unwrap().acks;
-        let threads = load(&shared, launch.broker, random.next());
-        let target = ACKS.start + random.below(ACKS.end - ACKS.start);
-        wait_for_acks(&shared, before + target);
-        let extra = format!("crash-extra-{round}");
-        Client::connect(launch.broker).create_topic(&extra, 1);
-        shared.killing.store(true, Ordering::Relaxed);
-        server.kill();
-        for thread in threads {
-            thread
-                .join()
-                .expect("a client ends when its connection breaks");
-        }
-        let begun = Instant::now();
-        server = launch.start();
-        let took = begun.elapsed();
+    for at in 1..=rounds {
+        let extra = format!("crash-extra-{at}");
+        let (next, restart_ms) = round(server, &shared, &mut random, &extra);
+        server = next;
         let mut client = Client::connect(launch.broker);
         let topic = client.call(ask::GET_TOPIC_CONFIG, &[("topic", &extra)], b"");
         assert_eq!(
             topic.code, 0,
-            "the topic acknowledged before the kill is lost: {topic:?}"
+            "a topic acknowledged before the kill is lost: {topic:?}"
         );
         let mut known = shared.known.0.lock().unwrap();
-        audit.run(
-            &mut client,
-            &mut known,
-            shared.next_id.load(Ordering::Relaxed),
-        );
+        let ids_end = shared.next_id.load(Ordering::Relaxed);
+        audit.run(&mut client, &mut known, ids_end);
         println!(
-            "{flush} seed {seed} round {round}/{rounds}: {} acknowledged, {} consumed, {} stored, \
-             restart {} ms",
+            "{flush} seed {seed} round {at}/{rounds}: {} acknowledged, {} consumed, {} stored, \
+             restart {restart_ms} ms",
             known.acks,
             known.consumed,
-            audit.seen.len(),
-            took.as_millis()
+            audit.seen.len()
         );
     }
     // Once more from the first message on, after a clean stop.
     server.stop();
     let server = launch.start();
-    let mut whole = Audit {
-        from: HashMap::new(),
-        seen: HashSet::new(),
-    };
+    let mut whole = Audit::default();
     let mut known = shared.known.0.lock().unwrap();
     let ids_end = shared.next_id.load(Ordering::Relaxed);
     whole.run(&mut Client::connect(launch.broker), &mut known, ids_end);

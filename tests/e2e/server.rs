@@ -163,7 +163,10 @@ impl Launch {
             }
         }
         command.args(&self.args);
-        command.env_remove("NAMESRV_ADDR");
+        let ours = |name: &String| name.starts_with("ORBITMQ_") || name == "NAMESRV_ADDR";
+        for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -236,7 +239,6 @@ fn wait(child: &mut Child, log: &Log) -> ExitStatus {
             let _ = child.kill();
             panic!("it does not end:\n{}", log.text());
         }
-        std::thread::yield_now();
         std::thread::park_timeout(Duration::from_millis(2));
     }
 }
