@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use orbitmq::cli::{self, Command, EXIT_FAILED, Refusal};
-use orbitmq::{config, serve};
+use orbitmq::config;
+use orbitmq::serve::{self, Failure};
 
 fn main() -> ExitCode {
     let command = match cli::parse() {
@@ -16,15 +17,20 @@ fn main() -> ExitCode {
             Err(error) => Refusal::Config(error).report(),
         },
         Command::Version => cli::say(&cli::version()),
-        Command::Standalone(config) | Command::Broker(config) | Command::Namesrv(config) => {
-            match serve::serve(&config, false) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => serve::report(&error),
-            }
+        Command::Standalone(config, salvage) | Command::Broker(config, salvage) => {
+            ended(serve::serve(&config, salvage))
         }
+        Command::Namesrv(config) => ended(serve::serve(&config, false)),
         Command::StoreCheck(_) | Command::Bench(_) => {
             eprintln!("orbitmq: not in this build");
             ExitCode::from(EXIT_FAILED)
         }
+    }
+}
+
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
     }
 }

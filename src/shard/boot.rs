@@ -68,13 +68,16 @@ enum Report {
     Ended,
 }
 
-/// Runs the machines until they are stopped; gives what was counted. `ready` is called once, when
-/// everything serves. An error says why nothing was started, or why it did not end well.
+/// Runs the machines until they are stopped; gives what was counted. `begin` is called once the
+/// host is checked, the data directory taken and every address bound: before that nothing is
+/// created that an error would leave behind. `ready` is called once, when everything serves. An
+/// error says why nothing was started, or why it did not end well.
 pub fn run<B, N>(
     options: Options,
     data_dir: &Path,
     brokers: Option<Fleet<B>>,
     namesrv: Option<Fleet<N>>,
+    begin: impl FnOnce() -> Result<(), String>,
     ready: impl FnOnce(Running),
 ) -> Result<Stats, String>
 where
@@ -87,11 +90,13 @@ where
         "a broker has 1 to 256 shards"
     );
     let executors = options.cores.count().min(shards);
-    let lock = checks::prepare(data_dir, (executors * options.io_memory_bytes) as u64)?;
+    let mut lock = checks::prepare(data_dir, (executors * options.io_memory_bytes) as u64)?;
     let doors = Doors {
         brokers: bind(&brokers)?,
         namesrv: bind(&namesrv)?,
     };
+    begin()?;
+    lock.keep();
     let (reports, inbox) = channel();
     if options.signals {
         watch_signals(reports.clone())?;

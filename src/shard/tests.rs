@@ -291,6 +291,17 @@ fn set(dir: &std::path::Path, shards: u16) -> Fleet<Puppet> {
     }
 }
 
+/// As the crate's, with nothing to prepare.
+fn run(
+    options: Options,
+    data_dir: &std::path::Path,
+    brokers: Option<Fleet<Puppet>>,
+    namesrv: Option<Fleet<Puppet>>,
+    ready: impl FnOnce(Running),
+) -> Result<Stats, String> {
+    super::run(options, data_dir, brokers, namesrv, || Ok(()), ready)
+}
+
 struct Server {
     dir: TempDir,
     addr: SocketAddr,
