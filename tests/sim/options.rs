@@ -24,7 +24,11 @@ pub struct Plan {
 
 pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
     let shards = *rng.pick(&[1, 1, 2, 3]);
-    let flush = if rng.percent(60) { Flush::Sync } else { Flush::Async };
+    let flush = if rng.percent(60) {
+        Flush::Sync
+    } else {
+        Flush::Async
+    };
     let flush = match sabotage {
         Sabotage::AckBeforeSync => Flush::Sync,
         _ => flush,
@@ -32,7 +36,11 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
     let big = rng.percent(50);
     let even = rng.percent(40);
     let traffic = Traffic {
-        body_bytes: if even { (700, 701) } else { (1, *rng.pick(&[200, 2_000, 6_000])) },
+        body_bytes: if even {
+            (700, 701)
+        } else {
+            (1, *rng.pick(&[200, 2_000, 6_000]))
+        },
         big_percent: if big { *rng.pick(&[10, 40, 90]) } else { 0 },
         big_bytes: *rng.pick(&[20_000, 36_000, 40_000]),
         think_us: *rng.pick(&[2_000, 8_000, 30_000]),
@@ -94,19 +102,41 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         properties: String::new(),
         instance: 7,
     };
-    Plan { broker, traffic, shards }
+    Plan {
+        broker,
+        traffic,
+        shards,
+    }
 }
 
 /// The first frame in words, for the trace.
 pub fn describe(bytes: &[u8]) -> String {
-    let first = frame_len(bytes).ok().flatten().and_then(|len| bytes.get(..len));
-    let Some(Ok(command)) = first.and_then(|first| split(first).ok()).map(Command::decode) else {
+    let first = frame_len(bytes)
+        .ok()
+        .flatten()
+        .and_then(|len| bytes.get(..len));
+    let Some(Ok(command)) = first
+        .and_then(|first| split(first).ok())
+        .map(Command::decode)
+    else {
         return format!("{} bytes", bytes.len());
     };
-    let fields = command.ext.iter().filter(|(_, value)| value.wire_len() < 80);
-    let fields: Vec<String> = fields.map(|(key, value)| format!("{key}={value}")).collect();
-    let remark = command.remark.map(|text| text.to_string()).unwrap_or_default();
-    let kind = if command.is_response() { "answer" } else { "request" };
+    let fields = command
+        .ext
+        .iter()
+        .filter(|(_, value)| value.wire_len() < 80);
+    let fields: Vec<String> = fields
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let remark = command
+        .remark
+        .map(|text| text.to_string())
+        .unwrap_or_default();
+    let kind = if command.is_response() {
+        "answer"
+    } else {
+        "request"
+    };
     format!(
         "{kind} {} code {} {} [{}] +{}",
         command.opaque,
