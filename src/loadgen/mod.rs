@@ -180,7 +180,9 @@ fn pin(core: Option<usize>) -> Result<(), String> {
         return Ok(());
     };
     // Threads started later inherit it.
-    match core_affinity::set_for_current(core_affinity::CoreId { id }) {
+    let usable = core_affinity::get_core_ids().unwrap_or_default();
+    let core = usable.into_iter().find(|core| core.id == id);
+    match core.is_some_and(core_affinity::set_for_current) {
         true => Ok(()),
         false => Err(format!(
             "core {id} cannot be used: it is not there or not allowed"
