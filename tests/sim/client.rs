@@ -268,7 +268,8 @@ impl Client {
         }
         let (topic, queues) = ctx.rng.pick(&live).clone();
         let queue = ctx.rng.below(queues as u64 + 1) as i32 - 1;
-        let count = if ctx.rng.percent(20) { ctx.rng.range(2, 6) } else { 1 };
+        let most = if ctx.config.big_percent > 0 { 3 } else { 6 };
+        let count = if ctx.rng.percent(20) { ctx.rng.range(2, most) } else { 1 };
         let oneway = count == 1 && ctx.rng.percent(10);
         let delayed = ctx.config.delays && count == 1 && queue >= 0 && ctx.rng.percent(6);
         let mut uids = Vec::new();
