@@ -1,8 +1,8 @@
 //! The one shape of the system: events in, orders out.
 //!
-//! A [`Machine`] decides (broker shard, name server). A driver acts: `shard` with sockets, disks and
-//! clocks, the simulator in `tests/` with virtual ones. Between them stands the [`Outbox`]: memory
-//! lent to the machine for frames on their way to connections, and a list of orders.
+//! A [`Machine`] decides (broker shard, name server). A driver acts: `shard` with sockets, disks
+//! and clocks, the simulator in `tests/` with virtual ones. Between them stands the [`Outbox`]:
+//! memory lent to the machine for frames on their way to connections, and a list of orders.
 //!
 //! A machine owns no socket, file, clock, lock or future. It runs on one core; a frame for a
 //! connection that another shard holds travels in the batch of that shard.

@@ -12,7 +12,7 @@ use crate::broker::{Broker, BrokerOptions};
 use crate::config::value::{FlushDiskType, LogFormat};
 use crate::config::{Config, Origin, Role};
 use crate::namesrv::{LocalBroker, NameServer, NameServerOptions};
-use crate::shard::{Cores, Make, Options, Running, Set, Stats};
+use crate::shard::{Cores, Fleet, Make, Options, Running, Stats};
 use crate::store::recovery::Report;
 use crate::store::{Flush, Sabotage, StoreOptions};
 use serde::{Deserialize, Serialize};
@@ -247,7 +247,7 @@ impl Found {
 }
 
 /// The broker listens on its port and on the VIP port two below.
-fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Set<Broker>, String> {
+fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Fleet<Broker>, String> {
     let options = Arc::new(broker_options(config, meta, salvage)?);
     let data = config.store_path_root_dir.clone();
     let make: Make<Broker> = Arc::new(move |shard, dir, now| open_shard(&options, shard, dir, now));
@@ -258,7 +258,7 @@ fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Set<Broker>
     let dirs = (0..meta.shards)
         .map(|shard| data.join(format!("shard-{shard:02}")))
         .collect();
-    Ok(Set {
+    Ok(Fleet {
         name: "broker",
         listen,
         dirs,
@@ -296,7 +296,7 @@ fn open_shard(
     Ok(broker)
 }
 
-fn namesrv_set(config: &Config) -> Result<Set<NameServer>, String> {
+fn namesrv_set(config: &Config) -> Result<Fleet<NameServer>, String> {
     let options = NameServerOptions {
         scan_interval_ms: config.scan_not_active_broker_interval,
         order_message: config.order_message_enable,
@@ -316,7 +316,7 @@ fn namesrv_set(config: &Config) -> Result<Set<NameServer>, String> {
     }
     let make: Make<NameServer> =
         Arc::new(move |_, dir, now| NameServer::new(options.clone(), dir, now));
-    Ok(Set {
+    Ok(Fleet {
         name: "name server",
         listen: vec![config.namesrv_listen],
         dirs: vec![dir],

@@ -4,8 +4,9 @@
 //! commit or query that somebody waits for is answered only when the record that holds its value
 //! is confirmed. So an offset that was told to anybody does not go back in a crash.
 //!
-//! `ConsumerOffsets` payload, big-endian: count u32, then for each: slot u32, offset u64, group (u16
-//! length, UTF-8); slot 2^32 - 1 forgets the group. In a snapshot file the same record holds the whole table, in pieces.
+//! `ConsumerOffsets` payload, big-endian: count u32, then for each: slot u32, offset u64, group
+//! (u16 length, UTF-8); slot 2^32 - 1 forgets the group. In a snapshot file the same record holds
+//! the whole table, in pieces.
 //!
 //! Source of the behaviour: `ConsumerOffsetManager`, `spec/semantics.md` §5.
 

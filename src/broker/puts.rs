@@ -1,8 +1,8 @@
 //! Messages the broker itself stores: retries, dead letters, deliveries of delayed messages.
 //!
 //! Whoever wants one stored sends a [`Put`] to the shard that owns the target queue and gets
-//! [`Peer::PutDone`] once it is confirmed. A topic that does not exist yet is made by shard 0 first.
-//! Inside one shard the same way is taken without the mesh.
+//! [`Peer::PutDone`] once it is confirmed. A topic that does not exist yet is made by shard 0
+//! first. Inside one shard the same way is taken without the mesh.
 
 use crate::base::{Map, Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};

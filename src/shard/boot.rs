@@ -12,7 +12,7 @@ use super::mesh::weave;
 use super::net::Door;
 use super::pace::{self, Pace, heartbeat_loop, pace_loop};
 use super::team::{Around, Part, Team};
-use super::{Cores, Options, Set, Stats};
+use super::{Cores, Fleet, Options, Stats};
 use crate::base::ShardId;
 use crate::base::id::SHARDS_MAX;
 use crate::machine::Machine;
@@ -39,7 +39,7 @@ const END: u8 = 2;
 
 /// What `ready` is told.
 pub struct Running {
-    /// Addresses of the broker set, then of the name server, as bound.
+    /// Addresses of the broker, then of the name server, as bound.
     pub brokers: Vec<SocketAddr>,
     pub namesrv: Vec<SocketAddr>,
     pub stopper: Stopper,
@@ -75,8 +75,8 @@ enum Report {
 pub fn run<B, N>(
     options: Options,
     data_dir: &Path,
-    brokers: Option<Set<B>>,
-    namesrv: Option<Set<N>>,
+    brokers: Option<Fleet<B>>,
+    namesrv: Option<Fleet<N>>,
     begin: impl FnOnce() -> Result<(), String>,
     ready: impl FnOnce(Running),
 ) -> Result<Stats, String>
@@ -147,7 +147,7 @@ struct Doors {
     namesrv: Vec<Door>,
 }
 
-fn bind<M: Machine>(set: &Option<Set<M>>) -> Result<Vec<Door>, String> {
+fn bind<M: Machine>(set: &Option<Fleet<M>>) -> Result<Vec<Door>, String> {
     let Some(set) = set else {
         return Ok(Vec::new());
     };
@@ -157,8 +157,8 @@ fn bind<M: Machine>(set: &Option<Set<M>>) -> Result<Vec<Door>, String> {
         .map_err(|e| format!("{}: {e}", set.name))
 }
 
-/// Deals the machines of a set out to executors.
-fn split<M: Machine>(set: Set<M>, executors: usize) -> Vec<Part<M>> {
+/// Deals the machines of a fleet out to executors.
+fn split<M: Machine>(set: Fleet<M>, executors: usize) -> Vec<Part<M>> {
     let shards = set.dirs.len() as u16;
     let mut dirs: Vec<Vec<(ShardId, PathBuf)>> = vec![Vec::new(); executors];
     for (shard, path) in set.dirs.into_iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Drives machines: sockets, files, clocks and cores. Everything here acts; nothing decides.
 //!
-//! One process runs up to two *sets* of machines: the shards of a broker, spread over executors
+//! One process runs up to two *fleets* of machines: the shards of a broker, spread over executors
 //! (shard `s` runs on executor `s % executors`), and a name server on the first executor. Each
-//! machine is single-threaded; the shards of a set write to each other through `mesh`.
+//! machine is single-threaded; the shards of a fleet write to each other through `mesh`.
 //!
 //! A *turn* is a batch of events for one machine (the frames of one receive, one disk completion,
 //! one letter from another shard, a tick) followed by `Shard::settle`, which sends what the
@@ -11,7 +11,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `boot` | placing executors, start-up, stopping |
-//! | `team` | the machines of one set on one executor, and their loops |
+//! | `team` | the machines of one fleet on one executor, and their loops |
 //! | `drive` | a machine with its outbox; turns |
 //! | `conn` | one connection: receiving, sending, limits |
 //! | `mesh` | letters between shards |
@@ -134,7 +134,7 @@ impl Default for Options {
 pub type Make<M> = Arc<dyn Fn(ShardId, &dyn Dir, Now) -> Result<M, String> + Send + Sync>;
 
 /// Machines that belong together: the shards of a broker, or one name server.
-pub struct Set<M> {
+pub struct Fleet<M> {
     /// For messages to people: "broker", "name server".
     pub name: &'static str,
     /// Every address speaks the whole protocol. Connections go round the machines.

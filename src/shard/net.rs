@@ -71,7 +71,7 @@ fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> String {
     format!("cannot listen on {addr}: {error}; {remedy}")
 }
 
-/// Accepts and sends the sockets round the machines. `next` is shared by all doors of a set.
+/// Accepts and sends the sockets round the machines. `next` is shared by all doors of a fleet.
 pub async fn accept_loop<P: Send + 'static>(
     door: Door,
     post: Rc<Post<P>>,

@@ -1,4 +1,4 @@
-//! The machines of one set on one executor, and the loops that call into them. All loops live as
+//! The machines of one fleet on one executor, and the loops that call into them. All loops live as
 //! long as the team; nothing is spawned per message.
 
 use super::bell::Bell;
@@ -25,12 +25,12 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How long closing connections may take at the end.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// The part of a set that one executor gets; sent to its thread.
+/// The part of a fleet that one executor gets; sent to its thread.
 pub struct Part<M: Machine> {
     pub make: Make<M>,
     /// The machines to make here.
     pub dirs: Vec<(ShardId, PathBuf)>,
-    /// Machines in the whole set.
+    /// Machines in the whole fleet.
     pub shards: u16,
     pub executor: usize,
     pub executors: usize,
@@ -49,7 +49,7 @@ pub struct Around {
 
 pub struct Team<M: Machine> {
     shards: Vec<Rc<Shard<M>>>,
-    /// Machines in the whole set.
+    /// Machines in the whole fleet.
     all_shards: u16,
     executors: usize,
     post: Rc<Post<M::Peer>>,

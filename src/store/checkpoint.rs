@@ -1,7 +1,8 @@
 //! Checkpoints: from where a log must be replayed, and which files hold what came before.
 //!
-//! `checkpoint.a` and `checkpoint.b` are written in turn; the newer valid one counts. What one names
-//! (snapshot, index runs) is durable before it is, and is removed only when neither names it.
+//! `checkpoint.a` and `checkpoint.b` are written in turn; the newer valid one counts. What one
+//! names (snapshot, index runs) is durable before it is, and is removed only when neither names
+//! it.
 //!
 //! | at | field |
 //! |---|---|

@@ -4,8 +4,8 @@
 //! ([`consumequeue`]), the key index ([`index`]), the tables of whoever appends system records.
 //! [`Store`] ties them together; [`recovery`] opens one.
 //!
-//! Always holds: nothing beyond [`CommitLog::confirmed`] is shown to a reader; a queue's offsets have
-//! no gap; what a checkpoint names is durable before the checkpoint is.
+//! Always holds: nothing beyond [`CommitLog::confirmed`] is shown to a reader; a queue's offsets
+//! have no gap; what a checkpoint names is durable before the checkpoint is.
 
 pub mod batch;
 pub mod checkpoint;

@@ -2,8 +2,8 @@
 //!
 //! Every segment has the same size and is named by its first log offset. A segment exists at full
 //! size, filled with zeros on the disk itself, before anything is committed to it: an overwrite of
-//! written blocks is half as slow as one of blocks that are only reserved. Filling runs ahead of the
-//! log in small steps on a helper thread; a commit beyond what is filled waits.
+//! written blocks is half as slow as one of blocks that are only reserved. Filling runs ahead of
+//! the log in small steps on a helper thread; a commit beyond what is filled waits.
 //!
 //! The next segment is made under its own final name, so rolling over touches no directory.
 

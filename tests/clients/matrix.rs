@@ -77,13 +77,13 @@ const PYTHON: &[&str] = &[
     "restart",
 ];
 const RUST: &[&str] = &[
+    "pull",
+    "send",
     "transaction",
     "retry",
     "delay",
     "push",
     "orderly",
-    "pull",
-    "send",
     "broadcast",
     "tags",
     "restart",

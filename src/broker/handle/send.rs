@@ -376,41 +376,12 @@ fn send_batch(
     topic: &Arc<Topic>,
     queue_id: i32,
 ) -> Result<(), Reject> {
-    let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
     if topic.name.starts_with(RETRY_PREFIX) {
-        return Err(illegal(format!(
-            "a batch cannot go to the retry topic {}",
-            topic.name
-        )));
+        let remark = format!("a batch cannot go to the retry topic {}", topic.name);
+        return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
     }
     let body = request.command.body;
-    let mut messages = Vec::new();
-    for message in batch::iter(body) {
-        let message = message.map_err(|error| illegal(error.to_string()))?;
-        if messages.len() == BATCH_MAX {
-            return Err(illegal(format!("a batch has at most {BATCH_MAX} messages")));
-        }
-        if message.body.is_empty() {
-            return Err(illegal("a message of the batch has no body".to_owned()));
-        }
-        check_properties(message.properties)?;
-        messages.push(message);
-    }
-    if messages.is_empty() {
-        return Err(illegal("the batch has no messages".to_owned()));
-    }
-    for message in &messages {
-        let forbidden = properties::iter(message.properties).any(|(name, value)| match name {
-            b"DELAY" => number(value) > 0,
-            b"TRAN_MSG" => value.eq_ignore_ascii_case(b"true"),
-            _ => false,
-        });
-        if forbidden {
-            return Err(illegal(
-                "a batch has no delayed or transaction messages".to_owned(),
-            ));
-        }
-    }
+    let messages = sub_messages(body)?;
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
@@ -450,6 +421,37 @@ fn send_batch(
         broker.acks.push(last.end, Ack::Send(ack));
     }
     Ok(())
+}
+
+/// The messages of a batch, each checked.
+fn sub_messages(body: &[u8]) -> Result<Vec<batch::SubMessage<'_>>, Reject> {
+    let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
+    let mut messages = Vec::new();
+    for message in batch::iter(body) {
+        let message = message.map_err(|error| illegal(error.to_string()))?;
+        if messages.len() == BATCH_MAX {
+            return Err(illegal(format!("a batch has at most {BATCH_MAX} messages")));
+        }
+        if message.body.is_empty() {
+            return Err(illegal("a message of the batch has no body".to_owned()));
+        }
+        check_properties(message.properties)?;
+        let forbidden = properties::iter(message.properties).any(|(name, value)| match name {
+            b"DELAY" => number(value) > 0,
+            b"TRAN_MSG" => value.eq_ignore_ascii_case(b"true"),
+            _ => false,
+        });
+        if forbidden {
+            return Err(illegal(
+                "a batch has no delayed or transaction messages".to_owned(),
+            ));
+        }
+        messages.push(message);
+    }
+    if messages.is_empty() {
+        return Err(illegal("the batch has no messages".to_owned()));
+    }
+    Ok(messages)
 }
 
 /// Answers a send whose message was stored by another shard or for later.

@@ -47,7 +47,7 @@ func newProducer(o options, more ...producer.Option) rocketmq.Producer {
 		producer.WithNameServer(servers(o)),
 		producer.WithGroupName(o.group + "-producer"),
 		producer.WithInstanceName(instance()),
-		producer.WithSendMsgTimeout(5 * time.Second),
+		producer.WithSendMsgTimeout(10 * time.Second),
 	}, more...)...)
 	must(err)
 	must(made.Start())

@@ -124,7 +124,7 @@ def instance():
 
 
 def producer_of(options):
-    producer = Producer(options.group + "-producer", timeout=5000)
+    producer = Producer(options.group + "-producer", timeout=10_000)
     ffi_check(dll.SetProducerInstanceName(producer._handle, instance().encode()))
     producer.set_namesrv_addr(options.namesrv)
     producer.start()
@@ -145,7 +145,9 @@ def first(producer, options):
 class Listening:
     """A push consumer that counts."""
 
-    def __init__(self, options, group, tags="*", model=MessageModel.CLUSTERING, take=None, orderly=False):
+    def __init__(
+        self, options, group, tags="*", model=MessageModel.CLUSTERING, take=None, orderly=False
+    ):
         self.lock = threading.Lock()
         self.times = {}
         self.total = 0
@@ -294,11 +296,13 @@ def run_push(options):
     first(producer, options)
     stream = Stream(options, producer)
     one = Listening(options, options.group)
-    until(60, lambda: f"the first member takes all, {one.total}", lambda: len(one.times) >= options.count)
+    until(60, lambda: f"the first member takes all, {one.total}", lambda: (
+        len(one.times) >= options.count))
     mark("alone")
     other = Listening(options, options.group)
     enough = options.count // 4
-    until(60, lambda: f"the second member gets a share, {other.total}", lambda: other.total >= enough)
+    until(60, lambda: f"the second member gets a share, {other.total}", lambda: (
+        other.total >= enough))
     before = one.total
     until(60, lambda: "the first member keeps a share", lambda: one.total >= before + enough)
     mark("both")
@@ -458,7 +462,8 @@ def run_restart(options):
     threads = [threading.Thread(target=send_on, args=(number,), daemon=True) for number in range(3)]
     for thread in threads:
         thread.start()
-    until(60, lambda: f"{len(acknowledged)} acknowledged", lambda: len(acknowledged) >= options.count)
+    until(60, lambda: f"{len(acknowledged)} acknowledged", lambda: (
+        len(acknowledged) >= options.count))
     mark("steady")
     same("restarted", sys.stdin.readline().strip(), "line from the runner")
     before = len(acknowledged)

@@ -74,7 +74,7 @@ impl Clients {
         let mut producer = DefaultMQProducer::builder(self.runtime())
             .client_config(self.config())
             .producer_group(format!("{}-producer", self.options.group))
-            .send_msg_timeout(5000)
+            .send_msg_timeout(10_000)
             .build();
         producer.start().await.map_err(text)?;
         Ok(producer)

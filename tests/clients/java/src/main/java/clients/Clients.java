@@ -1,5 +1,6 @@
 package clients;
 
+import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.List;
@@ -20,6 +21,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
 /** Clients set up the way every scenario wants them, and what 4.x and 5.x spell differently. */
 final class Clients {
     static final int QUEUES = 4;
+    /** Generous: machines that run this are busy, and a timeout would be a failure. */
+    private static final int TIMEOUT_MS = 10_000;
     private static int instances;
 
     private static synchronized String instance(String kind) {
@@ -30,7 +33,8 @@ final class Clients {
         DefaultMQProducer producer = new DefaultMQProducer(options.group() + "-producer");
         producer.setNamesrvAddr(options.namesrv());
         producer.setInstanceName(instance("producer"));
-        producer.setSendMsgTimeout(5000);
+        producer.setSendMsgTimeout(TIMEOUT_MS);
+        producer.setMqClientApiTimeout(TIMEOUT_MS);
         producer.start();
         return producer;
     }
@@ -39,6 +43,7 @@ final class Clients {
         DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(group);
         consumer.setNamesrvAddr(options.namesrv());
         consumer.setInstanceName(instance("push"));
+        consumer.setMqClientApiTimeout(TIMEOUT_MS);
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         consumer.setConsumeThreadMin(4);
         consumer.setConsumeThreadMax(4);
@@ -49,6 +54,7 @@ final class Clients {
         DefaultMQPullConsumer consumer = new DefaultMQPullConsumer(group);
         consumer.setNamesrvAddr(options.namesrv());
         consumer.setInstanceName(instance("pull"));
+        consumer.setMqClientApiTimeout(TIMEOUT_MS);
         consumer.start();
         return consumer;
     }
@@ -69,16 +75,18 @@ final class Clients {
         throw new AssertionError("no setMessageModel");
     }
 
-    /** createTopic got a map of attributes in 5.x. */
+    /** Asks again when a busy name server did not answer in time: asking twice does no harm. */
     static void createTopic(DefaultMQProducer producer, Options options) throws Exception {
-        try {
-            DefaultMQProducer.class
-                .getMethod("createTopic", String.class, String.class, int.class, Map.class)
-                .invoke(producer, "TBW102", options.topic(), QUEUES, new HashMap<>());
-        } catch (NoSuchMethodException old) {
-            DefaultMQProducer.class
-                .getMethod("createTopic", String.class, String.class, int.class)
-                .invoke(producer, "TBW102", options.topic(), QUEUES);
+        long end = System.nanoTime() + 30_000_000_000L;
+        while (true) {
+            try {
+                askForTopic(producer, options);
+                break;
+            } catch (InvocationTargetException refused) {
+                if (System.nanoTime() > end) {
+                    throw refused;
+                }
+            }
         }
         // The broker tells the name server by itself; a producer may use the route from then on.
         Main.until(30, () -> "a route of " + options.topic(), () -> {
@@ -90,7 +98,21 @@ final class Clients {
         });
     }
 
-    static List<MessageQueue> queues(DefaultMQPullConsumer consumer, String topic) throws Exception {
+    /** createTopic got a map of attributes in 5.x. */
+    private static void askForTopic(DefaultMQProducer producer, Options options) throws Exception {
+        try {
+            DefaultMQProducer.class
+                .getMethod("createTopic", String.class, String.class, int.class, Map.class)
+                .invoke(producer, "TBW102", options.topic(), QUEUES, new HashMap<>());
+        } catch (NoSuchMethodException old) {
+            DefaultMQProducer.class
+                .getMethod("createTopic", String.class, String.class, int.class)
+                .invoke(producer, "TBW102", options.topic(), QUEUES);
+        }
+    }
+
+    static List<MessageQueue> queues(DefaultMQPullConsumer consumer, String topic)
+            throws Exception {
         Collection<MessageQueue> found = consumer.fetchSubscribeMessageQueues(topic);
         return new ArrayList<>(new TreeSet<>(found));
     }

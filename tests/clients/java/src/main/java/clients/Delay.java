@@ -42,7 +42,8 @@ final class Delay {
         Main.until(30, () -> arrived.size() + " arrived", () -> arrived.size() == due.size() + 1);
         due.forEach((id, time) -> {
             long late = arrived.get(id) - time;
-            Main.check(late >= -1 && late < LATE_MS, id + " arrived " + late + " ms after its time");
+            Main.check(late >= -1 && late < LATE_MS,
+                id + " arrived " + late + " ms after its time");
         });
         Main.fact("milliseconds", exact);
         consumer.shutdown();

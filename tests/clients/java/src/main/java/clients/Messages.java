@@ -17,7 +17,8 @@ final class Messages {
 
     static Message make(Options options, String id, int index, int size) {
         byte[] body = body(options.seed(), index, size);
-        Message message = new Message(options.topic(), TAGS[index % TAGS.length], "key-" + id, body);
+        String tag = TAGS[index % TAGS.length];
+        Message message = new Message(options.topic(), tag, "key-" + id, body);
         message.putUserProperty("id", id);
         message.putUserProperty("index", Integer.toString(index));
         message.putUserProperty("crc", crc(body));

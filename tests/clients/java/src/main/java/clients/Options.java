@@ -7,7 +7,8 @@ import java.util.Map;
 record Options(String scenario, String namesrv, String topic, String group, int count, int seed) {
     static Options parse(String[] args) {
         if (args.length % 2 == 0) {
-            throw new IllegalArgumentException("usage: <scenario> --namesrv H:P --topic T --group G");
+            throw new IllegalArgumentException(
+                "usage: <scenario> --namesrv H:P --topic T --group G");
         }
         Map<String, String> values = new HashMap<>();
         for (int at = 1; at < args.length; at += 2) {

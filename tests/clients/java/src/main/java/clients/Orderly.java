@@ -40,7 +40,8 @@ final class Orderly implements MessageListenerOrderly {
         Main.check(listener.failure.get() == null, "listener: " + listener.failure);
         listener.taken.forEach((queue, list) -> {
             for (int at = 0; at < list.size(); at++) {
-                Main.same(at * Clients.QUEUES + list.get(0), list.get(at), "order in queue " + queue);
+                int expected = at * Clients.QUEUES + list.get(0);
+                Main.same(expected, list.get(at), "order in queue " + queue);
             }
         });
         Main.same(Clients.QUEUES, listener.taken.size(), "queues used");

@@ -37,7 +37,8 @@ final class Pull {
             Main.check(consumer.fetchConsumeOffset(queue, true) <= 0, "a new group has no offset");
             long half = consumer.maxOffset(queue) / 2;
             for (long offset = 0; offset < half; ) {
-                PullResult result = consumer.pull(queue, "*", offset, (int) Math.min(32, half - offset));
+                int most = (int) Math.min(32, half - offset);
+                PullResult result = consumer.pull(queue, "*", offset, most);
                 Main.same(PullStatus.FOUND, result.getPullStatus(), "pull below the end");
                 offset = result.getNextBeginOffset();
             }

@@ -12,6 +12,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
 
 /** Sends while the server is killed and started again; nothing acknowledged may be lost. */
@@ -94,7 +95,8 @@ final class Restart {
         for (int index = number; !ended.get(); index += THREADS) {
             String id = "t" + number + "-" + index;
             try {
-                acknowledged.put(id, Place.of(producer.send(Messages.make(options, id, index, 300))));
+                Message message = Messages.make(options, id, index, 300);
+                acknowledged.put(id, Place.of(producer.send(message)));
                 Thread.sleep(5);
             } catch (Throwable thrown) {
                 refused.incrementAndGet();

@@ -13,7 +13,7 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
-/** A refused message comes back with its attempts counted; one refused too often is a dead letter. */
+/** Refused messages come back with their attempts counted, or end as dead letters. */
 final class Retry {
     private static final int REFUSALS = 2;
 

@@ -22,8 +22,9 @@ final class Rpc {
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             try {
                 for (MessageExt message : messages) {
-                    byte[] answer = ("re: " + Messages.check(message)).getBytes(StandardCharsets.UTF_8);
-                    answering.send(MessageUtil.createReplyMessage(message, answer));
+                    String answer = "re: " + Messages.check(message);
+                    answering.send(MessageUtil.createReplyMessage(message,
+                        answer.getBytes(StandardCharsets.UTF_8)));
                 }
             } catch (Throwable thrown) {
                 failure.set(thrown);

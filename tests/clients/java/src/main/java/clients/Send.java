@@ -140,8 +140,10 @@ final class Send {
         // 5.x clears the flag when it inflates, so only the stored size tells.
         boolean large = message.getBody().length >= 4096;
         Main.same(large, message.getStoreSize() < message.getBody().length, "deflated: " + id);
-        Main.check(message.getStoreTimestamp() + 5000 >= message.getBornTimestamp(), "times of " + id);
-        Main.check(message.getStoreHost() != null && message.getBornHost() != null, "hosts of " + id);
+        long stored = message.getStoreTimestamp() + 5000;
+        Main.check(stored >= message.getBornTimestamp(), "times of " + id);
+        boolean hosts = message.getStoreHost() != null && message.getBornHost() != null;
+        Main.check(hosts, "hosts of " + id);
         Main.same(0, message.getReconsumeTimes(), "attempts of " + id);
     }
 }

@@ -26,7 +26,8 @@ final class Transaction implements TransactionListener {
         Push push = new Push(options, options.group(), "*", false);
         int count = Math.min(options.count(), 30) / 6 * 6;
         for (int index = 0; index < count; index++) {
-            producer.sendMessageInTransaction(Messages.make(options, kind(index) + index, index), null);
+            Message message = Messages.make(options, kind(index) + index, index);
+            producer.sendMessageInTransaction(message, null);
         }
         Main.until(20, () -> push.seen.size() + " arrived at once", () ->
             push.seen.size() == count / 3);
