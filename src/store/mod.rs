@@ -8,6 +8,7 @@
 //! have no gap; what a checkpoint names is durable before the checkpoint is.
 
 pub mod batch;
+pub mod check;
 pub mod checkpoint;
 pub mod checkpointing;
 mod chunk;
