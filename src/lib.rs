@@ -9,12 +9,13 @@
 //! | 2 | [`machine`] [`store`] | parts: state over bytes |
 //! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
 //! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
-//! | 6 | [`config`] [`cli`] [`serve`] | assembly |
+//! | 6 | [`config`] [`cli`] [`serve`] [`check`] | assembly |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
 pub mod base;
 pub mod broker;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod filter;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use orbitmq::cli::{self, Command, EXIT_FAILED, Refusal};
-use orbitmq::config;
 use orbitmq::serve::{self, Failure};
+use orbitmq::{check, config};
 
 fn main() -> ExitCode {
     let command = match cli::parse() {
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
             ended(serve::serve(&config, salvage))
         }
         Command::Namesrv(config) => ended(serve::serve(&config, false)),
-        Command::StoreCheck(_) | Command::Bench(_) => {
+        Command::StoreCheck(args) => check::run(&args),
+        Command::Bench(_) => {
             eprintln!("orbitmq: not in this build");
             ExitCode::from(EXIT_FAILED)
         }
