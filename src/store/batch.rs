@@ -27,6 +27,8 @@ use crate::base::cursor::Cursor;
 use crate::base::{LogOffset, ShardId};
 
 pub const HEADER_BYTES: usize = 64;
+/// No batch is longer, header included; recovery looks this far for what follows a broken one.
+pub const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const MAGIC: u32 = u32::from_be_bytes(*b"OBMQ");
 const VERSION: u16 = 1;
 const CRC_AT: usize = 60;

@@ -14,7 +14,7 @@
 
 use crate::base::disk::{BLOCK_BYTES, Done, Order};
 use crate::base::{DiskError, LogOffset, Mono, Now, OrderId};
-use crate::store::batch::{BatchHeader, HEADER_BYTES, Life, Lineage};
+use crate::store::batch::{BATCH_BYTES_MAX, BatchHeader, HEADER_BYTES, Life, Lineage};
 use crate::store::segment::Segments;
 use crate::store::{Flush, Sabotage};
 use bytes::Bytes;
@@ -202,12 +202,17 @@ impl CommitLog {
         self.last_ms
     }
 
+    /// A batch cannot be longer: it lies in one segment.
+    pub fn batch_bytes_limit(&self) -> usize {
+        usize::try_from(self.segments.bytes()).map_or(BATCH_BYTES_MAX, |b| b.min(BATCH_BYTES_MAX))
+    }
+
     /// Makes room so that the next `bytes` of records lie in one batch.
     pub fn reserve(&mut self, bytes: usize) {
         let whole = HEADER_BYTES + bytes;
         assert!(
-            whole as u64 <= self.segments.bytes(),
-            "records are smaller than a segment"
+            whole <= self.batch_bytes_limit(),
+            "the caller refuses what is longer"
         );
         if let Some(open) = &self.open {
             let full = open.records > 0

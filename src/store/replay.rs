@@ -8,15 +8,15 @@
 use crate::base::disk::{BLOCK_BYTES, Dir, DiskError};
 use crate::base::{LogOffset, Set};
 use crate::store::Sabotage;
-use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage, MAGIC, checksum};
+use crate::store::batch::{BATCH_BYTES_MAX, BatchHeader, HEADER_BYTES, Lineage, MAGIC, checksum};
 use crate::store::commitlog::LogEnd;
 use crate::store::segment::{FOLDER, file_name, first_offset};
 
 /// Read ahead of the walk.
 const BUFFER_BYTES: usize = 1024 * 1024;
 const MAGIC_BYTES: usize = 4;
-/// How far beyond the end a later batch is looked for: more than the largest batch.
-const BEYOND_BYTES: usize = 8 * 1024 * 1024;
+/// How far beyond the end a later batch is looked for: behind the largest one.
+const BEYOND_BYTES: usize = BATCH_BYTES_MAX + 2 * BLOCK_BYTES;
 
 /// A walk over the batches of a log.
 pub struct Replay<'d> {
