@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use orbitmq::cli::{self, Command, EXIT_FAILED, Refusal};
 use orbitmq::serve::{self, Failure};
-use orbitmq::{config, loadgen};
+use orbitmq::{check, config, loadgen};
 
 fn main() -> ExitCode {
     let command = match cli::parse() {
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             ended(serve::serve(&config, salvage))
         }
         Command::Namesrv(config) => ended(serve::serve(&config, false)),
+        Command::StoreCheck(args) => check::run(&args),
         Command::Bench(bench) => match loadgen::run(&bench.load()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -28,13 +29,8 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_FAILED)
             }
         },
-        Command::StoreCheck(_) => {
-            eprintln!("orbitmq: not in this build");
-            ExitCode::from(EXIT_FAILED)
-        }
     }
 }
-
 fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

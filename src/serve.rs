@@ -37,10 +37,12 @@ const YOUNG_PERCENT: u64 = 40;
 
 /// Written once, when a store is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Meta {
+pub struct Meta {
     format: u32,
-    store_id: u32,
-    shards: u16,
+    pub store_id: u32,
+    pub shards: u16,
+    /// Segments are found by arithmetic, so their size is the store's for life.
+    pub segment_bytes: u64,
 }
 
 /// Why a process ends badly.
@@ -171,12 +173,26 @@ fn find_meta(config: &Config, data: &Path) -> Result<Found, String> {
     let Some(meta) = read_meta(data)? else {
         return new_meta(config, data);
     };
-    let asked = config.shards;
-    if config.origin("shards") != Origin::Default && asked != u64::from(meta.shards) {
-        tracing::warn!(
-            "shards={asked} is not used: the store has {}, and keeps that number",
-            meta.shards
-        );
+    let largest = config.max_message_size + RECORD_OVERHEAD_BYTES as u64;
+    if largest > meta.segment_bytes {
+        let (asked, has) = (config.max_message_size, meta.segment_bytes);
+        return Err(format!(
+            "maxMessageSize={asked} does not fit the store's segments of {has} bytes: take a \
+             smaller size, or make a new store with a larger mappedFileSizeCommitLog"
+        ));
+    }
+    let kept = [
+        ("shards", config.shards, u64::from(meta.shards)),
+        (
+            "mappedFileSizeCommitLog",
+            config.mapped_file_size_commit_log,
+            meta.segment_bytes,
+        ),
+    ];
+    for (key, asked, has) in kept {
+        if config.origin(key) != Origin::Default && asked != has {
+            tracing::warn!("{key}={asked} is not used: the store was made with {has} and keeps it");
+        }
     }
     Ok(Found {
         meta,
@@ -184,7 +200,8 @@ fn find_meta(config: &Config, data: &Path) -> Result<Found, String> {
     })
 }
 
-fn read_meta(data: &Path) -> Result<Option<Meta>, String> {
+/// What `meta.toml` says; `None` if there is none.
+pub fn read_meta(data: &Path) -> Result<Option<Meta>, String> {
     let path = data.join(META);
     let place = path.display();
     let text = match std::fs::read_to_string(&path) {
@@ -205,6 +222,13 @@ fn read_meta(data: &Path) -> Result<Option<Meta>, String> {
             "{place}: shards={found} is out of range 1 to {SHARDS_MAX}: restore the file"
         ));
     }
+    let step = crate::base::disk::BLOCK_BYTES as u64;
+    if meta.segment_bytes == 0 || !meta.segment_bytes.is_multiple_of(step) {
+        let found = meta.segment_bytes;
+        return Err(format!(
+            "{place}: segment_bytes={found} is no number of blocks: restore the file"
+        ));
+    }
     Ok(Some(meta))
 }
 
@@ -223,6 +247,7 @@ fn new_meta(config: &Config, data: &Path) -> Result<Found, String> {
         format: FORMAT,
         store_id,
         shards: config.shards as u16,
+        segment_bytes: config.mapped_file_size_commit_log,
     };
     Ok(Found { meta, is_new: true })
 }
@@ -384,7 +409,7 @@ fn store_options(config: &Config, meta: &Meta, salvage: bool) -> StoreOptions {
     StoreOptions {
         shard: ShardId(0),
         store_id: meta.store_id,
-        segment_bytes: config.mapped_file_size_commit_log,
+        segment_bytes: meta.segment_bytes,
         flush: match config.flush_disk_type {
             FlushDiskType::Async => Flush::Async,
             FlushDiskType::Sync => Flush::Sync,

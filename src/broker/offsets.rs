@@ -86,6 +86,15 @@ impl Offsets {
         Some(self.groups.get(group)?.get(&slot)?.offset)
     }
 
+    /// Offsets held, all groups together.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Every offset of a group in this shard.
     pub fn of_group(&self, group: &str) -> impl Iterator<Item = (QueueSlot, u64)> + '_ {
         let queues = self.groups.get(group).into_iter().flatten();

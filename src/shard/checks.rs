@@ -195,6 +195,24 @@ fn take_lock(data_dir: &Path) -> Result<Lock, String> {
     Ok(lock)
 }
 
+/// Holds a data directory without writing to it. `None` if it has no lock file, so that nobody
+/// can be using it.
+pub fn hold(data_dir: &Path) -> Result<Option<Lock>, String> {
+    let path = data_dir.join("lock");
+    let mut file = match File::open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|e| format!("cannot open {}: {e}", path.display()))?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock {
+            file,
+            made: Vec::new(),
+        })),
+        Err(TryLockError::WouldBlock) => Err(in_use(data_dir, &mut file)),
+        Err(TryLockError::Error(e)) => Err(format!("cannot lock {}: {e}", path.display())),
+    }
+}
+
 fn in_use(data_dir: &Path, lock: &mut File) -> String {
     let mut holder = String::new();
     // The number only helps a person; without it the message still stands.

@@ -10,7 +10,7 @@
 use super::bell::Bell;
 use super::drive::Shard;
 use crate::base::{Mono, Now};
-use crate::machine::{Event, FrameIn, Link, Machine, Output, Part};
+use crate::machine::{FrameIn, Link, Machine, Output, Part};
 use crate::remoting::frame::{FrameError, frame_len};
 use crate::remoting::sniff::{Protocol, refusal, sniff};
 use bytes::{Buf, Bytes, BytesMut};
@@ -489,14 +489,7 @@ async fn hand_over<M: Machine + 'static>(
             Err(error) => break Err(error),
         };
         let frame = FrameIn::new(chunk, used, used + len);
-        shard.step(
-            now,
-            Event::Frame {
-                link: &conn.link,
-                frame,
-            },
-        );
-        shard.stats.borrow_mut().frames += 1;
+        shard.step_frame(now, &conn.link, frame);
         used += len;
         handed += 1;
         if handed.is_multiple_of(FRAMES_PER_LOOK) && shard.around.pace.spent() {

@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::mesh::{Letter, Mail, Post};
 use super::team::Around;
 use crate::base::{ConnId, Mono, Now, Order, OrderId, ShardId};
-use crate::machine::{Dial, Event, Link, Machine, Outbox};
+use crate::machine::{Dial, Event, FrameIn, Link, Machine, Outbox};
 use crate::remoting::frame::FrameError;
 use bytes::{Bytes, BytesMut};
 use glommio::net::TcpStream;
@@ -155,7 +155,7 @@ impl<M: Machine + 'static> Shard<M> {
     }
 }
 
-impl<M: Machine> Shard<M> {
+impl<M: Machine + 'static> Shard<M> {
     pub fn now(&self) -> Now {
         self.around.clock.now()
     }
@@ -164,6 +164,17 @@ impl<M: Machine> Shard<M> {
     pub fn step(&self, now: Now, event: Event<'_, M::Peer>) {
         let core = &mut *self.core.borrow_mut();
         core.machine.handle(now, event, &mut core.out);
+    }
+
+    /// A frame's step. A machine that ends the connection over it could not read its header.
+    pub fn step_frame(&self, now: Now, link: &Link, frame: FrameIn<'_>) {
+        self.step(now, Event::Frame { link, frame });
+        let mut stats = self.stats.borrow_mut();
+        stats.frames += 1;
+        if self.core.borrow().out.closes.last() == Some(&link.conn) {
+            stats.broken += 1;
+            self.note_trouble(|| format!("{} sent an unreadable header", link.peer));
+        }
     }
 }
 

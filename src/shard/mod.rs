@@ -157,7 +157,7 @@ pub struct Stats {
     pub over_connections: u64,
     /// Peers of another protocol.
     pub foreign: u64,
-    /// Frames with an impossible length.
+    /// Frames with an impossible length or an unreadable header.
     pub broken: u64,
     /// Frames whose rest did not come in time.
     pub cut: u64,

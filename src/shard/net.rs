@@ -11,6 +11,7 @@ use crate::machine::{Dial, Event, Machine};
 use glommio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
@@ -18,6 +19,10 @@ use std::time::Duration;
 
 /// Connections the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
+/// A killed process's ring lets go of its sockets a little after the process is gone, and whoever
+/// restarts it is fast.
+const BIND_TRIES: usize = 20;
+const BIND_REST: Duration = Duration::from_millis(50);
 /// Rest after a failed accept, which is mostly "too many open files".
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Addresses of one host that a dial tries.
@@ -42,7 +47,16 @@ impl Door {
                 addr: local.unwrap_or(addr),
             })
         };
-        bound().map_err(|e| cannot_listen(addr, &e))
+        let mut tries = 0;
+        loop {
+            match bound() {
+                Err(e) if e.kind() == ErrorKind::AddrInUse && tries < BIND_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(BIND_REST);
+                }
+                other => return other.map_err(|e| cannot_listen(addr, &e)),
+            }
+        }
     }
 
     pub fn listen(&self) -> Result<(), String> {

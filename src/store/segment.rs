@@ -8,7 +8,7 @@
 //! The next segment is made under its own final name, so rolling over touches no directory.
 
 use crate::base::LogOffset;
-use crate::base::disk::{Dir, DiskError, FileName, Work};
+use crate::base::disk::{BLOCK_BYTES, Dir, DiskError, FileName, Work};
 use std::ops::Range;
 
 pub const FOLDER: &str = "log";
@@ -43,8 +43,8 @@ impl Segments {
     /// `ready`: what is known to be filled, at least the start of the segment that comes next.
     pub fn new(bytes: u64, ready: LogOffset) -> Self {
         assert!(
-            bytes.is_multiple_of(STEP_BYTES.min(bytes)),
-            "segments are whole steps"
+            bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES as u64),
+            "segments are whole blocks"
         );
         Segments {
             bytes,

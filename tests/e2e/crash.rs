@@ -1,7 +1,7 @@
 //! Kill -9 under load, again and again, and nothing that was acknowledged is lost.
 //!
 //! `ORBITMQ_ROUNDS` says how often for each durability; `ORBITMQ_SEED` repeats a run's random
-//! numbers (not its timing). After each kill and at the end, for every queue: what was acknowledged
+//! numbers (not its timing); `ORBITMQ_KEEP` leaves the directory behind. After each kill and at the end, for every queue: what was acknowledged
 //! or consumed is where it was, no message is there twice, offsets have no gap, committed offsets
 //! and created topics are there.
 
@@ -327,7 +327,9 @@ fn round(server: Server, shared: &Shared, random: &mut Random, extra: &str) -> (
 }
 
 fn crash(flush: &str) {
-    let dir = tempfile::tempdir().unwrap();
+    let keep = std::env::var_os("ORBITMQ_KEEP").is_some();
+    let dir = tempfile::Builder::new().disable_cleanup(keep).tempdir();
+    let dir = dir.unwrap();
     let launch = launch(dir.path(), flush);
     let (seed, rounds) = (seed(), rounds());
     let mut random = Random(seed);
@@ -371,6 +373,24 @@ fn crash(flush: &str) {
         whole.seen.len()
     );
     server.stop();
+}
+
+/// Each start writes a checkpoint in its own name, behind which batches of earlier lives follow.
+#[test]
+fn many_kills_fit_between_two_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Launch::standalone(dir.path()).set("shards", 1);
+    for start in 0..4 {
+        let server = launch.start();
+        let mut client = Client::connect(launch.broker);
+        let messages = match start {
+            0 => Vec::new(),
+            _ => client.messages("kills", 0, 0),
+        };
+        assert_eq!(messages.len(), start);
+        assert_eq!(client.sent("kills", 0, b"once more"), start as i64);
+        server.kill();
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ const ROWS: &[&[&str]] = &[
     &["broker", "namesrv", "controller"],
     &["shard"],
     &["http", "grpc", "admin", "loadgen"],
-    &["config", "cli", "serve", "main", "lib"],
+    &["config", "cli", "serve", "check", "main", "lib"],
 ];
 /// The row of `shard`, the first that may wait.
 const ASYNC_ROW: usize = 4;

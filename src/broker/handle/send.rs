@@ -397,7 +397,7 @@ fn send_batch(
             ..base
         })
         .collect();
-    broker.store.reserve(drafts.iter().map(encoded_len).sum());
+    reserve(broker, &drafts)?;
     let appended: Vec<_> = drafts
         .iter()
         .map(|draft| {
@@ -420,6 +420,20 @@ fn send_batch(
         };
         broker.acks.push(last.end, Ack::Send(ack));
     }
+    Ok(())
+}
+
+/// Makes room for all of a batch at once.
+fn reserve(broker: &mut Broker, drafts: &[Draft<'_>]) -> Result<(), Reject> {
+    let bytes = drafts.iter().map(encoded_len).sum();
+    let limit = broker.store.reserve_limit();
+    if bytes > limit {
+        let remark = format!(
+            "the batch takes {bytes} bytes to store, the limit is {limit}: send fewer messages"
+        );
+        return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
+    }
+    broker.store.reserve(bytes);
     Ok(())
 }
 
