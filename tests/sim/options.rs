@@ -50,7 +50,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         writes_in_flight_max: *rng.pick(&[1, 2, 4]),
         pending_bytes_max: *rng.pick(&[128, 512]) * KIB,
         tail_bytes_max: *rng.pick(&[8, 64, 512]) * KIB,
-        window_bytes_max: *rng.pick(&[640, 1024]) * KIB,
+        window_bytes_max: *rng.pick(&[4, 8]) * 1024 * KIB,
         record_bytes_max: 112 * KIB,
         index_bytes_max: *rng.pick(&[8, 32, 256]) * KIB,
         checkpoint_bytes: (*rng.pick(&[16, 64, 256]) * KIB) as u64,
