@@ -267,7 +267,8 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
         return;
     }
     let Some(parked) = broker.parked.remove(&waiter) else {
-        return;
+        // Its pull was answered with what was there already.
+        return broker.store.give_up(woken.waiter);
     };
     match (woken.result, parked) {
         (Err(error), parked) => {
