@@ -14,3 +14,5 @@ mod crash;
 mod host;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/serving.rs"]
+mod serving;

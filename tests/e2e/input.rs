@@ -134,7 +134,7 @@ fn illegal_requests_are_refused_with_value_and_limit() {
     client.create_topic("input", 4);
     check(
         &client.send("bad topic!", 0, b"x"),
-        1,
+        29,
         &["bad topic!", "illegal"],
     );
     let long = "t".repeat(128);
@@ -168,7 +168,7 @@ fn illegal_requests_are_refused_with_value_and_limit() {
     check(&answer, answer.code, &["bad group!"]);
     check(
         &client.try_pull("input", 4, 0, 32).unwrap(),
-        1,
+        29,
         &["4", "input"],
     );
     check(
