@@ -13,6 +13,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError, Flag, Host, Origin, Problem, Role, Sources};
+use crate::loadgen::{Load, PullLoad, SendLoad, Stop, Target};
+use crate::remoting::frame;
 
 /// The command ran and failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -232,6 +234,52 @@ pub enum Codec {
     Json,
     /// RocketMQ's binary header.
     Binary,
+}
+
+impl Bench {
+    /// The load these arguments describe.
+    pub fn load(self) -> Load {
+        match self {
+            Bench::Send(send) => Load::Send(SendLoad {
+                body_bytes: send.body_bytes as usize,
+                batch: send.batch.get() as usize,
+                queues: send.queues.get(),
+                rate: send.rate.map(NonZeroU64::get),
+                target: send.target.load(),
+            }),
+            Bench::Pull(pull) => Load::Pull(PullLoad {
+                group: pull.group,
+                batch: pull.batch.get() as usize,
+                target: pull.target.load(),
+            }),
+        }
+    }
+}
+
+impl BenchTarget {
+    fn load(self) -> Target {
+        Target {
+            name_servers: self
+                .namesrv
+                .split(';')
+                .map(|addr| addr.trim().to_owned())
+                .collect(),
+            topic: self.topic,
+            connections: self.connections.get() as usize,
+            in_flight: self.in_flight.get() as usize,
+            stop: match self.count {
+                Some(count) => Stop::Messages(count.get()),
+                None => Stop::Seconds(self.seconds.get()),
+            },
+            warmup_seconds: self.warmup_seconds,
+            codec: match self.codec {
+                Codec::Json => frame::Codec::Json,
+                Codec::Binary => frame::Codec::Binary,
+            },
+            core: self.core,
+            json: self.json,
+        }
+    }
 }
 
 /// What the command line asks for, checked.

@@ -6,9 +6,10 @@
 //! |---|---|---|
 //! | 0 | [`base`] | offsets, time, disk orders, deadline heap; no domain |
 //! | 1 | [`message`] [`remoting`] [`filter`] | bytes, parsing, arithmetic |
-//! | 2 | [`machine`] [`store`] | parts: state over bytes |
+//! | 2 | [`machine`] [`store`] [`client`] | parts: state over bytes |
 //! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
 //! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
+//! | 5 | [`loadgen`] | front doors and tools |
 //! | 6 | [`config`] [`cli`] [`serve`] [`check`] | assembly |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
@@ -17,8 +18,10 @@ pub mod base;
 pub mod broker;
 pub mod check;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod filter;
+pub mod loadgen;
 pub mod machine;
 pub mod message;
 pub mod namesrv;

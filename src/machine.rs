@@ -23,6 +23,9 @@ pub struct Link {
     pub local: SocketAddr,
 }
 
+/// A frame up to this long is kept by copying it.
+const COPY_BYTES_MAX: usize = 4096;
+
 /// A whole frame, length word included, inside the chunk it was received in.
 #[derive(Clone, Copy)]
 pub struct FrameIn<'a> {
@@ -44,10 +47,14 @@ impl<'a> FrameIn<'a> {
         &self.chunk[self.start..self.end]
     }
 
-    /// Keeps the frame beyond this call by sharing its chunk: for a request that goes to another
-    /// shard. What waits long is copied out instead, for a share pins the whole chunk.
+    /// Keeps the frame beyond this call: for a request that goes to another shard, or waits. A small
+    /// frame is copied, because a share pins its whole chunk and costs the connection a new one.
     pub fn share(&self) -> Bytes {
-        self.chunk.slice(self.start..self.end)
+        let frame = self.start..self.end;
+        match frame.len() {
+            ..=COPY_BYTES_MAX => Bytes::copy_from_slice(&self.chunk[frame]),
+            _ => self.chunk.slice(frame),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use orbitmq::cli::{self, Command, EXIT_FAILED, Refusal};
 use orbitmq::serve::{self, Failure};
-use orbitmq::{check, config};
+use orbitmq::{check, config, loadgen};
 
 fn main() -> ExitCode {
     let command = match cli::parse() {
@@ -22,13 +22,15 @@ fn main() -> ExitCode {
         }
         Command::Namesrv(config) => ended(serve::serve(&config, false)),
         Command::StoreCheck(args) => check::run(&args),
-        Command::Bench(_) => {
-            eprintln!("orbitmq: not in this build");
-            ExitCode::from(EXIT_FAILED)
-        }
+        Command::Bench(bench) => match loadgen::run(&bench.load()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("orbitmq: {error}");
+                ExitCode::from(EXIT_FAILED)
+            }
+        },
     }
 }
-
 fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

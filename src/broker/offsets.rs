@@ -13,6 +13,7 @@
 use crate::base::cursor::{Cursor, put_text};
 use crate::base::{LogOffset, Map, Mono, Now};
 use crate::store::consumequeue::QueueSlot;
+use crate::store::queues::QueueRecord;
 use crate::store::record::{Kind, put_system};
 use crate::store::{Refused, Store};
 use std::sync::Arc;
@@ -165,6 +166,15 @@ impl Offsets {
         if let Some(queues) = self.groups.remove(group) {
             self.count -= queues.len();
         }
+    }
+
+    /// Replays the end of a queue: its slot may be given to another.
+    pub fn apply_drop(&mut self, payload: &[u8]) -> Result<(), String> {
+        match QueueRecord::decode_dropped(payload) {
+            Some(QueueRecord::Dropped { slot }) => self.drop_queue(slot),
+            _ => return Err("the end of a queue cut short".to_owned()),
+        }
+        Ok(())
     }
 
     /// Replays one record.

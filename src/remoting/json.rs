@@ -342,8 +342,8 @@ mod tests {
     fn accepted() {
         check("{}", "0 JAVA v0 #0 f0 None []");
         check(
-            r#"{"code":310,"extFields":{"a":"g","b":"t"},"language":"GO","opaque":-3,"version":31}"#,
-            "310 GO v31 #-3 f0 None [a=g b=t]",
+            r#"{"code":310,"extFields":{"a":"g","b":"t"},"language":"GO","opaque":-3,"version":3}"#,
+            "310 GO v3 #-3 f0 None [a=g b=t]",
         );
         check(
             " { \"code\" : 1 ,\"opaque\":2\r\n}\n",

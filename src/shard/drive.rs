@@ -155,7 +155,7 @@ impl<M: Machine + 'static> Shard<M> {
     }
 }
 
-impl<M: Machine> Shard<M> {
+impl<M: Machine + 'static> Shard<M> {
     pub fn now(&self) -> Now {
         self.around.clock.now()
     }

@@ -76,7 +76,8 @@ impl From<DiskError> for StoreError {
     }
 }
 
-/// Takes the system records that are not the store's own, in log order.
+/// Takes the system records that are not the store's own, in log order, and those that drop a
+/// queue, for others keep things by its slot.
 pub type Apply<'a> = &'a mut dyn FnMut(Kind, u16, &[u8]) -> Result<(), String>;
 
 /// What recovery found, for the log line a person reads.
@@ -253,6 +254,7 @@ impl Base {
                 Some(QueueRecord::Dropped { slot }) => {
                     self.queues.drop_queue(slot);
                     self.index.drop_queue(slot);
+                    return apply(kind, version, payload);
                 }
                 _ => return Err(unreadable()),
             },
