@@ -10,3 +10,9 @@ mod wire;
 
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/host.rs"]
+mod host;
+#[path = "e2e/input.rs"]
+mod input;
+#[path = "e2e/serving.rs"]
+mod serving;

@@ -165,7 +165,9 @@ impl<M: Machine + 'static> Shard<M> {
         let core = &mut *self.core.borrow_mut();
         core.machine.handle(now, event, &mut core.out);
     }
+}
 
+impl<M: Machine + 'static> Shard<M> {
     /// A frame's step. A machine that ends the connection over it could not read its header.
     pub fn step_frame(&self, now: Now, link: &Link, frame: FrameIn<'_>) {
         self.step(now, Event::Frame { link, frame });
@@ -176,9 +178,7 @@ impl<M: Machine + 'static> Shard<M> {
             self.note_trouble(|| format!("{} sent an unreadable header", link.peer));
         }
     }
-}
 
-impl<M: Machine + 'static> Shard<M> {
     /// The end of a turn: sends what was written, starts what was ordered.
     pub fn settle(self: &Rc<Self>, now: Now) {
         self.stats.borrow_mut().turns += 1;

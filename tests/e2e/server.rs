@@ -87,6 +87,7 @@ impl Log {
 pub struct Launch {
     verb: &'static str,
     prefix: Vec<String>,
+    binary: PathBuf,
     args: Vec<String>,
     pub data: PathBuf,
     pub broker: SocketAddr,
@@ -99,6 +100,7 @@ impl Launch {
         Launch {
             verb,
             prefix: Vec::new(),
+            binary: binary(),
             args: Vec::new(),
             data: data.to_owned(),
             broker: local(free_port()),
@@ -137,12 +139,18 @@ impl Launch {
         self
     }
 
-    pub fn command(&self) -> Command {
+    /// Runs a copy of the binary.
+    pub fn binary(mut self, path: &Path) -> Launch {
+        self.binary = path.to_owned();
+        self
+    }
+
+    fn command(&self) -> Command {
         let mut command = match self.prefix.split_first() {
-            None => Command::new(binary()),
+            None => Command::new(&self.binary),
             Some((program, args)) => {
                 let mut command = Command::new(program);
-                command.args(args).arg(binary());
+                command.args(args).arg(&self.binary);
                 command
             }
         };
@@ -172,6 +180,12 @@ impl Launch {
 
     /// Starts and waits until clients can come.
     pub fn start(&self) -> Server {
+        self.try_start()
+            .unwrap_or_else(|(_, said)| panic!("not ready:\n{said}"))
+    }
+
+    /// As [`start`](Self::start); the exit code and standard error of what ended instead.
+    pub fn try_start(&self) -> Result<Server, (Option<i32>, String)> {
         let mut command = self.command();
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
@@ -195,14 +209,17 @@ impl Launch {
         };
         match server.lines.recv_timeout(PATIENCE) {
             Ok(line) => server.ready = line,
-            Err(error) => panic!("not ready ({error}):\n{}", server.log.text()),
+            Err(_) => {
+                let code = wait(&mut server.child, &server.log).code();
+                return Err((code, server.log.text()));
+            }
         }
         assert!(
             server.ready.starts_with("orbitmq ready "),
             "{}",
             server.ready
         );
-        server
+        Ok(server)
     }
 
     /// Starts what must not start; gives what it says on standard error.
