@@ -95,10 +95,14 @@ fn create_topic(
     topic: &str,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let Some(lead) = &mut broker.lead else {
+    if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
         return Ok(());
-    };
+    }
+    if let Err(refused) = broker.store.check_append() {
+        return Err(broker.refuse(refused));
+    }
+    let lead = broker.lead.as_mut().expect("checked above");
     let wish = SendTopic {
         topic,
         default_topic: &header.default_topic.to_cow(),
