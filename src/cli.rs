@@ -55,6 +55,8 @@ enum Verb {
         /// Address the name server listens on [default: 127.0.0.1:9876]
         #[arg(long, value_name = "ADDR")]
         namesrv_listen: Option<String>,
+        #[command(flatten)]
+        damage: Damage,
     },
     /// Run a broker that registers with name servers
     #[command(after_help = SERVER_HELP)]
@@ -64,6 +66,8 @@ enum Verb {
         /// Name servers, separated by `;` [default: $NAMESRV_ADDR]
         #[arg(long, short = 'n', value_name = "LIST")]
         namesrv: Option<String>,
+        #[command(flatten)]
+        damage: Damage,
     },
     /// Run a name server
     #[command(after_help = SERVER_HELP)]
@@ -107,6 +111,13 @@ struct ServerFlags {
     /// Set any key; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+struct Damage {
+    /// Start once behind damage in the log, and report every queue range that is lost
+    #[arg(long)]
+    salvage: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -274,10 +285,10 @@ impl BenchTarget {
 /// What the command line asks for, checked.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Run name server and broker.
-    Standalone(Box<Config>),
-    /// Run a broker.
-    Broker(Box<Config>),
+    /// Run name server and broker; with true, behind damage.
+    Standalone(Box<Config>, bool),
+    /// Run a broker; with true, behind damage.
+    Broker(Box<Config>, bool),
     /// Run a name server.
     Namesrv(Box<Config>),
     /// Check a store that is not in use.
@@ -378,13 +389,18 @@ pub fn parse_from(
         Verb::Standalone {
             server,
             namesrv_listen,
+            damage,
         } => {
             let more = namesrv_listen.map(|addr| set("--namesrv-listen", "namesrvListen", addr));
-            Command::Standalone(load(Role::Standalone, server, more)?)
+            Command::Standalone(load(Role::Standalone, server, more)?, damage.salvage)
         }
-        Verb::Broker { server, namesrv } => {
+        Verb::Broker {
+            server,
+            namesrv,
+            damage,
+        } => {
             let more = namesrv.map(|list| set("--namesrv", "namesrvAddr", list));
-            Command::Broker(load(Role::Broker, server, more)?)
+            Command::Broker(load(Role::Broker, server, more)?, damage.salvage)
         }
         Verb::Namesrv { server } => Command::Namesrv(load(Role::Namesrv, server, None)?),
         Verb::Store(StoreVerb::Check(check)) => Command::StoreCheck(check),
@@ -481,7 +497,7 @@ mod tests {
     fn flags_set_their_keys() {
         let line = "orbitmq standalone --listen 127.0.0.1:1 --namesrv-listen 127.0.0.1:2 \
                     --data /d --cores 1 --log-format json --set shards=3 --set listen=127.0.0.1:9";
-        let Ok(Command::Standalone(config)) = run(line) else {
+        let Ok(Command::Standalone(config, false)) = run(line) else {
             panic!("{line}")
         };
         assert_eq!(config.listen.port(), 1);
@@ -498,8 +514,8 @@ mod tests {
         };
         assert_eq!(config.namesrv_listen.to_string(), "0.0.0.0:7");
 
-        let line = "orbitmq broker --namesrv a:1;b:2";
-        let Ok(Command::Broker(config)) = run(line) else {
+        let line = "orbitmq broker --namesrv a:1;b:2 --salvage";
+        let Ok(Command::Broker(config, true)) = run(line) else {
             panic!("{line}")
         };
         assert_eq!(config.namesrv_addr.0, ["a:1", "b:2"]);
@@ -513,7 +529,7 @@ mod tests {
         let line = format!("orbitmq standalone --config {}", path.display());
         check_refused(&line, "b.conf:2: unknown key bogus");
         std::fs::write(&path, "brokerName=x\n").unwrap();
-        let Ok(Command::Standalone(config)) = run(&line) else {
+        let Ok(Command::Standalone(config, false)) = run(&line) else {
             panic!("{line}")
         };
         assert_eq!(config.broker_name, "x");

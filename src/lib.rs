@@ -10,12 +10,13 @@
 //! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
 //! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
 //! | 5 | [`loadgen`] | front doors and tools |
-//! | 6 | [`config`] [`cli`] [`serve`] | assembly |
+//! | 6 | [`config`] [`cli`] [`serve`] [`check`] | assembly |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
 pub mod base;
 pub mod broker;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -1,8 +1,8 @@
 //! The one shape of the system: events in, orders out.
 //!
-//! A [`Machine`] decides (broker shard, name server). A driver acts: `shard` with sockets, disks and
-//! clocks, the simulator in `tests/` with virtual ones. Between them stands the [`Outbox`]: memory
-//! lent to the machine for frames on their way to connections, and a list of orders.
+//! A [`Machine`] decides (broker shard, name server). A driver acts: `shard` with sockets, disks
+//! and clocks, the simulator in `tests/` with virtual ones. Between them stands the [`Outbox`]:
+//! memory lent to the machine for frames on their way to connections, and a list of orders.
 //!
 //! A machine owns no socket, file, clock, lock or future. It runs on one core; a frame for a
 //! connection that another shard holds travels in the batch of that shard.
@@ -22,6 +22,9 @@ pub struct Link {
     /// Our side: the address this client reaches us by.
     pub local: SocketAddr,
 }
+
+/// A frame up to this long is kept by copying it.
+const COPY_BYTES_MAX: usize = 4096;
 
 /// A whole frame, length word included, inside the chunk it was received in.
 #[derive(Clone, Copy)]
@@ -44,10 +47,14 @@ impl<'a> FrameIn<'a> {
         &self.chunk[self.start..self.end]
     }
 
-    /// Keeps the frame beyond this call by sharing its chunk: for a request that goes to another
-    /// shard. What waits long is copied out instead, for a share pins the whole chunk.
+    /// Keeps the frame beyond this call: for a request that goes to another shard, or waits. A small
+    /// frame is copied, because a share pins its whole chunk and costs the connection a new one.
     pub fn share(&self) -> Bytes {
-        self.chunk.slice(self.start..self.end)
+        let frame = self.start..self.end;
+        match frame.len() {
+            ..=COPY_BYTES_MAX => Bytes::copy_from_slice(&self.chunk[frame]),
+            _ => self.chunk.slice(frame),
+        }
     }
 }
 

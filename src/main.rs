@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use orbitmq::cli::{self, Command, EXIT_FAILED, Refusal};
-use orbitmq::{config, loadgen, serve};
+use orbitmq::serve::{self, Failure};
+use orbitmq::{check, config, loadgen};
 
 fn main() -> ExitCode {
     let command = match cli::parse() {
@@ -16,12 +17,11 @@ fn main() -> ExitCode {
             Err(error) => Refusal::Config(error).report(),
         },
         Command::Version => cli::say(&cli::version()),
-        Command::Standalone(config) | Command::Broker(config) | Command::Namesrv(config) => {
-            match serve::serve(&config, false) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => serve::report(&error),
-            }
+        Command::Standalone(config, salvage) | Command::Broker(config, salvage) => {
+            ended(serve::serve(&config, salvage))
         }
+        Command::Namesrv(config) => ended(serve::serve(&config, false)),
+        Command::StoreCheck(args) => check::run(&args),
         Command::Bench(bench) => match loadgen::run(&bench.load()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -29,9 +29,11 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_FAILED)
             }
         },
-        Command::StoreCheck(_) => {
-            eprintln!("orbitmq: not in this build");
-            ExitCode::from(EXIT_FAILED)
-        }
+    }
+}
+fn ended(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
     }
 }

@@ -4,6 +4,7 @@
 //! what a configured value means to the part that uses it.
 
 use crate::base::disk::Dir;
+use crate::base::id::SHARDS_MAX;
 use crate::base::{Now, ShardId};
 use crate::broker::control::options::ControlOptions;
 use crate::broker::registry::RegistryOptions;
@@ -11,10 +12,11 @@ use crate::broker::{Broker, BrokerOptions};
 use crate::config::value::{FlushDiskType, LogFormat};
 use crate::config::{Config, Origin, Role};
 use crate::namesrv::{LocalBroker, NameServer, NameServerOptions};
-use crate::shard::{Cores, Make, Options, Running, Set};
+use crate::shard::{Cores, Fleet, Make, Options, Running, Stats};
 use crate::store::recovery::Report;
 use crate::store::{Flush, Sabotage, StoreOptions};
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 /// Layout of the store directory, in `meta.toml`.
 const FORMAT: u32 = 1;
+const META: &str = "meta.toml";
 /// Beside its body, a stored message has at most so much: header, names, 32 KiB of properties.
 const RECORD_OVERHEAD_BYTES: usize = 64 * KIB;
 /// Share of the memory in which a queue's first message counts as young: RocketMQ's
@@ -34,46 +37,88 @@ const YOUNG_PERCENT: u64 = 40;
 
 /// Written once, when a store is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Meta {
+pub struct Meta {
     format: u32,
-    store_id: u32,
-    shards: u16,
+    pub store_id: u32,
+    pub shards: u16,
+    /// Segments are found by arithmetic, so their size is the store's for life.
+    pub segment_bytes: u64,
 }
 
-/// Runs what the configuration says until it is stopped.
-pub fn serve(config: &Config, salvage: bool) -> Result<(), String> {
+/// Why a process ends badly.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// It never served: something about configuration, host or store has to be mended first.
+    NotStarted(String),
+    /// It served, and did not end well.
+    Failed(String),
+}
+
+impl Failure {
+    /// Says it and gives the exit code for it.
+    pub fn report(&self) -> ExitCode {
+        let (reason, code) = match self {
+            Failure::NotStarted(reason) => (reason, crate::cli::EXIT_CONFIG),
+            Failure::Failed(reason) => (reason, crate::cli::EXIT_FAILED),
+        };
+        eprintln!("orbitmq: {reason}");
+        ExitCode::from(code)
+    }
+}
+
+/// Runs what the configuration says until it is stopped. With `salvage` a damaged store is opened
+/// behind the damage.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn serve(config: &Config, salvage: bool) -> Result<(), Failure> {
     start_log(config);
     for notice in &config.notices {
         tracing::info!("{notice}");
     }
-    let data = &config.store_path_root_dir;
-    create(data)?;
-    let roles = config.role;
-    let meta = match roles {
-        Role::Namesrv => None,
-        Role::Standalone | Role::Broker => Some(meta(config, data)?),
-    };
-    let brokers = meta
-        .as_ref()
-        .map(|meta| broker_set(config, meta, salvage))
-        .transpose()?;
-    let namesrv = match roles {
-        Role::Broker => None,
-        Role::Standalone | Role::Namesrv => Some(namesrv_set(config)?),
-    };
-    let shards = meta.as_ref().map_or(0, |meta| meta.shards);
-    let flush = config.flush_disk_type;
-    let ready = move |running: Running| announce(&running, shards, flush);
-    let stats = crate::shard::run(options(config, shards), data, brokers, namesrv, ready)?;
+    let started = Cell::new(false);
+    let stats = run(config, salvage, &started).map_err(|reason| match started.get() {
+        false => Failure::NotStarted(reason),
+        true => Failure::Failed(reason),
+    })?;
     tracing::info!(?stats, "stopped");
     Ok(())
 }
 
-fn create(data: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(data).map_err(|error| {
-        let place = data.display();
-        format!("the data directory {place} cannot be made: {error}. Choose another with --data")
-    })
+fn run(config: &Config, salvage: bool, started: &Cell<bool>) -> Result<Stats, String> {
+    let data = &config.store_path_root_dir;
+    let role = config.role;
+    let found = match role {
+        Role::Namesrv => None,
+        Role::Standalone | Role::Broker => Some(find_meta(config, data)?),
+    };
+    let meta = found.as_ref().map(|found| &found.meta);
+    let brokers = meta
+        .map(|meta| broker_set(config, meta, salvage))
+        .transpose()?;
+    let namesrv = match role {
+        Role::Broker => None,
+        Role::Standalone | Role::Namesrv => Some(namesrv_set(config)?),
+    };
+    let shards = meta.map_or(0, |meta| meta.shards);
+    let flush = config.flush_disk_type;
+    let begin = || {
+        found
+            .as_ref()
+            .map_or(Ok(()), |found| found.write_if_new(data))
+    };
+    let ready = |running: Running| {
+        started.set(true);
+        announce(&running, shards, flush);
+    };
+    crate::shard::run(
+        options(config, shards),
+        data,
+        brokers,
+        namesrv,
+        begin,
+        ready,
+    )
 }
 
 /// The one line on standard output that says that clients can come.
@@ -117,39 +162,81 @@ fn options(config: &Config, shards: u16) -> Options {
     }
 }
 
-/// Reads `meta.toml`, or makes it for a new store.
-fn meta(config: &Config, data: &Path) -> Result<Meta, String> {
-    let path = data.join("meta.toml");
-    let place = path.display();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let meta: Meta = toml::from_str(&text)
-                .map_err(|error| format!("{place} is not readable as this version's: {error}"))?;
-            if meta.format != FORMAT {
-                let found = meta.format;
-                return Err(format!(
-                    "{place}: store format {found}, this version knows {FORMAT}"
-                ));
-            }
-            let asked = config.shards;
-            if config.origin("shards") != Origin::Default && asked != u64::from(meta.shards) {
-                tracing::warn!(
-                    "shards={asked} is not used: the store has {}, and keeps that number",
-                    meta.shards
-                );
-            }
-            Ok(meta)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => new_meta(config, data, &path),
-        Err(error) => Err(format!("{place} cannot be read: {error}")),
-    }
+/// What the store says about itself, or would say if it were made now.
+struct Found {
+    meta: Meta,
+    is_new: bool,
 }
 
-fn new_meta(config: &Config, data: &Path, path: &Path) -> Result<Meta, String> {
+/// Reads `meta.toml`; of a store that does not exist yet, what it will be. Creates nothing.
+fn find_meta(config: &Config, data: &Path) -> Result<Found, String> {
+    let Some(meta) = read_meta(data)? else {
+        return new_meta(config, data);
+    };
+    let largest = config.max_message_size + RECORD_OVERHEAD_BYTES as u64;
+    if largest > meta.segment_bytes {
+        let (asked, has) = (config.max_message_size, meta.segment_bytes);
+        return Err(format!(
+            "maxMessageSize={asked} does not fit the store's segments of {has} bytes: take a \
+             smaller size, or make a new store with a larger mappedFileSizeCommitLog"
+        ));
+    }
+    let kept = [
+        ("shards", config.shards, u64::from(meta.shards)),
+        (
+            "mappedFileSizeCommitLog",
+            config.mapped_file_size_commit_log,
+            meta.segment_bytes,
+        ),
+    ];
+    for (key, asked, has) in kept {
+        if config.origin(key) != Origin::Default && asked != has {
+            tracing::warn!("{key}={asked} is not used: the store was made with {has} and keeps it");
+        }
+    }
+    Ok(Found {
+        meta,
+        is_new: false,
+    })
+}
+
+/// What `meta.toml` says; `None` if there is none.
+pub fn read_meta(data: &Path) -> Result<Option<Meta>, String> {
+    let path = data.join(META);
+    let place = path.display();
+    let text = match std::fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|error| format!("{place} cannot be read: {error}"))?,
+    };
+    let meta: Meta = toml::from_str(&text)
+        .map_err(|error| format!("{place} is not readable as this version's: {error}"))?;
+    if meta.format != FORMAT {
+        let found = meta.format;
+        return Err(format!(
+            "{place}: store format {found}, this version knows {FORMAT}"
+        ));
+    }
+    if meta.shards == 0 || meta.shards > SHARDS_MAX {
+        let found = meta.shards;
+        return Err(format!(
+            "{place}: shards={found} is out of range 1 to {SHARDS_MAX}: restore the file"
+        ));
+    }
+    let step = crate::base::disk::BLOCK_BYTES as u64;
+    if meta.segment_bytes == 0 || !meta.segment_bytes.is_multiple_of(step) {
+        let found = meta.segment_bytes;
+        return Err(format!(
+            "{place}: segment_bytes={found} is no number of blocks: restore the file"
+        ));
+    }
+    Ok(Some(meta))
+}
+
+fn new_meta(config: &Config, data: &Path) -> Result<Found, String> {
     if data.join("shard-00").exists() {
         return Err(format!(
             "{} is missing beside a store: restore it, for it holds the store's id",
-            path.display()
+            data.join(META).display()
         ));
     }
     let now = crate::shard::clock::Clock::start().now();
@@ -160,16 +247,32 @@ fn new_meta(config: &Config, data: &Path, path: &Path) -> Result<Meta, String> {
         format: FORMAT,
         store_id,
         shards: config.shards as u16,
+        segment_bytes: config.mapped_file_size_commit_log,
     };
-    let text = toml::to_string(&meta).expect("plain numbers");
-    let dir = crate::shard::dir::FsDir::open(data).map_err(|error| error.to_string())?;
-    crate::base::disk::replace_file(&dir, "meta.toml", text.as_bytes())
-        .map_err(|error| format!("{error}. Choose another directory with --data"))?;
-    Ok(meta)
+    Ok(Found { meta, is_new: true })
+}
+
+impl Found {
+    /// With the directory taken: makes the store's identity durable before anything else.
+    fn write_if_new(&self, data: &Path) -> Result<(), String> {
+        if !self.is_new {
+            return Ok(());
+        }
+        if read_meta(data)?.is_some() {
+            let place = data.display();
+            return Err(format!(
+                "another process just made a store in {place}: start again"
+            ));
+        }
+        let text = toml::to_string(&self.meta).expect("plain numbers");
+        let dir = crate::shard::dir::FsDir::open(data).map_err(|error| error.to_string())?;
+        crate::base::disk::replace_file(&dir, META, text.as_bytes())
+            .map_err(|error| format!("{error}. Choose another directory with --data"))
+    }
 }
 
 /// The broker listens on its port and on the VIP port two below.
-fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Set<Broker>, String> {
+fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Fleet<Broker>, String> {
     let options = Arc::new(broker_options(config, meta, salvage)?);
     let data = config.store_path_root_dir.clone();
     let make: Make<Broker> = Arc::new(move |shard, dir, now| open_shard(&options, shard, dir, now));
@@ -180,7 +283,7 @@ fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Set<Broker>
     let dirs = (0..meta.shards)
         .map(|shard| data.join(format!("shard-{shard:02}")))
         .collect();
-    Ok(Set {
+    Ok(Fleet {
         name: "broker",
         listen,
         dirs,
@@ -218,7 +321,7 @@ fn open_shard(
     Ok(broker)
 }
 
-fn namesrv_set(config: &Config) -> Result<Set<NameServer>, String> {
+fn namesrv_set(config: &Config) -> Result<Fleet<NameServer>, String> {
     let options = NameServerOptions {
         scan_interval_ms: config.scan_not_active_broker_interval,
         order_message: config.order_message_enable,
@@ -238,7 +341,7 @@ fn namesrv_set(config: &Config) -> Result<Set<NameServer>, String> {
     }
     let make: Make<NameServer> =
         Arc::new(move |_, dir, now| NameServer::new(options.clone(), dir, now));
-    Ok(Set {
+    Ok(Fleet {
         name: "name server",
         listen: vec![config.namesrv_listen],
         dirs: vec![dir],
@@ -306,7 +409,7 @@ fn store_options(config: &Config, meta: &Meta, salvage: bool) -> StoreOptions {
     StoreOptions {
         shard: ShardId(0),
         store_id: meta.store_id,
-        segment_bytes: config.mapped_file_size_commit_log,
+        segment_bytes: meta.segment_bytes,
         flush: match config.flush_disk_type {
             FlushDiskType::Async => Flush::Async,
             FlushDiskType::Sync => Flush::Sync,
@@ -342,12 +445,6 @@ fn delay_levels(text: &str) -> Result<Vec<i64>, String> {
     };
     let levels: Option<Vec<i64>> = text.split_whitespace().map(level).collect();
     levels.ok_or_else(|| format!("messageDelayLevel={text} is not a list such as `1s 5s 1m`"))
-}
-
-/// Says why there is nothing to serve, and gives the exit code for it.
-pub fn report(error: &str) -> ExitCode {
-    eprintln!("orbitmq: {error}");
-    ExitCode::from(crate::cli::EXIT_CONFIG)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! Files are named relative to the directory of the machine that orders. Two ways to the disk:
 //!
 //! * **Orders** on the message path: direct writes, syncs and reads of blocks.
-//! * **Work** beside it: a closure over a [`Dir`] that runs on a helper thread (checkpoints, merges,
-//!   zero-filling). Start-up uses a [`Dir`] too, before anything is served.
+//! * **Work** beside it: a closure over a [`Dir`] that runs on a helper thread (checkpoints,
+//! merges,   zero-filling). Start-up uses a [`Dir`] too, before anything is served.
 
 use bytes::Bytes;
 use std::fmt;
@@ -95,7 +95,8 @@ pub trait Dir {
     /// Plain files directly below `folder` (`""` is the directory itself), by name. A folder that
     /// does not exist is empty.
     fn list(&self, folder: &str) -> Result<Vec<DirEntry>, DiskError>;
-    /// Reads up to `buf.len()` bytes; fewer only at the end of the file. A missing file is an error.
+    /// Reads up to `buf.len()` bytes; fewer only at the end of the file. A missing file is an
+    /// error.
     fn read_at(&self, file: &str, at: u64, buf: &mut [u8]) -> Result<usize, DiskError>;
     /// Writes all of `data`, growing the file if needed; creates file and folder if missing.
     fn write_at(&self, file: &str, at: u64, data: &[u8]) -> Result<(), DiskError>;

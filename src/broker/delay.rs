@@ -245,7 +245,9 @@ impl Broker {
             offset: offset.0,
         };
         self.request_put(now, message, 1, purpose, out);
-        true
+        // A refusal on the spot has set a time for the next try.
+        let level = &self.delays.levels[number];
+        level.wake.is_none_or(|wake| wake <= now.mono)
     }
 
     fn delivery_stalled(&mut self, now: Now, number: usize, why: Fetch<()>) -> bool {

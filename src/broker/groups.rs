@@ -38,7 +38,7 @@ impl Groups {
 
     /// A planned or replayed record takes effect.
     pub fn put(&mut self, put: GroupPut) {
-        let known = self.table.get_key(&put.group.group_name);
+        let known = self.table.name(&put.group.group_name);
         let name = known.map_or_else(|| Arc::from(put.group.group_name.as_str()), Arc::clone);
         self.stamp = put.stamp;
         self.names.insert(Arc::clone(&name));

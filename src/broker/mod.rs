@@ -190,7 +190,8 @@ impl Broker {
                     Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
                     Kind::ConsumerOffsets => offsets.apply(version, payload),
                     Kind::DelayProgress => delays.apply(version, payload),
-                    Kind::QueueOpened | Kind::QueueDropped | Kind::QueuePosition => Ok(()),
+                    Kind::QueueDropped => offsets.apply_drop(payload),
+                    Kind::QueueOpened | Kind::QueuePosition => Ok(()),
                 },
             )?;
         let lead = (shard == ShardId(0)).then(|| {

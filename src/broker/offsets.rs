@@ -4,14 +4,16 @@
 //! commit or query that somebody waits for is answered only when the record that holds its value
 //! is confirmed. So an offset that was told to anybody does not go back in a crash.
 //!
-//! `ConsumerOffsets` payload, big-endian: count u32, then for each: slot u32, offset u64, group (u16
-//! length, UTF-8); slot 2^32 - 1 forgets the group. In a snapshot file the same record holds the whole table, in pieces.
+//! `ConsumerOffsets` payload, big-endian: count u32, then for each: slot u32, offset u64, group
+//! (u16 length, UTF-8); slot 2^32 - 1 forgets the group. In a snapshot file the same record holds
+//! the whole table, in pieces.
 //!
 //! Source of the behaviour: `ConsumerOffsetManager`, `spec/semantics.md` §5.
 
 use crate::base::cursor::{Cursor, put_text};
 use crate::base::{LogOffset, Map, Mono, Now};
 use crate::store::consumequeue::QueueSlot;
+use crate::store::queues::QueueRecord;
 use crate::store::record::{Kind, put_system};
 use crate::store::{Refused, Store};
 use std::sync::Arc;
@@ -82,6 +84,15 @@ impl Offsets {
 
     pub fn committed(&self, group: &str, slot: QueueSlot) -> Option<u64> {
         Some(self.groups.get(group)?.get(&slot)?.offset)
+    }
+
+    /// Offsets held, all groups together.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// Every offset of a group in this shard.
@@ -155,6 +166,15 @@ impl Offsets {
         if let Some(queues) = self.groups.remove(group) {
             self.count -= queues.len();
         }
+    }
+
+    /// Replays the end of a queue: its slot may be given to another.
+    pub fn apply_drop(&mut self, payload: &[u8]) -> Result<(), String> {
+        match QueueRecord::decode_dropped(payload) {
+            Some(QueueRecord::Dropped { slot }) => self.drop_queue(slot),
+            _ => return Err("the end of a queue cut short".to_owned()),
+        }
+        Ok(())
     }
 
     /// Replays one record.

@@ -112,6 +112,9 @@ impl Broker {
             out.write(conn, |bytes| bytes.extend_from_slice(&frame));
         });
         out.closes.extend(effects.closes);
+        if self.store.log().failed().is_some() {
+            return answer_frozen(effects.answers, out);
+        }
         for Answer {
             conn,
             frame,
@@ -272,5 +275,13 @@ impl Broker {
                 }
             }
         }
+    }
+}
+
+/// Without a disk control state stays as it was published last, so that readers go on. Changes were
+/// refused before they came here; heartbeats and questions are answered.
+fn answer_frozen(answers: Vec<Answer>, out: &mut Outbox<Peer>) {
+    for Answer { conn, frame, .. } in answers {
+        out.write(conn, |bytes| bytes.extend_from_slice(&frame));
     }
 }

@@ -1,8 +1,8 @@
 //! Messages the broker itself stores: retries, dead letters, deliveries of delayed messages.
 //!
 //! Whoever wants one stored sends a [`Put`] to the shard that owns the target queue and gets
-//! [`Peer::PutDone`] once it is confirmed. A topic that does not exist yet is made by shard 0 first.
-//! Inside one shard the same way is taken without the mesh.
+//! [`Peer::PutDone`] once it is confirmed. A topic that does not exist yet is made by shard 0
+//! first. Inside one shard the same way is taken without the mesh.
 
 use crate::base::{Map, Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
@@ -122,9 +122,14 @@ impl Broker {
             let reject = missing(&put.message.topic);
             return self.tell_put(now, put.from, put.ticket, Err(reject), out);
         }
-        let Some(lead) = &mut self.lead else {
+        if self.lead.is_none() {
             return out.peers.push((ShardId(0), Peer::Put(Box::new(put))));
-        };
+        }
+        if let Err(refused) = self.store.check_append() {
+            let reject = self.refuse(refused);
+            return self.tell_put(now, put.from, put.ticket, Err(reject), out);
+        }
+        let lead = self.lead.as_mut().expect("checked above");
         let topic_name = put.message.topic.clone();
         let config = TopicConfig {
             topic_name,

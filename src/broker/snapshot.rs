@@ -88,7 +88,7 @@ impl<V> Catalog<V> {
     }
 
     /// The name as the table holds it.
-    pub fn get_key(&self, name: &str) -> Option<&Arc<str>> {
+    pub fn name(&self, name: &str) -> Option<&Arc<str>> {
         let (key, _) = self.buckets[bucket(name)].get_key_value(name)?;
         Some(key)
     }

@@ -179,17 +179,15 @@ fn pin(core: Option<usize>) -> Result<(), String> {
     let Some(id) = core else {
         return Ok(());
     };
-    // Asked for a core beyond its mask the library panics. Threads started later inherit this one.
-    let known = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .iter()
-        .any(|core| core.id == id);
-    if known && core_affinity::set_for_current(core_affinity::CoreId { id }) {
-        return Ok(());
+    // Threads started later inherit it.
+    let usable = core_affinity::get_core_ids().unwrap_or_default();
+    let core = usable.into_iter().find(|core| core.id == id);
+    match core.is_some_and(core_affinity::set_for_current) {
+        true => Ok(()),
+        false => Err(format!(
+            "core {id} cannot be used: it is not there or not allowed"
+        )),
     }
-    Err(format!(
-        "core {id} cannot be used: it is not there or not allowed"
-    ))
 }
 
 fn schedule(target: &Target, now: u64) -> Schedule {

@@ -21,6 +21,7 @@ pub(super) fn decode(frame: Frame<'_>) -> Result<Command<'_>, CommandError> {
     let mut cursor = Cursor {
         bytes: frame.header,
         at: 0,
+        ascii: false,
     };
     let code = i32::from(i16::from_be_bytes(cursor.array()?));
     let [language] = cursor.array()?;
@@ -49,6 +50,9 @@ pub(super) fn decode(frame: Frame<'_>) -> Result<Command<'_>, CommandError> {
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Everything that follows was found to be ASCII, lengths included: one look over all fields
+    /// instead of one at each string.
+    ascii: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -88,7 +92,9 @@ impl<'a> Cursor<'a> {
         if len == 0 {
             return Ok(None);
         }
-        std::str::from_utf8(bytes).map_err(|_| CommandError::NotUtf8)?;
+        if !self.ascii {
+            std::str::from_utf8(bytes).map_err(|_| CommandError::NotUtf8)?;
+        }
         let span = Span::new(self.at, len, false);
         self.at += len;
         Ok(Some(span))
@@ -102,6 +108,7 @@ impl<'a> Cursor<'a> {
         if usize::try_from(stated) != Ok(left) {
             return Err(CommandError::Truncated { at: self.at });
         }
+        self.ascii = self.bytes[self.at..].is_ascii();
         while self.at < self.bytes.len() {
             let key = self.short_string()?;
             let value = self.long_string()?;

@@ -125,8 +125,8 @@ mod tests {
             prop_assert_eq!((command.opaque, command.codec), (opaque, codec));
             prop_assert!(command.remark == remark.map(Text::plain));
             prop_assert_eq!(command.body, body.as_slice());
-            let read: Vec<_> =
-                command.ext.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+            let owned = |(key, value): (Text<'_>, Text<'_>)| (key.to_string(), value.to_string());
+            let read: Vec<_> = command.ext.iter().map(owned).collect();
             prop_assert_eq!(&read, &fields);
             for (key, _) in &fields {
                 let last = fields.iter().rfind(|(known, _)| known == key).unwrap();

@@ -71,6 +71,16 @@ impl<'a> Scan<'a> {
     /// Takes `byte` and the space before it, if it comes next.
     #[inline]
     fn take(&mut self, byte: u8) -> bool {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            return true;
+        }
+        self.take_after_space(byte)
+    }
+
+    /// Peers on the hot path write no space.
+    #[cold]
+    fn take_after_space(&mut self, byte: u8) -> bool {
         self.skip_space();
         let next = self.peek() == Some(byte);
         self.at += usize::from(next);
@@ -78,6 +88,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Calls `member` with each key; it must consume the value.
+    #[inline]
     fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, Span) -> Result<(), CommandError>,
@@ -107,14 +118,22 @@ impl<'a> Scan<'a> {
 
     fn member(&mut self, key: Span, command: &mut Command<'a>) -> Result<(), CommandError> {
         let key = key.text(self.bytes);
-        match key.to_cow().as_ref() {
-            "code" => command.code = self.int32()?,
-            "flag" => command.flag = self.int32()?,
-            "opaque" => command.opaque = self.int32()?,
-            "version" => command.version = self.int32()?,
-            "language" => command.language = self.language()?,
-            "remark" => command.remark = self.scalar()?.map(|span| span.text(self.bytes)),
-            "extFields" => self.ext_fields(&mut command.ext)?,
+        let unescaped;
+        let name = match key.as_plain_bytes() {
+            Some(plain) => plain,
+            None => {
+                unescaped = key.to_cow();
+                unescaped.as_bytes()
+            }
+        };
+        match name {
+            b"code" => command.code = self.int32()?,
+            b"flag" => command.flag = self.int32()?,
+            b"opaque" => command.opaque = self.int32()?,
+            b"version" => command.version = self.int32()?,
+            b"language" => command.language = self.language()?,
+            b"remark" => command.remark = self.scalar()?.map(|span| span.text(self.bytes)),
+            b"extFields" => self.ext_fields(&mut command.ext)?,
             _ => self.skip_value()?,
         }
         Ok(())
@@ -143,33 +162,42 @@ impl<'a> Scan<'a> {
             return Err(self.error("a string"));
         }
         let start = self.at;
+        let mut at = start;
         let mut escaped = false;
         loop {
-            let found = find_quote_or_backslash(self.bytes, self.at);
-            self.at = found.ok_or(CommandError::Json {
+            let found = find_quote_or_backslash(self.bytes, at);
+            at = found.ok_or(CommandError::Json {
                 at: start,
                 expected: "a closing quote",
             })?;
-            if self.bytes[self.at] == b'"' {
-                self.at += 1;
-                return Ok(Span::new(start, self.at - 1 - start, escaped));
+            if self.bytes[at] == b'"' {
+                self.at = at + 1;
+                return Ok(Span::new(start, at - start, escaped));
             }
             escaped = true;
-            self.at += self.escape_len()?;
+            at += self.escape_len(at)?;
         }
     }
 
-    /// Length of the escape sequence at the position, checked to be well-formed.
-    fn escape_len(&self) -> Result<usize, CommandError> {
-        match self.bytes.get(self.at + 1) {
+    /// Length of the escape sequence at this byte, checked to be well-formed.
+    #[inline]
+    fn escape_len(&self, at: usize) -> Result<usize, CommandError> {
+        match self.bytes.get(at + 1) {
+            Some(b'u') if hex4(self.bytes, at + 2).is_some() => Ok(6),
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
-            Some(b'u') if hex4(self.bytes, self.at + 2).is_some() => Ok(6),
-            _ => Err(self.error("a valid escape")),
+            _ => Err(CommandError::Json {
+                at,
+                expected: "a valid escape",
+            }),
         }
     }
 
     /// A string, a number or a boolean as text; `None` for null and for nested values.
+    #[inline]
     fn scalar(&mut self) -> Result<Option<Span>, CommandError> {
+        if self.peek() == Some(b'"') {
+            return self.string().map(Some);
+        }
         self.skip_space();
         match self.peek() {
             Some(b'"') => self.string().map(Some),
@@ -314,8 +342,8 @@ mod tests {
     fn accepted() {
         check("{}", "0 JAVA v0 #0 f0 None []");
         check(
-            r#"{"code":310,"extFields":{"a":"g","b":"t"},"language":"GO","opaque":-3,"version":31}"#,
-            "310 GO v31 #-3 f0 None [a=g b=t]",
+            r#"{"code":310,"extFields":{"a":"g","b":"t"},"language":"GO","opaque":-3,"version":3}"#,
+            "310 GO v3 #-3 f0 None [a=g b=t]",
         );
         check(
             " { \"code\" : 1 ,\"opaque\":2\r\n}\n",

@@ -251,26 +251,43 @@ fn escape_byte(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
+/// Value of each hex digit; 0xFF for every other byte.
+const HEX_VALUES: [u8; 256] = {
+    let mut values = [0xFF; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        let value = digit as u8;
+        values[b"0123456789abcdef"[digit] as usize] = value;
+        values[b"0123456789ABCDEF"[digit] as usize] = value;
+        digit += 1;
+    }
+    values
+};
+
 /// Value of the four hex digits at `at`.
+#[inline]
 pub(super) fn hex4(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..)?.first_chunk::<4>()?;
-    digits.iter().try_fold(0u16, |value, digit| {
-        let digit = (*digit as char).to_digit(16)?;
-        Some(value << 4 | digit as u16)
-    })
+    let [a, b, c, d] = digits.map(|digit| HEX_VALUES[usize::from(digit)]);
+    let all_digits = (a | b | c | d) < 16;
+    all_digits.then_some(u16::from(a << 4 | b) << 8 | u16::from(c << 4 | d))
 }
 
 fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;
-    while let Some(more) = raw[from..].iter().position(|byte| *byte == b'\\') {
-        out.extend_from_slice(&raw[from..from + more]);
-        from = unescape_one(raw, from + more, out);
+    while let Some(at) = find_quote_or_backslash(raw, from) {
+        out.extend_from_slice(&raw[from..at]);
+        from = unescape_one(raw, at, out);
     }
     out.extend_from_slice(&raw[from..]);
 }
 
-/// Unescapes the sequence at `at` (a backslash) and returns where the text goes on.
+/// Unescapes the sequence at `at` and returns where the text goes on.
 fn unescape_one(raw: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
+    if raw[at] != b'\\' {
+        out.push(raw[at]);
+        return at + 1;
+    }
     let Some(kind) = raw.get(at + 1) else {
         return raw.len();
     };
@@ -291,6 +308,10 @@ fn unescape_one(raw: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
 /// as in Java's UTF-8 encoder.
 fn unescape_unit(raw: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
     let unit = hex4(raw, at + 2).unwrap_or(0xDC00);
+    if unit < 0x80 {
+        out.push(unit as u8);
+        return at + 6;
+    }
     let mut end = at + 6;
     let mut decoded = char::from_u32(u32::from(unit));
     if (0xD800..0xDC00).contains(&unit)

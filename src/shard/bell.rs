@@ -1,9 +1,12 @@
 //! Waiting for something that another task of the same executor does. One thread, no atomics.
 
+use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// Wakes the one task that waits. A ring with nobody waiting is kept; several are one.
 #[derive(Default)]
@@ -30,6 +33,16 @@ impl Bell {
 
     pub async fn wait(&self) {
         poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    /// False if the time was up first.
+    pub async fn wait_for(&self, time: Duration) -> bool {
+        let mut timer = Timer::new(time);
+        poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending => Pin::new(&mut timer).poll(cx).map(|_| false),
+        })
+        .await
     }
 }
 

@@ -6,16 +6,19 @@
 //! up, close connections, join threads. The calling thread only directs.
 
 use super::bell::Bell;
+use super::checks::{self, Lock};
 use super::clock::Clock;
 use super::mesh::weave;
 use super::net::Door;
-use super::team::{Part, Team};
-use super::{Cores, Options, Set, Stats, checks};
+use super::pace::{self, Pace, heartbeat_loop, pace_loop};
+use super::team::{Around, Part, Team};
+use super::{Cores, Fleet, Options, Stats};
 use crate::base::ShardId;
 use crate::base::id::SHARDS_MAX;
 use crate::machine::Machine;
 use futures_lite::io::AsyncReadExt;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -36,7 +39,7 @@ const END: u8 = 2;
 
 /// What `ready` is told.
 pub struct Running {
-    /// Addresses of the broker set, then of the name server, as bound.
+    /// Addresses of the broker, then of the name server, as bound.
     pub brokers: Vec<SocketAddr>,
     pub namesrv: Vec<SocketAddr>,
     pub stopper: Stopper,
@@ -65,13 +68,16 @@ enum Report {
     Ended,
 }
 
-/// Runs the machines until they are stopped; gives what was counted. `ready` is called once, when
-/// everything serves. An error says why nothing was started, or why it did not end well.
+/// Runs the machines until they are stopped; gives what was counted. `begin` is called once the
+/// host is checked, the data directory taken and every address bound: before that nothing is
+/// created that an error would leave behind. `ready` is called once, when everything serves. An
+/// error says why nothing was started, or why it did not end well.
 pub fn run<B, N>(
     options: Options,
     data_dir: &Path,
-    brokers: Option<Set<B>>,
-    namesrv: Option<Set<N>>,
+    brokers: Option<Fleet<B>>,
+    namesrv: Option<Fleet<N>>,
+    begin: impl FnOnce() -> Result<(), String>,
     ready: impl FnOnce(Running),
 ) -> Result<Stats, String>
 where
@@ -84,11 +90,13 @@ where
         "a broker has 1 to 256 shards"
     );
     let executors = options.cores.count().min(shards);
-    let _lock = checks::prepare(data_dir, (executors * options.io_memory_bytes) as u64)?;
+    let mut lock = checks::prepare(data_dir, (executors * options.io_memory_bytes) as u64)?;
     let doors = Doors {
         brokers: bind(&brokers)?,
         namesrv: bind(&namesrv)?,
     };
+    begin()?;
+    lock.keep();
     let (reports, inbox) = channel();
     if options.signals {
         watch_signals(reports.clone())?;
@@ -98,6 +106,7 @@ where
         members: Vec::new(),
         inbox,
         clock: Clock::start(),
+        lock,
     };
     let mut namesrv = namesrv.map(|set| split(set, 1)).into_iter().flatten();
     let mut brokers = brokers
@@ -138,7 +147,7 @@ struct Doors {
     namesrv: Vec<Door>,
 }
 
-fn bind<M: Machine>(set: &Option<Set<M>>) -> Result<Vec<Door>, String> {
+fn bind<M: Machine>(set: &Option<Fleet<M>>) -> Result<Vec<Door>, String> {
     let Some(set) = set else {
         return Ok(Vec::new());
     };
@@ -148,8 +157,8 @@ fn bind<M: Machine>(set: &Option<Set<M>>) -> Result<Vec<Door>, String> {
         .map_err(|e| format!("{}: {e}", set.name))
 }
 
-/// Deals the machines of a set out to executors.
-fn split<M: Machine>(set: Set<M>, executors: usize) -> Vec<Part<M>> {
+/// Deals the machines of a fleet out to executors.
+fn split<M: Machine>(set: Fleet<M>, executors: usize) -> Vec<Part<M>> {
     let shards = set.dirs.len() as u16;
     let mut dirs: Vec<Vec<(ShardId, PathBuf)>> = vec![Vec::new(); executors];
     for (shard, path) in set.dirs.into_iter().enumerate() {
@@ -208,7 +217,7 @@ fn builder(
 ) -> LocalExecutorBuilder {
     LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{executor}"))
-        .preempt_timer(options.preempt)
+        .preempt_timer(pace::NEVER)
         .spin_before_park(options.spin)
         .io_memory(options.io_memory_bytes)
         .blocking_thread_pool_placement(helpers)
@@ -257,6 +266,32 @@ struct Crew {
     members: Vec<Member>,
     inbox: Receiver<Report>,
     clock: Clock,
+    lock: Lock,
+}
+
+enum Drain {
+    Done,
+    /// The time was up.
+    Late,
+    /// A second stop.
+    Stopped,
+    /// An executor thread is gone.
+    Ended,
+}
+
+/// Why a start came to nothing.
+enum NoStart {
+    Because(String),
+    /// An executor thread is gone; its result says more.
+    Ended,
+    /// Somebody wants us to end, now.
+    Stopped,
+}
+
+impl From<String> for NoStart {
+    fn from(reason: String) -> Self {
+        NoStart::Because(reason)
+    }
 }
 
 struct Member {
@@ -275,33 +310,42 @@ impl Crew {
         drain: Duration,
         ready: impl FnOnce(Running),
     ) -> Result<Stats, String> {
-        let started = self.start(doors, stopper, ready);
-        if let Err(error) = started {
-            self.members.iter_mut().for_each(|member| member.go = None);
-            self.tell(END);
-            let ended = self.join();
-            // The first executor's own words say more than "ended early".
-            return Err(if error.is_empty() {
-                ended.err().unwrap_or_default()
-            } else {
-                error
-            });
+        match self.start(doors, stopper, ready) {
+            Ok(()) => {}
+            // Recovery can be left at any time, as a crash would.
+            Err(NoStart::Stopped) => return Err(self.abandon("stopped before it was ready")),
+            Err(no_start) => {
+                self.members.iter_mut().for_each(|member| member.go = None);
+                self.tell(END);
+                let ended = self.join();
+                return Err(match (no_start, ended) {
+                    (NoStart::Because(reason), _) | (_, Err(reason)) => reason,
+                    _ => "an executor ended early".to_owned(),
+                });
+            }
         }
         let orderly = self.wait_for_stop();
         self.tell(STOP);
-        let drained = orderly && self.wait_until_drained(drain)?;
-        self.tell(END);
-        let stats = self.join()?;
-        if !orderly {
-            return Err("an executor ended early".to_owned());
+        match self.wait_until_drained(drain) {
+            Drain::Done if orderly => {
+                self.tell(END);
+                self.join()
+            }
+            Drain::Done | Drain::Ended => Err(self.abandon("an executor ended early")),
+            Drain::Late => {
+                self.tell(END);
+                let late = format!("not everything was done {drain:?} after the stop");
+                Err(self.abandon(&late))
+            }
+            Drain::Stopped => Err(self.abandon("ended at once by a second stop")),
         }
-        if !drained {
-            return Err(format!(
-                "not everything was done {} s after the stop",
-                drain.as_secs()
-            ));
-        }
-        Ok(stats)
+    }
+
+    /// Leaves threads behind that may still write. The lock stays until the process ends, so that
+    /// nobody else writes beside them.
+    fn abandon(self, reason: &str) -> String {
+        std::mem::forget(self.lock);
+        reason.to_owned()
     }
 
     fn start(
@@ -309,7 +353,7 @@ impl Crew {
         doors: Doors,
         stopper: Stopper,
         ready: impl FnOnce(Running),
-    ) -> Result<(), String> {
+    ) -> Result<(), NoStart> {
         for _ in 0..self.members.len() {
             self.await_start(|report| match report {
                 Report::Made(result) => Some(result),
@@ -345,22 +389,22 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits for the report that `wanted` picks. An empty error means that an executor ended.
+    /// Waits for the report that `wanted` picks.
     fn await_start(
         &self,
         wanted: impl Fn(Report) -> Option<Result<(), String>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), NoStart> {
         loop {
             match self
                 .inbox
                 .recv()
                 .expect("the stopper keeps the channel open")
             {
-                Report::Ended => return Err(String::new()),
-                Report::Stop => return Err("stopped before it was ready".to_owned()),
+                Report::Ended => return Err(NoStart::Ended),
+                Report::Stop => return Err(NoStart::Stopped),
                 report => {
                     if let Some(result) = wanted(report) {
-                        return result;
+                        return Ok(result?);
                     }
                 }
             }
@@ -378,21 +422,20 @@ impl Crew {
         }
     }
 
-    /// False if the time was up. A second stop is an error at once; threads are left behind.
-    fn wait_until_drained(&self, drain: Duration) -> Result<bool, String> {
+    fn wait_until_drained(&self, drain: Duration) -> Drain {
         let until = self.clock.now().mono.after_ms(drain.as_millis() as u64);
         let mut busy = self.members.len();
         while busy > 0 {
             let left_ms = until.since_ms(self.clock.now().mono);
             match self.inbox.recv_timeout(Duration::from_millis(left_ms)) {
                 Ok(Report::Drained) => busy -= 1,
-                Ok(Report::Stop) => return Err("ended at once by a second stop".to_owned()),
-                Ok(Report::Ended) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Ok(Report::Stop) => return Drain::Stopped,
+                Ok(Report::Ended) | Err(RecvTimeoutError::Disconnected) => return Drain::Ended,
                 Ok(Report::Made(_) | Report::Serving) => {}
-                Err(RecvTimeoutError::Timeout) => return Ok(false),
+                Err(RecvTimeoutError::Timeout) => return Drain::Late,
             }
         }
-        Ok(true)
+        Drain::Done
     }
 
     fn tell(&self, phase: u8) {
@@ -462,16 +505,18 @@ where
         reporter,
         ..
     } = seat;
-    let options = Rc::new(seat.options);
-    let drain = Rc::new(Bell::default());
+    let around = Around {
+        pace: Rc::new(Pace::new(clock, seat.options.round)),
+        options: Rc::new(seat.options),
+        clock,
+        drain: Rc::default(),
+    };
+    let pacer = glommio::spawn_local(pace_loop(around.pace.clone()));
+    let heart = glommio::spawn_local(heartbeat_loop(around.pace.clone()));
     let made = async {
         checks::polling_trap(&seat.data_dir, executor).await?;
-        let brokers = seat
-            .brokers
-            .map(|part| Team::make(part, &options, clock, &drain));
-        let namesrv = seat
-            .namesrv
-            .map(|part| Team::make(part, &options, clock, &drain));
+        let brokers = seat.brokers.map(|part| Team::make(part, &around));
+        let namesrv = seat.namesrv.map(|part| Team::make(part, &around));
         Ok((brokers.transpose()?, namesrv.transpose()?))
     };
     let (brokers, namesrv) = match made.await {
@@ -497,13 +542,15 @@ where
     }
     let reporter = Rc::new(reporter);
     glommio::spawn_local(watch_ready(teams.clone(), reporter.clone())).detach();
+    let watching = Cell::new(None);
     obey(&phase, woken, || {
         teams.0.iter().for_each(|team| team.stop());
         teams.1.iter().for_each(|team| team.stop());
-        let watch = watch_drain(teams.clone(), drain.clone(), reporter.clone());
-        glommio::spawn_local(watch).detach();
+        let watch = watch_drain(teams.clone(), around.drain.clone(), reporter.clone());
+        watching.set(Some(glommio::spawn_local(watch)));
     })
     .await;
+    drop(watching);
     let mut stats = Stats::default();
     if let Some(team) = &teams.0 {
         stats.add(&team.end().await);
@@ -511,6 +558,7 @@ where
     if let Some(team) = &teams.1 {
         stats.add(&team.end().await);
     }
+    drop((pacer, heart));
     Ok(stats)
 }
 

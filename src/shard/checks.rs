@@ -1,10 +1,10 @@
 //! What the host must offer, looked at before anything is created. Each failure is one sentence
 //! that says what to do.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use crate::base::disk::BLOCK_BYTES;
 
@@ -17,7 +17,26 @@ const RINGS: u64 = 3;
 
 /// Holds the data directory for this process until dropped.
 pub struct Lock {
-    _file: File,
+    file: File,
+    /// What was created for it, the lock file first, then folders from the inside out. Removed
+    /// when the lock is dropped before anything was begun.
+    made: Vec<PathBuf>,
+}
+
+impl Lock {
+    /// Something is in the directory from here on: it stays.
+    pub fn keep(&mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        for path in &self.made {
+            // A folder that somebody else uses meanwhile is not empty, and stays.
+            let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path));
+        }
+    }
 }
 
 /// Checks the host and takes the data directory. `io_memory_bytes` is that of all executors.
@@ -132,34 +151,28 @@ fn check_memlock(limit: u64, io_memory_bytes: u64) -> Result<(), String> {
 
 fn take_lock(data_dir: &Path) -> Result<Lock, String> {
     let shown = data_dir.display();
+    let missing = data_dir.ancestors().take_while(|path| !path.exists());
+    let missing = missing.filter(|path| !path.as_os_str().is_empty());
+    let mut made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
     std::fs::create_dir_all(data_dir).map_err(|e| {
         format!("cannot create the data directory {shown} ({e}): create it for this user")
     })?;
     let path = data_dir.join("lock");
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let opened = match options.open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            made.insert(0, path.clone());
+            options.create(true).truncate(false).open(&path)
+        }
+        other => other,
+    };
     let mut file = opened.map_err(|e| {
         format!("the data directory {shown} is not writable ({e}): give it to this user")
     })?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // The number only helps a person; without it the message still stands.
-            let _ = file.read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "another process".to_owned(),
-                pid => format!("process {pid}"),
-            };
-            return Err(format!(
-                "the data directory {shown} is in use by {holder}: stop it or choose another \
-                 directory"
-            ));
-        }
+        Err(TryLockError::WouldBlock) => return Err(in_use(data_dir, &mut file)),
         Err(TryLockError::Error(e)) => {
             return Err(format!(
                 "cannot lock {}: {e}; use a local file system",
@@ -167,11 +180,51 @@ fn take_lock(data_dir: &Path) -> Result<Lock, String> {
             ));
         }
     }
-    let written = file
-        .set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    let mut lock = Lock { file, made };
+    // Another start that came to nothing may have removed the file between open and lock.
+    let inode = |meta: io::Result<Metadata>| meta.map(|meta| meta.ino()).ok();
+    if inode(lock.file.metadata()) != inode(std::fs::metadata(&path)) {
+        lock.keep();
+        return Err(format!(
+            "another process was just starting in {shown}: try again"
+        ));
+    }
+    let written = lock.file.set_len(0);
+    let written = written.and_then(|()| writeln!(lock.file, "{}", std::process::id()));
     written.map_err(|e| format!("cannot write {} ({e}): free some space", path.display()))?;
-    Ok(Lock { _file: file })
+    Ok(lock)
+}
+
+/// Holds a data directory without writing to it. `None` if it has no lock file, so that nobody
+/// can be using it.
+pub fn hold(data_dir: &Path) -> Result<Option<Lock>, String> {
+    let path = data_dir.join("lock");
+    let mut file = match File::open(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|e| format!("cannot open {}: {e}", path.display()))?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock {
+            file,
+            made: Vec::new(),
+        })),
+        Err(TryLockError::WouldBlock) => Err(in_use(data_dir, &mut file)),
+        Err(TryLockError::Error(e)) => Err(format!("cannot lock {}: {e}", path.display())),
+    }
+}
+
+fn in_use(data_dir: &Path, lock: &mut File) -> String {
+    let mut holder = String::new();
+    // The number only helps a person; without it the message still stands.
+    let _ = lock.read_to_string(&mut holder);
+    let holder = match holder.trim() {
+        "" => "another process".to_owned(),
+        pid => format!("process {pid}"),
+    };
+    format!(
+        "the data directory {} is in use by {holder}: stop it or choose another directory",
+        data_dir.display()
+    )
 }
 
 fn check_direct_io(data_dir: &Path) -> Result<(), String> {

@@ -16,7 +16,7 @@ impl Clock {
         }
     }
 
-    /// Nanoseconds since the start, for those who measure.
+    /// Nanoseconds since the start, for measuring short stretches.
     pub fn nanos(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }

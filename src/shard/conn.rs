@@ -10,7 +10,7 @@
 use super::bell::Bell;
 use super::drive::Shard;
 use crate::base::{Mono, Now};
-use crate::machine::{Event, FrameIn, Link, Machine, Output, Part};
+use crate::machine::{FrameIn, Link, Machine, Output, Part};
 use crate::remoting::frame::{FrameError, frame_len};
 use crate::remoting::sniff::{Protocol, refusal, sniff};
 use bytes::{Buf, Bytes, BytesMut};
@@ -30,6 +30,8 @@ use std::task::{Context, Poll, ready};
 
 /// Parts of one `sendmsg`; the kernel's limit (IOV_MAX).
 const PARTS_PER_SEND: usize = 1024;
+/// Frames between two looks at the clock.
+const FRAMES_PER_LOOK: u64 = 32;
 /// A partial frame's memory beyond this is given back once the frame is whole.
 const CARRY_KEPT_BYTES: usize = 4096;
 /// Sent bytes are cut off the front of a stuck connection's buffer in steps of this size.
@@ -57,6 +59,8 @@ pub struct Conn {
     writer: Bell,
     /// Rung when a paused reader may look again.
     pub reader: Bell,
+    /// In the shard's list of those to ring when it admits again.
+    pub paused: Cell<bool>,
     /// When bytes last moved in either direction.
     moved: Cell<Mono>,
     /// When the frame began that is not whole yet.
@@ -75,6 +79,7 @@ impl Conn {
             has_writer: Cell::new(false),
             writer: Bell::default(),
             reader: Bell::default(),
+            paused: Cell::new(false),
             moved: Cell::new(now.mono),
             partial_since: Cell::new(None),
             finishing_since: Cell::new(now.mono),
@@ -338,6 +343,7 @@ pub async fn write_loop<M: Machine + 'static>(shard: Rc<Shard<M>>, conn: Rc<Conn
             }
             Err(_) => conn.hang_up(),
         }
+        shard.around.pace.breathe().await;
     }
 }
 
@@ -358,7 +364,6 @@ async fn receive<M: Machine + 'static>(shard: &Rc<Shard<M>>, conn: &Rc<Conn>) {
                 shard.give_back(chunk);
             }
         }
-        glommio::yield_if_needed().await;
     }
 }
 
@@ -386,6 +391,7 @@ impl Inbound {
         shard: &Shard<M>,
         conn: &Conn,
     ) -> Poll<Filled> {
+        ready!(shard.around.pace.poll(cx));
         if let Some((frame, filled)) = &mut self.large {
             let Ok(count @ 1..) = ready!(conn.poll_read(cx, &mut frame[*filled..])) else {
                 return Poll::Ready(Filled::End);
@@ -456,7 +462,7 @@ impl Inbound {
             conn.partial_since.set(Some(shard.now().mono));
         }
         match len {
-            Some(len) if len > shard.options.receive_bytes => {
+            Some(len) if len > shard.around.options.receive_bytes => {
                 let mut frame = BytesMut::zeroed(len);
                 frame[..rest.len()].copy_from_slice(rest);
                 self.large = Some((frame, rest.len()));
@@ -475,7 +481,7 @@ async fn hand_over<M: Machine + 'static>(
     filled: usize,
 ) -> Result<(usize, Option<usize>), FrameError> {
     let mut now = shard.now();
-    let mut used = 0;
+    let (mut used, mut handed) = (0, 0u64);
     let outcome = loop {
         let len = match frame_len(&chunk[used..filled]) {
             Ok(Some(len)) if len <= filled - used => len,
@@ -483,18 +489,12 @@ async fn hand_over<M: Machine + 'static>(
             Err(error) => break Err(error),
         };
         let frame = FrameIn::new(chunk, used, used + len);
-        shard.step(
-            now,
-            Event::Frame {
-                link: &conn.link,
-                frame,
-            },
-        );
-        shard.stats.borrow_mut().frames += 1;
+        shard.step_frame(now, &conn.link, frame);
         used += len;
-        if glommio::executor().need_preempt() {
+        handed += 1;
+        if handed.is_multiple_of(FRAMES_PER_LOOK) && shard.around.pace.spent() {
             shard.settle(now);
-            glommio::yield_if_needed().await;
+            shard.around.pace.breathe().await;
             if conn.phase() == Phase::Dead {
                 return Ok((filled, None));
             }

@@ -30,7 +30,8 @@ impl FsDir {
         Ok(dir)
     }
 
-    pub(super) fn existing(root: &Path) -> Self {
+    /// As it is; nothing is created.
+    pub fn existing(root: &Path) -> Self {
         FsDir {
             root: root.to_owned(),
             moved: Mutex::default(),

@@ -3,14 +3,14 @@
 //! Nothing here waits. The loops that call in here are in `team` (disk, mail, deadlines) and
 //! `conn` (sockets).
 
+use super::Stats;
 use super::bell::{Bell, Queue, Waiters};
-use super::clock::Clock;
 use super::conn::{Conn, Phase, Sending, close_on_exec, serve, with_socket, write_loop};
 use super::disk::Disk;
 use super::mesh::{Letter, Mail, Post};
-use super::{Options, Stats};
+use super::team::Around;
 use crate::base::{ConnId, Mono, Now, Order, OrderId, ShardId};
-use crate::machine::{Dial, Event, Link, Machine, Outbox};
+use crate::machine::{Dial, Event, FrameIn, Link, Machine, Outbox};
 use crate::remoting::frame::FrameError;
 use bytes::{Bytes, BytesMut};
 use glommio::net::TcpStream;
@@ -29,16 +29,15 @@ const FINISH_MS: u64 = 10_000;
 
 pub struct Shard<M: Machine> {
     pub id: ShardId,
-    pub options: Rc<Options>,
+    pub around: Around,
     pub disk: Disk,
     pub stats: RefCell<Stats>,
     pub flushers: Waiters,
     pub orders: Queue<(OrderId, Order)>,
     pub dials: Queue<Dial>,
     pub deadline_moved: Bell,
-    /// Rung once the machine has drained.
-    pub drain: Rc<Bell>,
-    clock: Clock,
+    /// Rung when the last connection is gone.
+    pub emptied: Bell,
     core: RefCell<Core<M>>,
     conns: RefCell<Conns>,
     post: Rc<Post<M::Peer>>,
@@ -76,11 +75,9 @@ struct Trouble {
 pub struct Setting<P: Send + 'static> {
     pub id: ShardId,
     pub shards: u16,
-    pub options: Rc<Options>,
-    pub clock: Clock,
+    pub around: Around,
     pub disk: Disk,
     pub post: Rc<Post<P>>,
-    pub drain: Rc<Bell>,
 }
 
 impl<M: Machine + 'static> Shard<M> {
@@ -94,15 +91,14 @@ impl<M: Machine + 'static> Shard<M> {
         };
         Shard {
             id: setting.id,
-            options: setting.options,
+            around: setting.around,
             disk: setting.disk,
             stats: RefCell::default(),
             flushers: Waiters::default(),
             orders: Queue::default(),
             dials: Queue::default(),
             deadline_moved: Bell::default(),
-            drain: setting.drain,
-            clock: setting.clock,
+            emptied: Bell::default(),
             core: RefCell::new(Core {
                 machine,
                 out: Outbox::new(setting.id, setting.shards),
@@ -130,10 +126,10 @@ impl<M: Machine + 'static> Shard<M> {
         let Some(id) = self
             .conns
             .borrow_mut()
-            .reserve(self.id, self.options.connections_max)
+            .reserve(self.id, self.around.options.connections_max)
         else {
             self.stats.borrow_mut().over_connections += 1;
-            let limit = self.options.connections_max;
+            let limit = self.around.options.connections_max;
             self.note_trouble(|| format!("{peer} was refused: {limit} connections are open"));
             return Err(format!("the limit of {limit} connections is reached"));
         };
@@ -159,9 +155,9 @@ impl<M: Machine + 'static> Shard<M> {
     }
 }
 
-impl<M: Machine> Shard<M> {
+impl<M: Machine + 'static> Shard<M> {
     pub fn now(&self) -> Now {
-        self.clock.now()
+        self.around.clock.now()
     }
 
     /// One event. The turn ends with [`settle`](Self::settle).
@@ -172,6 +168,17 @@ impl<M: Machine> Shard<M> {
 }
 
 impl<M: Machine + 'static> Shard<M> {
+    /// A frame's step. A machine that ends the connection over it could not read its header.
+    pub fn step_frame(&self, now: Now, link: &Link, frame: FrameIn<'_>) {
+        self.step(now, Event::Frame { link, frame });
+        let mut stats = self.stats.borrow_mut();
+        stats.frames += 1;
+        if self.core.borrow().out.closes.last() == Some(&link.conn) {
+            stats.broken += 1;
+            self.note_trouble(|| format!("{} sent an unreadable header", link.peer));
+        }
+    }
+
     /// The end of a turn: sends what was written, starts what was ordered.
     pub fn settle(self: &Rc<Self>, now: Now) {
         self.stats.borrow_mut().turns += 1;
@@ -180,6 +187,7 @@ impl<M: Machine + 'static> Shard<M> {
             self.start_writer(&conn);
         }
         self.flushers.wake_one();
+        self.around.pace.worked();
     }
 
     /// Gives the connections that need a writer now.
@@ -194,7 +202,8 @@ impl<M: Machine + 'static> Shard<M> {
         for dial in core.out.dials.drain(..) {
             self.dials.push(dial);
         }
-        if !self.admits.replace(core.machine.admits()) {
+        let admits = core.machine.admits();
+        if !self.admits.replace(admits) && admits {
             self.resume();
         }
         if let Some(deadline) = core.machine.deadline()
@@ -205,7 +214,7 @@ impl<M: Machine + 'static> Shard<M> {
         }
         if !self.drained.get() && core.machine.drained() {
             self.drained.set(true);
-            self.drain.ring();
+            self.around.drain.ring();
         }
         stuck
     }
@@ -229,7 +238,7 @@ impl<M: Machine + 'static> Shard<M> {
             if conn.wants_writer() {
                 stuck.push(conn.clone());
             }
-            let over = conn.backlog() > self.options.output_close_bytes;
+            let over = conn.backlog() > self.around.options.output_close_bytes;
             if over && conn.phase() != Phase::Dead {
                 self.stats.borrow_mut().slow += 1;
                 self.note_trouble(|| format!("{} reads too slowly", conn.link.peer));
@@ -294,22 +303,22 @@ impl<M: Machine + 'static> Shard<M> {
     /// Waits until the connection may be read: the machine admits, letters flow, and the peer
     /// takes what was sent to it. A connection that ends may always be read.
     pub async fn may_read(&self, conn: &Rc<Conn>) {
-        while !self.readable(conn) {
-            self.paused.borrow_mut().push(conn.clone());
+        while conn.phase() == Phase::Open {
+            if !self.admits.get() || self.post.congested() {
+                if !conn.paused.replace(true) {
+                    self.paused.borrow_mut().push(conn.clone());
+                }
+            } else if conn.backlog() <= self.around.options.output_pause_bytes {
+                return;
+            }
             conn.reader.wait().await;
         }
-    }
-
-    fn readable(&self, conn: &Conn) -> bool {
-        conn.phase() != Phase::Open
-            || self.admits.get()
-                && !self.post.congested()
-                && conn.backlog() <= self.options.output_pause_bytes
     }
 
     /// Lets paused connections look again.
     pub fn resume(&self) {
         for conn in self.paused.borrow_mut().drain(..) {
+            conn.paused.set(false);
             conn.reader.ring();
         }
     }
@@ -340,6 +349,14 @@ impl<M: Machine + 'static> Shard<M> {
         let id = conn.link.conn;
         let now = self.now();
         self.conns.borrow_mut().release(id);
+        if conn.paused.get() {
+            self.paused
+                .borrow_mut()
+                .retain(|paused| paused.link.conn != id);
+        }
+        if self.connections() == 0 {
+            self.emptied.ring();
+        }
         self.stats.borrow_mut().closed += 1;
         self.core.borrow_mut().out.forget(id);
         self.step(now, Event::Closed { conn: id });
@@ -360,12 +377,14 @@ impl<M: Machine + 'static> Shard<M> {
             if conn.finishing_ms(now) > limit_ms {
                 conn.hang_up();
             } else if conn.phase() == Phase::Open
-                && over(conn.partial_ms(now), self.options.half_frame)
+                && over(conn.partial_ms(now), self.around.options.half_frame)
             {
                 stats.cut += 1;
                 self.note_trouble(|| format!("{} sent half a frame", conn.link.peer));
                 conn.hang_up();
-            } else if conn.phase() == Phase::Open && over(conn.idle_ms(now), self.options.idle) {
+            } else if conn.phase() == Phase::Open
+                && over(conn.idle_ms(now), self.around.options.idle)
+            {
                 stats.idle += 1;
                 conn.hang_up();
             }
@@ -450,12 +469,12 @@ impl<M: Machine + 'static> Shard<M> {
 
     pub fn lend_buffer(&self) -> BytesMut {
         let spare = self.buffers.borrow_mut().pop();
-        spare.unwrap_or_else(|| BytesMut::zeroed(self.options.receive_bytes))
+        spare.unwrap_or_else(|| BytesMut::zeroed(self.around.options.receive_bytes))
     }
 
     pub fn return_buffer(&self, buffer: BytesMut) {
         let mut buffers = self.buffers.borrow_mut();
-        if buffers.len() < SPARE_BUFFERS && buffer.len() == self.options.receive_bytes {
+        if buffers.len() < SPARE_BUFFERS && buffer.len() == self.around.options.receive_bytes {
             buffers.push(buffer);
         }
     }

@@ -1,4 +1,4 @@
-//! Letters between the shards of a set. Per pair of executors and direction there is one channel;
+//! Letters between the shards of a fleet. Per pair of executors and direction there is one channel;
 //! shards on the same executor write to each other through its inbox. Both keep the order of
 //! sending, and a letter is always delivered by a task, never from inside the turn that wrote it.
 //!

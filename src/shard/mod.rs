@@ -1,8 +1,8 @@
 //! Drives machines: sockets, files, clocks and cores. Everything here acts; nothing decides.
 //!
-//! One process runs up to two *sets* of machines: the shards of a broker, spread over executors
+//! One process runs up to two *fleets* of machines: the shards of a broker, spread over executors
 //! (shard `s` runs on executor `s % executors`), and a name server on the first executor. Each
-//! machine is single-threaded; the shards of a set write to each other through `mesh`.
+//! machine is single-threaded; the shards of a fleet write to each other through `mesh`.
 //!
 //! A *turn* is a batch of events for one machine (the frames of one receive, one disk completion,
 //! one letter from another shard, a tick) followed by `Shard::settle`, which sends what the
@@ -11,10 +11,11 @@
 //! | file | holds |
 //! |---|---|
 //! | `boot` | placing executors, start-up, stopping |
-//! | `team` | the machines of one set on one executor, and their loops |
+//! | `team` | the machines of one fleet on one executor, and their loops |
 //! | `drive` | a machine with its outbox; turns |
 //! | `conn` | one connection: receiving, sending, limits |
 //! | `mesh` | letters between shards |
+//! | `pace` | when to look at sockets and disks again |
 //! | `net` | listeners, accepting, dialling |
 //! | `disk` | orders on io_uring; `dir` the same directory for start-up and helper threads |
 //! | `checks` | what the host must offer; the lock file |
@@ -31,6 +32,7 @@ mod disk;
 mod drive;
 mod mesh;
 mod net;
+mod pace;
 mod team;
 #[cfg(test)]
 mod tests;
@@ -78,8 +80,8 @@ pub struct Options {
     pub cores: Cores,
     /// How long a pinned executor polls before it sleeps. Zero unless the cores are dedicated.
     pub spin: Duration,
-    /// How long a task may run before sockets and disks are looked at again.
-    pub preempt: Duration,
+    /// How long tasks may run before sockets and disks are looked at again.
+    pub round: Duration,
     /// Registered memory for direct I/O, per executor. Powers of two are not wasted.
     pub io_memory_bytes: usize,
     /// Log writes and syncs that may be at the disk at once, per machine.
@@ -110,7 +112,7 @@ impl Default for Options {
         Options {
             cores: Cores::usable(),
             spin: Duration::ZERO,
-            preempt: Duration::from_micros(300),
+            round: Duration::from_micros(300),
             io_memory_bytes: 4 * 1024 * 1024,
             writes_in_flight: 2,
             orders_in_flight: 16,
@@ -132,7 +134,7 @@ impl Default for Options {
 pub type Make<M> = Arc<dyn Fn(ShardId, &dyn Dir, Now) -> Result<M, String> + Send + Sync>;
 
 /// Machines that belong together: the shards of a broker, or one name server.
-pub struct Set<M> {
+pub struct Fleet<M> {
     /// For messages to people: "broker", "name server".
     pub name: &'static str,
     /// Every address speaks the whole protocol. Connections go round the machines.
@@ -155,7 +157,7 @@ pub struct Stats {
     pub over_connections: u64,
     /// Peers of another protocol.
     pub foreign: u64,
-    /// Frames with an impossible length.
+    /// Frames with an impossible length or an unreadable header.
     pub broken: u64,
     /// Frames whose rest did not come in time.
     pub cut: u64,

@@ -5,11 +5,13 @@
 
 use super::drive::Shard;
 use super::mesh::{Mail, Post};
+use super::pace::Pace;
 use crate::base::ShardId;
 use crate::machine::{Dial, Event, Machine};
 use glommio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
@@ -17,6 +19,10 @@ use std::time::Duration;
 
 /// Connections the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
+/// A killed process's ring lets go of its sockets a little after the process is gone, and whoever
+/// restarts it is fast.
+const BIND_TRIES: usize = 20;
+const BIND_REST: Duration = Duration::from_millis(50);
 /// Rest after a failed accept, which is mostly "too many open files".
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Addresses of one host that a dial tries.
@@ -41,7 +47,16 @@ impl Door {
                 addr: local.unwrap_or(addr),
             })
         };
-        bound().map_err(|e| cannot_listen(addr, &e))
+        let mut tries = 0;
+        loop {
+            match bound() {
+                Err(e) if e.kind() == ErrorKind::AddrInUse && tries < BIND_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(BIND_REST);
+                }
+                other => return other.map_err(|e| cannot_listen(addr, &e)),
+            }
+        }
     }
 
     pub fn listen(&self) -> Result<(), String> {
@@ -70,12 +85,13 @@ fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> String {
     format!("cannot listen on {addr}: {error}; {remedy}")
 }
 
-/// Accepts and sends the sockets round the machines. `next` is shared by all doors of a set.
+/// Accepts and sends the sockets round the machines. `next` is shared by all doors of a fleet.
 pub async fn accept_loop<P: Send + 'static>(
     door: Door,
     post: Rc<Post<P>>,
     shards: u16,
     next: Rc<Cell<u16>>,
+    pace: Rc<Pace>,
 ) {
     let addr = door.addr;
     let listener = door.into_listener();
@@ -85,6 +101,7 @@ pub async fn accept_loop<P: Send + 'static>(
                 let to = ShardId(next.get());
                 next.set((to.0 + 1) % shards);
                 post.send(Mail::Socket { to, accepted });
+                pace.breathe().await;
             }
             Err(e) => {
                 tracing::warn!(%addr, reason = %e, "accepting a connection failed");
@@ -122,7 +139,7 @@ async fn connect<M: Machine + 'static>(
 ) {
     let Dial { token, addr } = dial;
     let reason = match addrs {
-        Ok(addrs) => match try_addresses(&addrs, shard.options.dial_timeout).await {
+        Ok(addrs) => match try_addresses(&addrs, shard.around.options.dial_timeout).await {
             Ok(stream) => match shard.open(stream, Some(token)) {
                 Ok(()) => return,
                 Err(reason) => reason,

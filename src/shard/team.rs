@@ -1,4 +1,4 @@
-//! The machines of one set on one executor, and the loops that call into them. All loops live as
+//! The machines of one fleet on one executor, and the loops that call into them. All loops live as
 //! long as the team; nothing is spawned per message.
 
 use super::bell::Bell;
@@ -8,69 +8,71 @@ use super::disk::Disk;
 use super::drive::{Setting, Shard};
 use super::mesh::{Ends, Mail, Post};
 use super::net::{Door, accept_loop, dial_loop};
+use super::pace::Pace;
 use super::{Make, Options, Stats};
 use crate::base::ShardId;
 use crate::machine::{Event, Machine};
 use glommio::Task;
 use glommio::channels::shared_channel::ConnectedReceiver;
-use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// How often limits of connections are looked at, unless they are shorter.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Rounds of the reactor that closing connections get at the end.
-const CLOSING_ROUNDS: usize = 1_000;
+/// How long closing connections may take at the end.
+const CLOSING: Duration = Duration::from_secs(1);
 
-/// The part of a set that one executor gets; sent to its thread.
+/// The part of a fleet that one executor gets; sent to its thread.
 pub struct Part<M: Machine> {
     pub make: Make<M>,
     /// The machines to make here.
     pub dirs: Vec<(ShardId, PathBuf)>,
-    /// Machines in the whole set.
+    /// Machines in the whole fleet.
     pub shards: u16,
     pub executor: usize,
     pub executors: usize,
     pub ends: Ends<M::Peer>,
 }
 
+/// What all machines of an executor share.
+#[derive(Clone)]
+pub struct Around {
+    pub options: Rc<Options>,
+    pub clock: Clock,
+    pub pace: Rc<Pace>,
+    /// Rung when a machine has drained.
+    pub drain: Rc<Bell>,
+}
+
 pub struct Team<M: Machine> {
     shards: Vec<Rc<Shard<M>>>,
-    /// Machines in the whole set.
+    /// Machines in the whole fleet.
     all_shards: u16,
     executors: usize,
     post: Rc<Post<M::Peer>>,
     ends: Cell<Option<Ends<M::Peer>>>,
+    pace: Rc<Pace>,
     tasks: RefCell<Vec<Task<()>>>,
     doors: RefCell<Vec<Task<()>>>,
 }
 
 impl<M: Machine + 'static> Team<M> {
     /// Makes the machines; blocks while they recover.
-    pub fn make(
-        part: Part<M>,
-        options: &Rc<Options>,
-        clock: Clock,
-        drain: &Rc<Bell>,
-    ) -> Result<Rc<Self>, String> {
+    pub fn make(part: Part<M>, around: &Around) -> Result<Rc<Self>, String> {
         let post = Rc::new(Post::new(part.executor, part.executors));
         let mut shards = Vec::new();
         for (id, path) in part.dirs {
             let dir = FsDir::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            let machine = (part.make)(id, &dir, clock.now())?;
+            let machine = (part.make)(id, &dir, around.clock.now())?;
             let setting = Setting {
                 id,
                 shards: part.shards,
-                options: options.clone(),
-                clock,
+                around: around.clone(),
                 disk: Disk::new(path),
                 post: post.clone(),
-                drain: drain.clone(),
             };
             shards.push(Rc::new(Shard::new(machine, setting)));
         }
@@ -80,6 +82,7 @@ impl<M: Machine + 'static> Team<M> {
             executors: part.executors,
             post,
             ends: Cell::new(Some(part.ends)),
+            pace: around.pace.clone(),
             tasks: RefCell::default(),
             doors: RefCell::default(),
         }))
@@ -102,10 +105,10 @@ impl<M: Machine + 'static> Team<M> {
         }
         self.spawn(inbox_loop(self.clone()));
         for shard in &self.shards {
-            for _ in 0..shard.options.writes_in_flight {
+            for _ in 0..shard.around.options.writes_in_flight {
                 self.spawn(flush_loop(shard.clone()));
             }
-            for _ in 0..shard.options.orders_in_flight {
+            for _ in 0..shard.around.options.orders_in_flight {
                 self.spawn(order_loop(shard.clone()));
             }
             self.spawn(dial_loop(shard.clone()));
@@ -129,7 +132,9 @@ impl<M: Machine + 'static> Team<M> {
     pub fn accept(&self, doors: Vec<Door>) {
         let next = Rc::new(Cell::new(0));
         for door in doors {
-            let accepting = accept_loop(door, self.post.clone(), self.all_shards, next.clone());
+            let post = self.post.clone();
+            let pace = self.pace.clone();
+            let accepting = accept_loop(door, post, self.all_shards, next.clone(), pace);
             self.doors
                 .borrow_mut()
                 .push(glommio::spawn_local(accepting));
@@ -156,11 +161,8 @@ impl<M: Machine + 'static> Team<M> {
         for shard in &self.shards {
             shard.hang_up_all();
         }
-        for _ in 0..CLOSING_ROUNDS {
-            if self.shards.iter().all(|shard| shard.connections() == 0) {
-                break;
-            }
-            glommio::executor().yield_now().await;
+        for shard in &self.shards {
+            while shard.connections() > 0 && shard.emptied.wait_for(CLOSING).await {}
         }
         let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
         for task in tasks {
@@ -199,7 +201,7 @@ async fn mail_loop<M: Machine + 'static>(
 ) {
     while let Some(mail) = receiver.recv().await {
         team.deliver(mail);
-        glommio::yield_if_needed().await;
+        team.pace.breathe().await;
     }
 }
 
@@ -207,7 +209,7 @@ async fn inbox_loop<M: Machine + 'static>(team: Rc<Team<M>>) {
     loop {
         let mail = team.post.inbox.pop().await;
         team.deliver(mail);
-        glommio::yield_if_needed().await;
+        team.pace.breathe().await;
     }
 }
 
@@ -233,25 +235,23 @@ async fn deadline_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
             continue;
         };
         let wait_ms = deadline.since_ms(shard.now().mono);
-        let mut timer = Timer::new(Duration::from_millis(wait_ms));
-        poll_fn(|cx| match shard.deadline_moved.poll(cx) {
-            Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => Pin::new(&mut timer).poll(cx).map(|_| ()),
-        })
-        .await;
+        shard
+            .deadline_moved
+            .wait_for(Duration::from_millis(wait_ms))
+            .await;
         let now = shard.now();
         if shard.arm().is_some_and(|deadline| deadline <= now.mono) {
             shard.step(now, Event::Tick);
             shard.settle(now);
-            glommio::yield_if_needed().await;
+            shard.around.pace.breathe().await;
         }
     }
 }
 
 async fn sweep_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
     let every = SWEEP
-        .min(shard.options.idle / 2)
-        .min(shard.options.half_frame / 2);
+        .min(shard.around.options.idle / 2)
+        .min(shard.around.options.half_frame / 2);
     loop {
         glommio::timer::sleep(every).await;
         shard.sweep();

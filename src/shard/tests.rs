@@ -274,8 +274,8 @@ fn options(executors: usize) -> Options {
     }
 }
 
-fn set(dir: &std::path::Path, shards: u16) -> Set<Puppet> {
-    Set {
+fn set(dir: &std::path::Path, shards: u16) -> Fleet<Puppet> {
+    Fleet {
         name: "broker",
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         dirs: (0..shards)
@@ -289,6 +289,17 @@ fn set(dir: &std::path::Path, shards: u16) -> Set<Puppet> {
             Ok(Puppet::new(me, shards))
         }),
     }
+}
+
+/// As the crate's, with nothing to prepare.
+fn run(
+    options: Options,
+    data_dir: &std::path::Path,
+    brokers: Option<Fleet<Puppet>>,
+    namesrv: Option<Fleet<Puppet>>,
+    ready: impl FnOnce(Running),
+) -> Result<Stats, String> {
+    super::run(options, data_dir, brokers, namesrv, || Ok(()), ready)
 }
 
 struct Server {
@@ -305,7 +316,7 @@ impl Server {
         let path = dir.path().to_owned();
         let thread = std::thread::spawn(move || {
             let brokers = Some(set(&path, shards));
-            run(options, &path, brokers, None::<Set<Puppet>>, |running| {
+            run(options, &path, brokers, None::<Fleet<Puppet>>, |running| {
                 tell.send(running).unwrap()
             })
         });
@@ -740,7 +751,7 @@ fn a_taken_port_is_said_before_anything_is_made() {
         options(1),
         dir.path(),
         Some(brokers),
-        None::<Set<Puppet>>,
+        None::<Fleet<Puppet>>,
         |_| panic!("it cannot be ready"),
     );
     let error = error.unwrap_err();
@@ -756,7 +767,7 @@ fn a_second_process_is_refused() {
         options(1),
         server.dir.path(),
         brokers,
-        None::<Set<Puppet>>,
+        None::<Fleet<Puppet>>,
         |_| panic!("it cannot be ready"),
     );
     let error = error.unwrap_err();
@@ -780,7 +791,7 @@ fn a_machine_that_cannot_be_made_stops_the_start() {
         options(2),
         dir.path(),
         Some(brokers),
-        None::<Set<Puppet>>,
+        None::<Fleet<Puppet>>,
         |_| panic!("it cannot be ready"),
     );
     assert_eq!(error.unwrap_err(), "shard 1 is damaged");

@@ -27,9 +27,18 @@ use crate::base::cursor::Cursor;
 use crate::base::{LogOffset, ShardId};
 
 pub const HEADER_BYTES: usize = 64;
+/// No batch is longer, header included; recovery looks this far for what follows a broken one.
+pub const BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const MAGIC: u32 = u32::from_be_bytes(*b"OBMQ");
 const VERSION: u16 = 1;
 const CRC_AT: usize = 60;
+
+/// A life of a log: later ones are greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Life {
+    pub epoch: u32,
+    pub incarnation: u32,
+}
 
 /// Which log a batch belongs to, and which life of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +47,24 @@ pub struct Lineage {
     pub store_id: u32,
     pub epoch: u32,
     pub incarnation: u32,
+}
+
+impl Lineage {
+    pub fn life(self) -> Life {
+        Life {
+            epoch: self.epoch,
+            incarnation: self.incarnation,
+        }
+    }
+
+    /// The same log in another life.
+    pub fn in_life(self, life: Life) -> Lineage {
+        Lineage {
+            epoch: life.epoch,
+            incarnation: life.incarnation,
+            ..self
+        }
+    }
 }
 
 /// A batch header without its checksum.

@@ -1,19 +1,24 @@
 //! Checkpoints: from where a log must be replayed, and which files hold what came before.
 //!
-//! `checkpoint.a` and `checkpoint.b` are written in turn; the newer valid one counts. What one names
-//! (snapshot, index runs) is durable before it is, and is removed only when neither names it.
+//! `checkpoint.a` and `checkpoint.b` are written in turn; the newer valid one counts. What one
+//! names (snapshot, index runs) is durable before it is, and is removed only when neither names
+//! it.
 //!
 //! | at | field |
 //! |---|---|
 //! | 0 | length u32 of everything before the CRC |
-//! | 4 | magic `OBCP` u32, version u16, shard u16, store id u32, epoch u32, incarnation u32 |
+//! | 4 | magic `OBCP` u32, version u16, shard u16, store id u32 |
+//! | 16 | the writer's life: epoch u32, incarnation u32 |
 //! | 24 | sequence u64: the newer checkpoint has the higher one |
 //! | 32 | replay from: log offset u64 (the end of a batch), CRC of that batch u32 |
 //! | 44 | durable u64: a log that ends before this is damaged, not torn |
 //! | 52 | filled u64: segments are zero-filled up to this log offset |
 //! | 60 | last store time i64 |
-//! | 68 | snapshot there u8, runs of the queue index u32, runs of the key index u32, their names |
+//! | 68 | life of the batch that replay starts behind: epoch u32, incarnation u32 |
+//! | 76 | snapshot there u8, runs of the queue index u32, runs of the key index u32, their names |
 //! | end | CRC-32 of all before |
+//!
+//! The two lives differ after a start, which writes a checkpoint before its first batch.
 //!
 //! A snapshot file holds the tables as system records: magic `OBSN` u32, version u16, padding u16,
 //! the log offset it stands for u64, records, CRC-32 of all before.
@@ -21,7 +26,7 @@
 use crate::base::LogOffset;
 use crate::base::cursor::{Cursor, put_text};
 use crate::base::disk::{Dir, DiskError, read_file};
-use crate::store::batch::Lineage;
+use crate::store::batch::{Life, Lineage};
 use crate::store::commitlog::LogEnd;
 
 const MAGIC: u32 = u32::from_be_bytes(*b"OBCP");
@@ -59,6 +64,8 @@ impl Checkpoint {
         out.extend_from_slice(&self.durable.0.to_be_bytes());
         out.extend_from_slice(&self.filled.0.to_be_bytes());
         out.extend_from_slice(&self.from.last_ms.to_be_bytes());
+        out.extend_from_slice(&self.from.life.epoch.to_be_bytes());
+        out.extend_from_slice(&self.from.life.incarnation.to_be_bytes());
         out.push(u8::from(self.snapshot));
         for runs in [&self.queue_runs, &self.key_runs] {
             let count = u32::try_from(runs.len()).expect("merging keeps runs few");
@@ -92,6 +99,10 @@ impl Checkpoint {
             end,
             crc,
             last_ms: c.i64()?,
+            life: Life {
+                epoch: c.u32()?,
+                incarnation: c.u32()?,
+            },
         };
         let snapshot = c.u8()? != 0;
         let (queue_runs, key_runs) = (c.u32()?, c.u32()?);
@@ -199,6 +210,10 @@ mod tests {
                 end: LogOffset(10),
                 crc: 11,
                 last_ms: 12,
+                life: Life {
+                    epoch: 2,
+                    incarnation: 3,
+                },
             },
             durable: LogOffset(13),
             filled: LogOffset(14),

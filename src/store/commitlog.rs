@@ -14,7 +14,7 @@
 
 use crate::base::disk::{BLOCK_BYTES, Done, Order};
 use crate::base::{DiskError, LogOffset, Mono, Now, OrderId};
-use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage};
+use crate::store::batch::{BATCH_BYTES_MAX, BatchHeader, HEADER_BYTES, Life, Lineage};
 use crate::store::segment::Segments;
 use crate::store::{Flush, Sabotage};
 use bytes::Bytes;
@@ -50,9 +50,10 @@ pub struct CommitLog {
     tail: VecDeque<TailBatch>,
     tail_bytes: usize,
     pending_bytes: usize,
-    /// Where the last sealed batch ends, its checksum, its size.
+    /// Where the last sealed batch ends, its checksum, life and size.
     sealed_end: LogOffset,
     previous_crc: u32,
+    previous_life: Life,
     previous_bytes: usize,
     written: LogOffset,
     durable: LogOffset,
@@ -98,12 +99,15 @@ struct TailBatch {
     data: Bytes,
 }
 
-/// Where recovery left a log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// The end of a batch, or where a log begins: all that its successor must agree with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct LogEnd {
     pub end: LogOffset,
     pub crc: u32,
     pub last_ms: i64,
+    /// In which the batch was written. The log's own may be later: then what follows may still be
+    /// of this one.
+    pub life: Life,
 }
 
 impl CommitLog {
@@ -123,6 +127,7 @@ impl CommitLog {
             pending_bytes: 0,
             sealed_end: end.end,
             previous_crc: end.crc,
+            previous_life: end.life,
             previous_bytes: 0,
             written: end.end,
             durable: end.end,
@@ -197,12 +202,17 @@ impl CommitLog {
         self.last_ms
     }
 
+    /// A batch cannot be longer: it lies in one segment.
+    pub fn batch_bytes_limit(&self) -> usize {
+        usize::try_from(self.segments.bytes()).map_or(BATCH_BYTES_MAX, |b| b.min(BATCH_BYTES_MAX))
+    }
+
     /// Makes room so that the next `bytes` of records lie in one batch.
     pub fn reserve(&mut self, bytes: usize) {
         let whole = HEADER_BYTES + bytes;
         assert!(
-            whole as u64 <= self.segments.bytes(),
-            "records are smaller than a segment"
+            whole <= self.batch_bytes_limit(),
+            "the caller refuses what is longer"
         );
         if let Some(open) = &self.open {
             let full = open.records > 0
@@ -307,6 +317,7 @@ impl CommitLog {
             crc: 0,
         };
         self.previous_crc = header.seal(&mut open.bytes[open.prefix..]);
+        self.previous_life = self.lineage.life();
         self.previous_bytes = open.bytes.len() - open.prefix;
         self.sealed_end = end;
         let whole = open.bytes.len().next_multiple_of(BLOCK_BYTES);
@@ -475,6 +486,7 @@ impl CommitLog {
             end: self.sealed_end,
             crc: self.previous_crc,
             last_ms: self.last_ms,
+            life: self.previous_life,
         }
     }
 

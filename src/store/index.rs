@@ -405,6 +405,13 @@ impl KeyRow {
     }
 }
 
+/// Place, length and CRC-32 of a block's entries.
+pub fn block(run: &Run, index: usize) -> (u64, usize, u32) {
+    let row = KeyRow::decode(run.row(index));
+    let len = row.count as usize * KEY_ENTRY_BYTES;
+    ((index * BLOCK_BYTES) as u64, len, row.crc)
+}
+
 /// The reason if a loaded directory is not one that could have been written.
 pub fn check_directory(run: &Run) -> Result<(), &'static str> {
     let mut left = run.header.entries;

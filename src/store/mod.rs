@@ -4,10 +4,11 @@
 //! ([`consumequeue`]), the key index ([`index`]), the tables of whoever appends system records.
 //! [`Store`] ties them together; [`recovery`] opens one.
 //!
-//! Always holds: nothing beyond [`CommitLog::confirmed`] is shown to a reader; a queue's offsets have
-//! no gap; what a checkpoint names is durable before the checkpoint is.
+//! Always holds: nothing beyond [`CommitLog::confirmed`] is shown to a reader; a queue's offsets
+//! have no gap; what a checkpoint names is durable before the checkpoint is.
 
 pub mod batch;
+pub mod check;
 pub mod checkpoint;
 pub mod checkpointing;
 mod chunk;
@@ -30,6 +31,7 @@ pub mod segment;
 use crate::base::disk::{Done, Order};
 use crate::base::{DiskError, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
 use crate::message::encode::{Draft, Placed, encode, encoded_len};
+use crate::store::batch::HEADER_BYTES;
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::CommitLog;
 use crate::store::consumequeue::{Lookup, QueueIndex, QueueSlot};
@@ -231,6 +233,11 @@ impl Store {
         self.queues.drop_queue(slot);
         self.index.drop_queue(slot);
         Ok(())
+    }
+
+    /// The most bytes of messages that can lie in one batch.
+    pub fn reserve_limit(&self) -> usize {
+        self.log.batch_bytes_limit() - HEADER_BYTES
     }
 
     /// Makes room for messages that must lie in one batch, so that a crash keeps all or none.

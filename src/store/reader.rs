@@ -160,7 +160,8 @@ impl Store {
     /// The message record that begins at a log offset somebody names. Checked by its own place and
     /// body checksum, for there is no entry to check it against.
     pub fn record_at(&mut self, at: LogOffset, waiter: WaiterId) -> Fetch<Bytes> {
-        if at.0.saturating_add(4) > self.confirmed().0 {
+        let whole = self.log.segment_end(at).0.min(self.confirmed().0);
+        if at.0.saturating_add(4) > whole {
             return Fetch::Missing;
         }
         let head = ready!(self.bytes_at(at, 4, waiter));
@@ -170,8 +171,9 @@ impl Store {
         else {
             return Fetch::Missing;
         };
-        let whole = self.log.segment_end(at).0.min(self.confirmed().0);
-        if size as usize > self.options.record_bytes_max || at.0 + u64::from(size) > whole {
+        // Any offset may be asked for, also one in a gap, where the size reads as zero.
+        let bounds = 1..=self.options.record_bytes_max;
+        if !bounds.contains(&(size as usize)) || at.0 + u64::from(size) > whole {
             return Fetch::Missing;
         }
         let bytes = ready!(self.bytes_at(at, size, waiter));

@@ -6,7 +6,7 @@
 use crate::base::disk::{Dir, DiskError, read_file};
 use crate::base::{LogOffset, Map, QueueOffset, ShardId};
 use crate::message::view::RecordView;
-use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage};
+use crate::store::batch::{BatchHeader, HEADER_BYTES, Life, Lineage};
 use crate::store::checkpoint::{Checkpoint, decode_snapshot, load, snapshot_name};
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::{CommitLog, LogEnd, LogOptions};
@@ -76,7 +76,8 @@ impl From<DiskError> for StoreError {
     }
 }
 
-/// Takes the system records that are not the store's own, in log order.
+/// Takes the system records that are not the store's own, in log order, and those that drop a
+/// queue, for others keep things by its slot.
 pub type Apply<'a> = &'a mut dyn FnMut(Kind, u16, &[u8]) -> Result<(), String>;
 
 /// What recovery found, for the log line a person reads.
@@ -253,6 +254,7 @@ impl Base {
                 Some(QueueRecord::Dropped { slot }) => {
                     self.queues.drop_queue(slot);
                     self.index.drop_queue(slot);
+                    return apply(kind, version, payload);
                 }
                 _ => return Err(unreadable()),
             },
@@ -289,14 +291,10 @@ impl Base {
         );
         let mut segments = Segments::new(options.segment_bytes, filled.max(aligned));
         segments.fill_now(dir, aligned)?;
-        let from = self.checkpoint.as_ref().map_or(
-            LogEnd {
-                end: LogOffset(0),
-                crc: 0,
-                last_ms: 0,
-            },
-            |checkpoint| checkpoint.from,
-        );
+        let from = self
+            .checkpoint
+            .as_ref()
+            .map_or(LogEnd::default(), |checkpoint| checkpoint.from);
         let used = self.checkpoint.clone();
         let named = Checkpoint {
             lineage,
@@ -395,19 +393,10 @@ impl Opening<'_> {
             self.report.notes.push(note);
         }
         self.make_durable(dir, replay.end().end)?;
-        let lineage = match &self.base.checkpoint {
-            Some(checkpoint) => {
-                let incarnation = replay
-                    .lineage()
-                    .incarnation
-                    .max(checkpoint.lineage.incarnation);
-                Lineage {
-                    incarnation,
-                    ..replay.lineage()
-                }
-            }
-            None => replay.lineage(),
-        };
+        let checkpoint = self.base.checkpoint.as_ref();
+        let known = checkpoint.map_or(Life::default(), |checkpoint| checkpoint.lineage.life());
+        let lineage = replay.lineage();
+        let lineage = lineage.in_life(lineage.life().max(known));
         Ok((replay.end(), lineage))
     }
 

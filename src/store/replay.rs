@@ -8,15 +8,15 @@
 use crate::base::disk::{BLOCK_BYTES, Dir, DiskError};
 use crate::base::{LogOffset, Set};
 use crate::store::Sabotage;
-use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage, MAGIC, checksum};
+use crate::store::batch::{BATCH_BYTES_MAX, BatchHeader, HEADER_BYTES, Lineage, MAGIC, checksum};
 use crate::store::commitlog::LogEnd;
 use crate::store::segment::{FOLDER, file_name, first_offset};
 
 /// Read ahead of the walk.
 const BUFFER_BYTES: usize = 1024 * 1024;
 const MAGIC_BYTES: usize = 4;
-/// How far beyond the end a later batch is looked for: more than the largest batch.
-const BEYOND_BYTES: usize = 8 * 1024 * 1024;
+/// How far beyond the end a later batch is looked for: behind the largest one.
+const BEYOND_BYTES: usize = BATCH_BYTES_MAX + 2 * BLOCK_BYTES;
 
 /// A walk over the batches of a log.
 pub struct Replay<'d> {
@@ -33,8 +33,8 @@ pub struct Replay<'d> {
 }
 
 impl<'d> Replay<'d> {
-    /// A walk that starts behind the batch `from`. `lineage` is the log's; lower epochs and
-    /// incarnations than its own end the log.
+    /// A walk of the log `lineage` that starts behind the batch `from`. A batch of an earlier life
+    /// than its predecessor's ends the log.
     pub fn new(
         dir: &'d dyn Dir,
         segment_bytes: u64,
@@ -52,7 +52,7 @@ impl<'d> Replay<'d> {
             segments: segments.collect(),
             buffer: Vec::new(),
             buffered: LogOffset(0),
-            lineage,
+            lineage: lineage.in_life(from.life),
             end: from,
             chained: true,
             sabotage,
@@ -66,11 +66,7 @@ impl<'d> Replay<'d> {
         lineage: Lineage,
         sabotage: Sabotage,
     ) -> Result<Self, DiskError> {
-        let from = LogEnd {
-            end: LogOffset(0),
-            crc: 0,
-            last_ms: 0,
-        };
+        let from = LogEnd::default();
         let mut replay = Replay::new(dir, segment_bytes, lineage, from, sabotage)?;
         let oldest = replay.segments.iter().min().copied().unwrap_or(0);
         replay.end.end = LogOffset(oldest);
@@ -105,6 +101,7 @@ impl<'d> Replay<'d> {
                     end,
                     crc: header.crc,
                     last_ms,
+                    life: header.lineage.life(),
                 };
                 self.lineage = header.lineage;
                 self.chained = true;
@@ -144,9 +141,8 @@ impl<'d> Replay<'d> {
         if self.sabotage == Sabotage::AcceptStaleTail {
             return true;
         }
-        let (new, old) = (header.lineage, self.lineage);
-        let life = (new.epoch, new.incarnation) >= (old.epoch, old.incarnation);
-        life && (!self.chained || header.previous_crc == self.end.crc)
+        let later = header.lineage.life() >= self.lineage.life();
+        later && (!self.chained || header.previous_crc == self.end.crc)
     }
 
     /// After the end: how far the log had been promised to be durable, by a later batch of it.

@@ -2,13 +2,13 @@
 //!
 //! Every segment has the same size and is named by its first log offset. A segment exists at full
 //! size, filled with zeros on the disk itself, before anything is committed to it: an overwrite of
-//! written blocks is half as slow as one of blocks that are only reserved. Filling runs ahead of the
-//! log in small steps on a helper thread; a commit beyond what is filled waits.
+//! written blocks is half as slow as one of blocks that are only reserved. Filling runs ahead of
+//! the log in small steps on a helper thread; a commit beyond what is filled waits.
 //!
 //! The next segment is made under its own final name, so rolling over touches no directory.
 
 use crate::base::LogOffset;
-use crate::base::disk::{Dir, DiskError, FileName, Work};
+use crate::base::disk::{BLOCK_BYTES, Dir, DiskError, FileName, Work};
 use std::ops::Range;
 
 pub const FOLDER: &str = "log";
@@ -43,8 +43,8 @@ impl Segments {
     /// `ready`: what is known to be filled, at least the start of the segment that comes next.
     pub fn new(bytes: u64, ready: LogOffset) -> Self {
         assert!(
-            bytes.is_multiple_of(STEP_BYTES.min(bytes)),
-            "segments are whole steps"
+            bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES as u64),
+            "segments are whole blocks"
         );
         Segments {
             bytes,

@@ -254,7 +254,6 @@ public class Golden {
         body("route_bare", route);
         text("route_standard", new String(JSON.toJSONBytes(route,
             JSONWriter.Feature.BrowserCompatible, JSONWriter.Feature.MapSortField), StandardCharsets.UTF_8));
-        broker().setZoneName("z");
         route.getBrokerDatas().get(0).setZoneName("zoné");
         route.getBrokerDatas().get(0).setEnableActingMaster(true);
         route.setOrderTopicConf("broker-a:8");

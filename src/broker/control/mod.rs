@@ -128,8 +128,8 @@ impl Control {
         Ok(())
     }
 
-    /// Gives all durable tables as records, for a snapshot file. They are as of the last record that
-    /// was handed out, which may not be durable yet: the file counts only once that one is.
+    /// Gives all durable tables as records, for a snapshot file. They are as of the last record
+    /// that was handed out, which may not be durable yet: the file counts only once that one is.
     pub fn dump(&self, each: &mut dyn FnMut(&[u8])) {
         let mut payload = Vec::new();
         let mut give = |record: Record| {

@@ -8,7 +8,7 @@ use crate::base::{LogOffset, Now};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{DLQ_PREFIX, RETRY_PREFIX, retry_topic};
-use crate::broker::handle::{Parked, Request, bad_header, reject_to, send, succeed};
+use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to, send, succeed};
 use crate::broker::puts::{OwnedMessage, Purpose};
 use crate::broker::topics::perm;
 use crate::broker::{Broker, Peer};
@@ -46,8 +46,7 @@ pub fn back(
     let header = SendBackHeader::decode(&request.command.ext).map_err(bad_header)?;
     let snapshot = broker.snapshot.clone();
     let Some(group) = snapshot.groups.get(&header.group) else {
-        let remark = format!("subscription group not exist, {}", header.group);
-        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+        return make_group(broker, request, &header.group, out);
     };
     if broker.options.permission & perm::WRITE == 0 {
         let remark = "the broker is not writable: see brokerPermission";

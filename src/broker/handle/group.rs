@@ -1,6 +1,7 @@
 //! Subscription groups: create or change (200, 225), delete (207), list (201), show (352).
 //!
-//! Source: `AdminBrokerProcessor`, `SubscriptionGroupManager`; spec pages semantics §1, mqadmin §1.
+//! Source: `AdminBrokerProcessor`, `SubscriptionGroupManager`; spec pages semantics §1,
+//! mqadmin §1.
 
 use std::collections::BTreeSet;
 
@@ -80,7 +81,7 @@ pub fn delete(
     effects: &mut Effects,
 ) -> Result<Reply, Reject> {
     let header = DeleteGroup::decode(&call.command.ext)?;
-    let group = control.groups.table().get_key(&header.group_name).cloned();
+    let group = control.groups.table().name(&header.group_name).cloned();
     let may_have_offsets = header.clean_offset && names::check_group(&header.group_name).is_ok();
     if group.is_none() && !may_have_offsets {
         return Ok(Reply::empty());

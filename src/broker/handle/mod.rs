@@ -30,6 +30,7 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame;
 use crate::remoting::header::HeaderError;
+use crate::store::Refused;
 use crate::store::read::Woken;
 use bytes::Bytes;
 
@@ -150,19 +151,34 @@ fn dispatch(
     }
 }
 
+/// Requests that change what is configured: refused once the disk has failed.
+const CHANGES: [i32; 6] = [
+    request::UPDATE_AND_CREATE_TOPIC,
+    request::UPDATE_AND_CREATE_TOPIC_LIST,
+    request::DELETE_TOPIC_IN_BROKER,
+    request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP,
+    request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST,
+    request::DELETE_SUBSCRIPTIONGROUP,
+];
+
 /// Everything else is shard 0's.
 fn control(
     broker: &mut Broker,
     request: &Request<'_>,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let Some(lead) = &mut broker.lead else {
+    if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
         return Ok(());
-    };
+    }
     let Request {
         now, link, command, ..
     } = *request;
+    if CHANGES.contains(&command.code)
+        && let Err(refused @ Refused::Failed(_)) = broker.store.check_append()
+    {
+        return Err(broker.refuse(refused));
+    }
     match command.code {
         request::GET_BROKER_CONFIG => return config::config(broker, request, out),
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
@@ -170,11 +186,46 @@ fn control(
         request::GET_BROKER_RUNTIME_INFO => return survey::runtime(broker, request, out),
         _ => {}
     }
+    let lead = broker.lead.as_mut().expect("checked above");
     let effects = lead.publication.effects();
     match lead.control.handle(now, link, command, effects) {
         Handled::Yes => Ok(()),
         Handled::NotMine => Err(unsupported(command.code)),
     }
+}
+
+/// A group that nobody configured is made by its first use, if the broker may
+/// (`SubscriptionGroupManager.findSubscriptionGroupConfig`): by shard 0, and the request runs again
+/// once every shard knows the group.
+fn make_group(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    group: &str,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    if broker.lead.is_none() {
+        broker.forward(ShardId(0), request, out);
+        return Ok(());
+    }
+    if let Err(refused) = broker.store.check_append() {
+        return Err(broker.refuse(refused));
+    }
+    let lead = broker.lead.as_mut().expect("checked above");
+    let made = lead
+        .control
+        .ensure_group(request.now, group, lead.publication.effects())?;
+    let Some(version) = made else {
+        let remark = format!("subscription group [{group}] does not exist");
+        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+    };
+    if !lead
+        .publication
+        .request_later(version, *request.link, request.raw.share())
+    {
+        let remark = "[REJECTREQUEST]too many requests wait for new groups, try again";
+        return Err(Reject::new(response::SYSTEM_BUSY, remark));
+    }
+    Ok(())
 }
 
 /// Code 3, as the reference words it, with the name of what is asked.
@@ -237,7 +288,8 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
         return;
     }
     let Some(parked) = broker.parked.remove(&waiter) else {
-        return;
+        // Its pull was answered with what was there already.
+        return broker.store.give_up(woken.waiter);
     };
     match (woken.result, parked) {
         (Err(error), parked) => {

@@ -1,6 +1,7 @@
 //! Offsets: consumer offsets 14 and 15; ends of a queue 30, 31, 32; search by time 29.
 //!
-//! Source: `ConsumerManageProcessor`, `AdminBrokerProcessor`; `spec/semantics.md` §5, `store.md` §7.
+//! Source: `ConsumerManageProcessor`, `AdminBrokerProcessor`; `spec/semantics.md` §5, `store.md`
+//! §7.
 
 use crate::base::QueueOffset;
 use crate::broker::acks::{Ack, ReplyTo};

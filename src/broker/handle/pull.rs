@@ -1,14 +1,14 @@
 //! PULL_MESSAGE 11 and LITE_PULL_MESSAGE 361.
 //!
-//! Checks and codes in the order of `PullMessageProcessor` (`spec/semantics.md` §3); the answer's body
-//! is slices of the log, not a copy. A pull that finds nothing is parked ([`holds`]
-//! (crate::broker::holds)) if its client asked for that; one that needs the disk is parked until the
-//! bytes are there, and both run again from the start.
+//! Checks and codes in the order of `PullMessageProcessor` (`spec/semantics.md` §3); the answer's
+//! body is slices of the log, not a copy. A pull that finds nothing is parked ([`holds`]
+//! (crate::broker::holds)) if its client asked for that; one that needs the disk is parked until
+//! the bytes are there, and both run again from the start.
 
 use crate::base::{Now, QueueOffset};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Parked, Request, bad_header, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to};
 use crate::broker::members::Subscription;
 use crate::broker::topics::{Topic, perm};
 use crate::broker::{Broker, Peer};
@@ -89,7 +89,7 @@ pub fn pull(
     }
 }
 
-/// `None`: it went to the shard that owns the queue.
+/// `None`: it went to the shard that owns the queue, or waits for its group to be made.
 fn check(
     broker: &mut Broker,
     request: &Request<'_>,
@@ -103,8 +103,8 @@ fn check(
     let (group_name, topic_name) = (header.consumer_group.to_cow(), header.topic.to_cow());
     let snapshot = Arc::clone(&broker.snapshot);
     let Some(group) = snapshot.groups.get(&group_name) else {
-        let remark = format!("subscription group [{group_name}] does not exist");
-        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark).into());
+        make_group(broker, request, &group_name, out)?;
+        return Ok(None);
     };
     if !group.consume_enable {
         let remark = format!("subscription group no permission, {group_name}");
@@ -132,6 +132,19 @@ fn check(
         return Ok(None);
     }
     let filter = subscription(broker, header, &group_name, &topic_name)?;
+    let (topic, group) = (Arc::clone(topic), group.group_name.as_str().into());
+    accept(broker, request, header, topic, group, filter).map(Some)
+}
+
+/// The pull that a request with a good header asks for.
+fn accept(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &PullHeader<'_>,
+    topic: Arc<Topic>,
+    group: Arc<str>,
+    filter: TagFilter,
+) -> Result<Pull, Refusal> {
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, header.queue_id);
@@ -145,26 +158,29 @@ fn check(
         true => header.suspend_timeout_ms.clamp(0, HOLD_MS_MAX) as u64,
         false => options.short_polling_ms,
     };
-    Ok(Some(Pull {
-        to: request.reply_to(),
-        topic: Arc::clone(topic),
-        group: group.group_name.as_str().into(),
+    let limits = Limits {
+        messages: messages.min(options.transfer_messages_max),
+        bytes: bytes
+            .filter(|b| *b > 0)
+            .unwrap_or(usize::MAX)
+            .min(options.transfer_bytes_max),
+    };
+    let hold_ms = if header.sys_flag & FLAG_SUSPEND != 0 {
+        asked_ms
+    } else {
+        0
+    };
+    let (to, offset) = (request.reply_to(), header.queue_offset);
+    Ok(Pull {
+        to,
+        topic,
+        group,
         slot,
-        offset: header.queue_offset,
-        limits: Limits {
-            messages: messages.min(options.transfer_messages_max),
-            bytes: bytes
-                .filter(|b| *b > 0)
-                .unwrap_or(usize::MAX)
-                .min(options.transfer_bytes_max),
-        },
+        offset,
+        limits,
         filter,
-        hold_ms: if header.sys_flag & FLAG_SUSPEND != 0 {
-            asked_ms
-        } else {
-            0
-        },
-    }))
+        hold_ms,
+    })
 }
 
 /// What of the queue the consumer wants: as the pull itself says, or its last heartbeat.

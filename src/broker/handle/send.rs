@@ -104,10 +104,14 @@ fn create_topic(
     topic: &str,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let Some(lead) = &mut broker.lead else {
+    if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
         return Ok(());
-    };
+    }
+    if let Err(refused) = broker.store.check_append() {
+        return Err(broker.refuse(refused));
+    }
+    let lead = broker.lead.as_mut().expect("checked above");
     let wish = SendTopic {
         topic,
         default_topic: &header.default_topic.to_cow(),
@@ -389,41 +393,12 @@ fn send_batch(
     topic: &Arc<Topic>,
     queue_id: i32,
 ) -> Result<(), Reject> {
-    let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
     if topic.name.starts_with(RETRY_PREFIX) {
-        return Err(illegal(format!(
-            "a batch cannot go to the retry topic {}",
-            topic.name
-        )));
+        let remark = format!("a batch cannot go to the retry topic {}", topic.name);
+        return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
     }
     let body = request.command.body;
-    let mut messages = Vec::new();
-    for message in batch::iter(body) {
-        let message = message.map_err(|error| illegal(error.to_string()))?;
-        if messages.len() == BATCH_MAX {
-            return Err(illegal(format!("a batch has at most {BATCH_MAX} messages")));
-        }
-        if message.body.is_empty() {
-            return Err(illegal("a message of the batch has no body".to_owned()));
-        }
-        check_properties(message.properties)?;
-        messages.push(message);
-    }
-    if messages.is_empty() {
-        return Err(illegal("the batch has no messages".to_owned()));
-    }
-    for message in &messages {
-        let forbidden = properties::iter(message.properties).any(|(name, value)| match name {
-            b"DELAY" => number(value) > 0,
-            b"TRAN_MSG" => value.eq_ignore_ascii_case(b"true"),
-            _ => false,
-        });
-        if forbidden {
-            return Err(illegal(
-                "a batch has no delayed or transaction messages".to_owned(),
-            ));
-        }
-    }
+    let messages = sub_messages(body)?;
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
@@ -439,7 +414,7 @@ fn send_batch(
             ..base
         })
         .collect();
-    broker.store.reserve(drafts.iter().map(encoded_len).sum());
+    reserve(broker, &drafts)?;
     let appended: Vec<_> = drafts
         .iter()
         .map(|draft| {
@@ -463,6 +438,51 @@ fn send_batch(
         broker.acks.push(last.end, Ack::Send(ack));
     }
     Ok(())
+}
+
+/// Makes room for all of a batch at once.
+fn reserve(broker: &mut Broker, drafts: &[Draft<'_>]) -> Result<(), Reject> {
+    let bytes = drafts.iter().map(encoded_len).sum();
+    let limit = broker.store.reserve_limit();
+    if bytes > limit {
+        let remark = format!(
+            "the batch takes {bytes} bytes to store, the limit is {limit}: send fewer messages"
+        );
+        return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
+    }
+    broker.store.reserve(bytes);
+    Ok(())
+}
+
+/// The messages of a batch, each checked.
+fn sub_messages(body: &[u8]) -> Result<Vec<batch::SubMessage<'_>>, Reject> {
+    let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
+    let mut messages = Vec::new();
+    for message in batch::iter(body) {
+        let message = message.map_err(|error| illegal(error.to_string()))?;
+        if messages.len() == BATCH_MAX {
+            return Err(illegal(format!("a batch has at most {BATCH_MAX} messages")));
+        }
+        if message.body.is_empty() {
+            return Err(illegal("a message of the batch has no body".to_owned()));
+        }
+        check_properties(message.properties)?;
+        let forbidden = properties::iter(message.properties).any(|(name, value)| match name {
+            b"DELAY" => number(value) > 0,
+            b"TRAN_MSG" => value.eq_ignore_ascii_case(b"true"),
+            _ => false,
+        });
+        if forbidden {
+            return Err(illegal(
+                "a batch has no delayed or transaction messages".to_owned(),
+            ));
+        }
+        messages.push(message);
+    }
+    if messages.is_empty() {
+        return Err(illegal("the batch has no messages".to_owned()));
+    }
+    Ok(messages)
 }
 
 /// Answers a send whose message was stored by another shard or for later.

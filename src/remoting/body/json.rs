@@ -18,7 +18,7 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use super::super::text::{escape, hex4};
 use super::queue::MessageQueue;
 
-/// Deepest nesting that is read.
+/// Deepest nesting that is read in the dialect; strict JSON has the parser's own limit of 128.
 pub const DEPTH_MAX: usize = 64;
 
 /// Why a body cannot be used; becomes the remark of the answer.
@@ -235,7 +235,11 @@ fn drop_nulls(value: &mut Value) {
 /// Rewrites the dialect as strict JSON. Keys that were objects become strings that hold their JSON.
 pub fn relax(body: &[u8]) -> Result<Vec<u8>, BodyError> {
     std::str::from_utf8(body).map_err(|_| BodyError::NotUtf8)?;
-    let mut relaxer = Relaxer { bytes: body, at: 0 };
+    let mut relaxer = Relaxer {
+        bytes: body,
+        at: 0,
+        in_key: false,
+    };
     let mut out = Vec::with_capacity(body.len() + 16);
     relaxer.value(&mut out, 0)?;
     relaxer.skip_space();
@@ -249,6 +253,8 @@ pub fn relax(body: &[u8]) -> Result<Vec<u8>, BodyError> {
 struct Relaxer<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Inside an object key. Such keys do not nest: each level would double the escapes.
+    in_key: bool,
 }
 
 impl Relaxer<'_> {
@@ -320,9 +326,11 @@ impl Relaxer<'_> {
         self.skip_space();
         match self.peek() {
             Some(quote @ (b'"' | b'\'')) => self.string(out, quote)?,
-            Some(b'{') => {
+            Some(b'{') if !self.in_key => {
                 let mut key = Vec::new();
+                self.in_key = true;
                 self.value(&mut key, depth + 1)?;
+                self.in_key = false;
                 out.push(b'"');
                 escape(&key, out);
                 out.push(b'"');
@@ -462,6 +470,7 @@ mod tests {
         check_refused("\"\\u12\"", 1);
         check_refused("", 0);
         check_refused("[,]", 1);
+        check_refused("{{{}:1}:2}", 2);
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(relax(nested(DEPTH_MAX + 1).as_bytes()).is_ok());
         let too_deep = relax(nested(DEPTH_MAX + 2).as_bytes());

@@ -1,0 +1,18 @@
+//! The real binary, real sockets, a real disk: about wiring, limits and crashes.
+//!
+//! `ORBITMQ_BIN` names another binary to test. What needs a mount runs as root only; elsewhere
+//! those tests say so and end.
+
+#[path = "e2e/server.rs"]
+mod server;
+#[path = "e2e/wire.rs"]
+mod wire;
+
+#[path = "e2e/crash.rs"]
+mod crash;
+#[path = "e2e/host.rs"]
+mod host;
+#[path = "e2e/input.rs"]
+mod input;
+#[path = "e2e/serving.rs"]
+mod serving;

@@ -1,0 +1,1127 @@
+//! Clients: actors that speak frames, keep what they are owed, and check every answer.
+
+use std::collections::BTreeMap;
+
+use orbitmq::base::LogOffset;
+use orbitmq::message::batch::{self, SubMessage};
+use orbitmq::message::id::OffsetId;
+use orbitmq::message::view::RecordView;
+use orbitmq::remoting::command::{Command, FrameWriter};
+use orbitmq::remoting::frame::{Codec, frame_len, split};
+use orbitmq::remoting::header::pull::{
+    FLAG_COMMIT_OFFSET, FLAG_SUBSCRIPTION, FLAG_SUSPEND, PullHeader,
+};
+use orbitmq::remoting::header::send::SendHeader;
+use orbitmq::remoting::text::Text;
+
+use crate::model::{Check, Life, Model, Sent, body};
+use crate::rng::Rng;
+
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+const SUCCESS: i32 = 0;
+const SYSTEM_ERROR: i32 = 1;
+const BUSY: i32 = 2;
+const FLUSH_TIMEOUT: i32 = 10;
+const NOT_AVAILABLE: i32 = 14;
+const NO_TOPIC: i32 = 17;
+const NOT_FOUND: i32 = 22;
+const NO_GROUP: i32 = 26;
+const PULL_NOT_FOUND: i32 = 19;
+const PULL_MOVED: i32 = 21;
+
+/// Longer than anything may take: an answer that is not there by then was lost.
+const PATIENCE_US: u64 = 6_000_000;
+
+type Queue = (String, i32);
+
+/// What clients share with the world during one call.
+pub struct Ctx<'a> {
+    pub now: u64,
+    pub rng: &'a mut Rng,
+    pub model: &'a mut Model,
+    pub frames: &'a mut Vec<Vec<u8>>,
+    pub opaque: &'a mut i32,
+    pub uids: &'a mut u64,
+    /// When the disk of a shard failed.
+    pub failed: &'a [Option<u64>],
+    /// A read fault was put in since the start: one answer may say so.
+    pub read_faults: &'a mut u64,
+    /// A power cut under `ASYNC_FLUSH` happened: groups may be gone.
+    pub lossy: bool,
+    pub config: &'a Traffic,
+    pub counts: &'a mut Counts,
+}
+
+#[derive(Default)]
+pub struct Counts {
+    pub acked: u64,
+    pub pulled: u64,
+    pub refused: u64,
+    pub timeouts: u64,
+}
+
+/// What the clients of a seed do.
+pub struct Traffic {
+    pub body_bytes: (u64, u64),
+    pub big_percent: u64,
+    pub big_bytes: u64,
+    pub think_us: u64,
+    pub topics: u64,
+    pub delays: bool,
+    pub deletes: bool,
+}
+
+pub enum Role {
+    Producer { retry: Vec<Load> },
+    Consumer(Consumer),
+    Admin { made: u64 },
+    Auditor,
+}
+
+/// Messages of one request.
+#[derive(Clone)]
+pub struct Load {
+    uids: Vec<u64>,
+    topic: String,
+    queue: i32,
+    level: usize,
+    oneway: bool,
+    tries: u32,
+}
+
+pub struct Consumer {
+    pub group: String,
+    joined: bool,
+    joined_once: bool,
+    queues: BTreeMap<Queue, Place>,
+    /// Reads everything from 0 on, for the end of a run.
+    pub fresh: bool,
+}
+
+#[derive(Default)]
+struct Place {
+    generation: u64,
+    next: Option<i64>,
+    waiting: bool,
+}
+
+enum Asked {
+    Send(Load, Option<u64>),
+    Pull {
+        queue: Queue,
+        generation: Option<u64>,
+        from: i64,
+        floor: i64,
+        group: String,
+        mine: bool,
+    },
+    Query {
+        queue: Queue,
+        generation: Option<u64>,
+        floor: Option<i64>,
+    },
+    Commit {
+        queue: Queue,
+        generation: Option<u64>,
+        value: i64,
+    },
+    End {
+        queue: Queue,
+        generation: Option<u64>,
+        floor: i64,
+    },
+    Create {
+        topic: String,
+        queues: i32,
+    },
+    Delete {
+        topic: String,
+    },
+    Back {
+        uid: u64,
+        group: String,
+    },
+    View {
+        known: Option<(Queue, u64)>,
+        physical: i64,
+    },
+    Join,
+    Other,
+}
+
+struct Pending {
+    asked: Asked,
+    at: u64,
+}
+
+pub struct Client {
+    pub role: Role,
+    pub wire: Option<u64>,
+    codec: Codec,
+    pending: BTreeMap<i32, Pending>,
+    buffer: Vec<u8>,
+    next_heartbeat: u64,
+}
+
+impl Client {
+    pub fn new(role: Role, rng: &mut Rng) -> Client {
+        let codec = *rng.pick(&[Codec::Json, Codec::Binary]);
+        Client {
+            role,
+            wire: None,
+            codec,
+            pending: BTreeMap::new(),
+            buffer: Vec::new(),
+            next_heartbeat: 0,
+        }
+    }
+
+    pub fn consumer(group: &str, fresh: bool, rng: &mut Rng) -> Client {
+        let group = group.to_owned();
+        let consumer = Consumer {
+            group,
+            joined: false,
+            joined_once: false,
+            queues: BTreeMap::new(),
+            fresh,
+        };
+        Client::new(Role::Consumer(consumer), rng)
+    }
+
+    /// The connection is gone with everything that was asked on it.
+    pub fn disconnected(&mut self, model: &mut Model) {
+        self.wire = None;
+        self.buffer.clear();
+        self.next_heartbeat = 0;
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            self.failed(pending.asked, model);
+        }
+        if let Role::Consumer(consumer) = &mut self.role {
+            consumer.joined = false;
+            consumer
+                .queues
+                .values_mut()
+                .for_each(|place| place.waiting = false);
+        }
+    }
+
+    /// After an allowed loss nothing a consumer remembers counts.
+    pub fn forget(&mut self) {
+        if let Role::Consumer(consumer) = &mut self.role {
+            consumer.queues.clear();
+        }
+    }
+
+    fn failed(&mut self, asked: Asked, _model: &mut Model) {
+        match (asked, &mut self.role) {
+            (Asked::Send(mut load, _), Role::Producer { retry }) if load.tries < 3 => {
+                load.tries += 1;
+                retry.push(load);
+            }
+            (
+                Asked::Pull {
+                    queue, mine: true, ..
+                },
+                Role::Consumer(consumer),
+            ) => {
+                if let Some(place) = consumer.queues.get_mut(&queue) {
+                    place.waiting = false;
+                }
+            }
+            (Asked::Query { queue, .. }, Role::Consumer(consumer)) => {
+                if let Some(place) = consumer.queues.get_mut(&queue) {
+                    place.waiting = false;
+                }
+            }
+            (Asked::Join, Role::Consumer(consumer)) => consumer.joined = false,
+            _ => {}
+        }
+    }
+
+    /// Something to do, on an open connection. Gives the time until the next call, µs.
+    pub fn wake(&mut self, ctx: &mut Ctx<'_>) -> Result<u64, String> {
+        for (opaque, pending) in &self.pending {
+            let waited = ctx.now - pending.at;
+            ensure!(
+                waited < PATIENCE_US,
+                "request {opaque} ({}) got no answer",
+                pending.asked.name()
+            );
+        }
+        match &self.role {
+            Role::Producer { .. } => self.produce(ctx),
+            Role::Consumer(_) => self.consume(ctx),
+            Role::Admin { .. } => self.administer(ctx),
+            Role::Auditor => self.audit(ctx),
+        }
+        Ok(ctx
+            .rng
+            .range(ctx.config.think_us / 4, ctx.config.think_us * 2))
+    }
+
+    /// Writes a request and remembers that it is owed an answer.
+    fn ask(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        code: i32,
+        asked: Option<Asked>,
+        fields: impl FnOnce(&mut FrameWriter<'_>),
+        body: &[u8],
+    ) {
+        *ctx.opaque += 1;
+        let opaque = *ctx.opaque;
+        let mut frame = Vec::new();
+        let mut w = FrameWriter::request(&mut frame, self.codec, opaque, code, asked.is_none());
+        fields(&mut w);
+        w.finish_with_body(body);
+        ctx.frames.push(frame);
+        if let Some(asked) = asked {
+            self.pending.insert(opaque, Pending { asked, at: ctx.now });
+        }
+    }
+
+    fn ask_queue(&mut self, ctx: &mut Ctx<'_>, code: i32, asked: Asked, queue: &Queue) {
+        let fields = |w: &mut FrameWriter<'_>| {
+            w.field_str("topic", &queue.0);
+            w.field_i64("queueId", i64::from(queue.1));
+            w.field_i64("timestamp", 1_700_000_002_000);
+        };
+        self.ask(ctx, code, Some(asked), fields, b"");
+    }
+
+    fn produce(&mut self, ctx: &mut Ctx<'_>) {
+        if self.pending.len() >= 6 {
+            return;
+        }
+        let Role::Producer { retry } = &mut self.role else {
+            return;
+        };
+        if !retry.is_empty() && ctx.rng.percent(70) {
+            let load = retry.remove(0);
+            return self.send(ctx, load);
+        }
+        let live: Vec<_> = ctx
+            .model
+            .live()
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with('%'))
+            .collect();
+        if live.is_empty() {
+            return;
+        }
+        let (topic, queues) = ctx.rng.pick(&live).clone();
+        let queue = ctx.rng.below(queues as u64 + 1) as i32 - 1;
+        let most = if ctx.config.big_percent > 0 { 3 } else { 6 };
+        let count = if ctx.rng.percent(20) {
+            ctx.rng.range(2, most)
+        } else {
+            1
+        };
+        let oneway = count == 1 && ctx.rng.percent(10);
+        let delayed = ctx.config.delays && count == 1 && queue >= 0 && ctx.rng.percent(6);
+        let mut uids = Vec::new();
+        for _ in 0..count {
+            *ctx.uids += 1;
+            let big = ctx.rng.percent(ctx.config.big_percent);
+            let (low, high) = ctx.config.body_bytes;
+            let len = if big {
+                ctx.config.big_bytes
+            } else {
+                ctx.rng.range(low, high)
+            };
+            let tag = ["a", "b", "c"][(*ctx.uids % 3) as usize].to_owned();
+            let sent = Sent {
+                topic: topic.clone(),
+                len: len as usize,
+                tag,
+                attempts: 0,
+                repeats: delayed,
+                acked: None,
+            };
+            ctx.model.sent.insert(*ctx.uids, sent);
+            uids.push(*ctx.uids);
+        }
+        let level = if delayed {
+            ctx.rng.range(1, 3) as usize
+        } else {
+            0
+        };
+        self.send(
+            ctx,
+            Load {
+                uids,
+                topic,
+                queue,
+                level,
+                oneway,
+                tries: 0,
+            },
+        );
+    }
+
+    fn send(&mut self, ctx: &mut Ctx<'_>, load: Load) {
+        let Some(generation) = ctx.model.generation(&load.topic) else {
+            return;
+        };
+        let mut texts = Vec::new();
+        let mut bodies = Vec::new();
+        for uid in &load.uids {
+            let sent = ctx.model.sent.get_mut(uid).expect("made before");
+            sent.attempts += 1;
+            let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
+            if load.level > 0 {
+                text.push_str(&format!("DELAY\u{1}{}\u{2}", load.level));
+            }
+            texts.push(text);
+            bodies.push(body(*uid, sent.len));
+        }
+        let is_batch = load.uids.len() > 1;
+        let mut bytes = Vec::new();
+        if is_batch {
+            for (text, body) in texts.iter().zip(&bodies) {
+                batch::append(
+                    &mut bytes,
+                    SubMessage {
+                        flag: 0,
+                        body,
+                        properties: text.as_bytes(),
+                    },
+                );
+            }
+        } else {
+            bytes = bodies.remove(0);
+        }
+        let long = !is_batch && ctx.rng.percent(30);
+        let code = if is_batch {
+            320
+        } else if long {
+            10
+        } else {
+            310
+        };
+        let header = SendHeader {
+            producer_group: Text::plain("p"),
+            topic: Text::plain(&load.topic),
+            default_topic: Text::plain("TBW102"),
+            default_topic_queue_nums: 4,
+            queue_id: load.queue,
+            sys_flag: 0,
+            born_timestamp: 1_700_000_000_000,
+            flag: 0,
+            properties: Text::plain(if is_batch { "" } else { &texts[0] }),
+            reconsume_times: 0,
+            unit_mode: false,
+            max_reconsume_times: None,
+            batch: is_batch,
+            broker_name: None,
+        };
+        let asked = (!load.oneway).then(|| Asked::Send(load.clone(), Some(generation)));
+        let fields = |w: &mut FrameWriter<'_>| match code {
+            10 => header.encode_long(w),
+            _ => header.encode_short(w),
+        };
+        self.ask(ctx, code, asked, fields, &bytes);
+    }
+
+    fn consume(&mut self, ctx: &mut Ctx<'_>) {
+        let Role::Consumer(consumer) = &mut self.role else {
+            return;
+        };
+        let group = consumer.group.clone();
+        let (joined, fresh) = (consumer.joined, consumer.fresh);
+        if !joined || ctx.now >= self.next_heartbeat {
+            if !self
+                .pending
+                .values()
+                .any(|pending| matches!(pending.asked, Asked::Join))
+            {
+                self.next_heartbeat = ctx.now + 1_000_000;
+                self.heartbeat(ctx, &group);
+            }
+            if !joined {
+                return;
+            }
+        }
+        let mut todo = Vec::new();
+        let Role::Consumer(consumer) = &mut self.role else {
+            return;
+        };
+        let retry = format!("%RETRY%{group}");
+        for (topic, queues) in ctx.model.live() {
+            let foreign = topic.starts_with('%') && topic != retry;
+            if foreign && !fresh {
+                continue;
+            }
+            let generation = ctx.model.generation(&topic).expect("live");
+            for queue in 0..queues {
+                let place = consumer.queues.entry((topic.clone(), queue)).or_default();
+                if place.generation != generation {
+                    *place = Place {
+                        generation,
+                        next: None,
+                        waiting: false,
+                    };
+                }
+                if !place.waiting {
+                    place.waiting = true;
+                    todo.push(((topic.clone(), queue), place.next));
+                }
+            }
+        }
+        for (queue, next) in todo {
+            match next {
+                None if fresh => self.pull(ctx, &group, &queue, 0, true, 0),
+                None => self.query(ctx, &group, &queue),
+                Some(from) => {
+                    let hold = if fresh { 0 } else { ctx.rng.below(600) as i64 };
+                    self.pull(ctx, &group, &queue, from, true, hold);
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, ctx: &mut Ctx<'_>, group: &str) {
+        let body = format!(
+            r#"{{"clientID":"c-{group}","consumerDataSet":[{{"groupName":"{group}","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","unitMode":false,"subscriptionDataSet":[{{"topic":"t0","subString":"*","subVersion":1,"expressionType":"TAG"}}]}}],"producerDataSet":[]}}"#
+        );
+        self.ask(ctx, 34, Some(Asked::Join), |_| {}, body.as_bytes());
+        let group = group.to_owned();
+        let name_group = move |w: &mut FrameWriter<'_>| w.field_str("consumerGroup", &group);
+        self.ask(ctx, 38, Some(Asked::Other), name_group, b"");
+    }
+
+    fn query(&mut self, ctx: &mut Ctx<'_>, group: &str, queue: &Queue) {
+        let asked = Asked::Query {
+            queue: queue.clone(),
+            generation: ctx.model.generation(&queue.0),
+            floor: ctx.model.commit_floor(group, queue),
+        };
+        let fields = |w: &mut FrameWriter<'_>| {
+            w.field_str("consumerGroup", group);
+            w.field_str("topic", &queue.0);
+            w.field_i64("queueId", i64::from(queue.1));
+            w.field_bool("setZeroIfNotFound", false);
+        };
+        self.ask(ctx, 14, Some(asked), fields, b"");
+    }
+
+    fn pull(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        group: &str,
+        queue: &Queue,
+        from: i64,
+        mine: bool,
+        hold_ms: i64,
+    ) {
+        let commit = mine && from > 0 && hold_ms > 0 && ctx.rng.percent(30);
+        if commit {
+            ctx.model.commit_sent(group, queue, from);
+        }
+        let suspend = if hold_ms > 0 { FLAG_SUSPEND } else { 0 };
+        let header = PullHeader {
+            consumer_group: Text::plain(group),
+            topic: Text::plain(&queue.0),
+            queue_id: queue.1,
+            queue_offset: from,
+            max_msg_nums: ctx.rng.range(1, 33) as i32,
+            sys_flag: FLAG_SUBSCRIPTION | suspend | if commit { FLAG_COMMIT_OFFSET } else { 0 },
+            commit_offset: if commit { from } else { 0 },
+            suspend_timeout_ms: hold_ms,
+            subscription: Some(Text::plain("*")),
+            sub_version: 1,
+            expression_type: None,
+            max_msg_bytes: None,
+            request_source: None,
+            proxy_forward_client_id: None,
+            lite_topic: None,
+        };
+        let asked = Asked::Pull {
+            queue: queue.clone(),
+            generation: ctx.model.generation(&queue.0),
+            from,
+            floor: ctx.model.floor_end(queue),
+            group: group.to_owned(),
+            mine,
+        };
+        self.ask(ctx, 11, Some(asked), |w| header.encode(w), b"");
+    }
+
+    fn commit(&mut self, ctx: &mut Ctx<'_>, group: &str, queue: &Queue, value: i64) {
+        ctx.model.commit_sent(group, queue, value);
+        let asked = Asked::Commit {
+            queue: queue.clone(),
+            generation: ctx.model.generation(&queue.0),
+            value,
+        };
+        let asked = ctx.rng.percent(60).then_some(asked);
+        let fields = |w: &mut FrameWriter<'_>| {
+            w.field_str("consumerGroup", group);
+            w.field_str("topic", &queue.0);
+            w.field_i64("queueId", i64::from(queue.1));
+            w.field_i64("commitOffset", value);
+        };
+        self.ask(ctx, 15, asked, fields, b"");
+    }
+
+    fn administer(&mut self, ctx: &mut Ctx<'_>) {
+        if !self.pending.is_empty() {
+            return;
+        }
+        let Role::Admin { made } = &mut self.role else {
+            return;
+        };
+        let unsure = ctx
+            .model
+            .topics
+            .iter()
+            .find(|(_, topic)| topic.life == Life::Unsure);
+        let unsure = unsure.map(|(name, topic)| (name.clone(), topic.queues));
+        if let Some((name, queues)) = unsure {
+            // Queues say what was wanted: none means that it was to be deleted.
+            return match queues {
+                0 => self.delete(ctx, name),
+                _ => self.create(ctx, name, queues),
+            };
+        }
+        if *made < ctx.config.topics {
+            *made += 1;
+            let (name, queues) = (format!("t{}", *made - 1), ctx.rng.range(1, 5) as i32);
+            return self.create(ctx, name, queues);
+        }
+        if !ctx.config.deletes || !ctx.rng.percent(4) {
+            return;
+        }
+        let gone = ctx
+            .model
+            .topics
+            .iter()
+            .find(|(_, topic)| topic.life == Life::Gone);
+        if let Some(name) = gone.map(|(name, _)| name.clone()) {
+            let queues = ctx.rng.range(1, 5) as i32;
+            return self.create(ctx, name, queues);
+        }
+        let live: Vec<_> = ctx
+            .model
+            .live()
+            .into_iter()
+            .filter(|(name, _)| name.starts_with('t'))
+            .collect();
+        if live.len() > 1 {
+            let (name, _) = ctx.rng.pick(&live[1..]).clone();
+            self.delete(ctx, name);
+        }
+    }
+
+    fn create(&mut self, ctx: &mut Ctx<'_>, topic: String, queues: i32) {
+        ctx.model.topic(&topic, Life::Unsure, queues, ctx.now);
+        let name = topic.clone();
+        let fields = move |w: &mut FrameWriter<'_>| {
+            w.field_str("topic", &name);
+            w.field_str("defaultTopic", "TBW102");
+            w.field_i64("readQueueNums", i64::from(queues));
+            w.field_i64("writeQueueNums", i64::from(queues));
+            w.field_i64("perm", 6);
+            w.field_str("topicFilterType", "SINGLE_TAG");
+            w.field_i64("topicSysFlag", 0);
+            w.field_bool("order", false);
+        };
+        self.ask(ctx, 17, Some(Asked::Create { topic, queues }), fields, b"");
+    }
+
+    fn delete(&mut self, ctx: &mut Ctx<'_>, topic: String) {
+        ctx.model.topic(&topic, Life::Unsure, 0, ctx.now);
+        let name = topic.clone();
+        let fields = move |w: &mut FrameWriter<'_>| w.field_str("topic", &name);
+        self.ask(ctx, 215, Some(Asked::Delete { topic }), fields, b"");
+    }
+
+    fn audit(&mut self, ctx: &mut Ctx<'_>) {
+        if self.pending.len() >= 4 {
+            return;
+        }
+        let Some((queue, offset, physical)) = ctx.model.any_known(ctx.rng) else {
+            return;
+        };
+        let generation = ctx.model.generation(&queue.0);
+        match ctx.rng.below(10) {
+            0..=3 => self.pull(ctx, "audit", &queue, offset, false, 0),
+            4 | 5 => {
+                let floor = ctx.model.floor_end(&queue);
+                let asked = Asked::End {
+                    queue: queue.clone(),
+                    generation,
+                    floor,
+                };
+                self.ask_queue(ctx, 30, asked, &queue);
+            }
+            6 => {
+                let code = *ctx.rng.pick(&[29, 31, 32]);
+                self.ask_queue(ctx, code, Asked::Other, &queue);
+            }
+            7 => self.view(
+                ctx,
+                physical,
+                generation.map(|generation| (queue, generation)),
+            ),
+            8 => {
+                let shard = ctx.rng.below(4) << 55;
+                let at = match ctx.rng.below(3) {
+                    0 => ctx.rng.below(1 << 20),
+                    1 => (1 + ctx.rng.below(8)) * (128 << 10) - ctx.rng.below(6),
+                    _ => (physical as u64 & ((1 << 55) - 1)).saturating_sub(ctx.rng.below(5000)),
+                };
+                self.view(ctx, (shard | at) as i64, None);
+            }
+            _ => {
+                let body = r#"{"clientId":"audit","consumerGroup":"audit","mqSet":[{"brokerName":"broker-a","queueId":0,"topic":"t0"}]}"#;
+                let code = *ctx.rng.pick(&[41, 42, 12345]);
+                self.ask(ctx, code, Some(Asked::Other), |_| {}, body.as_bytes());
+            }
+        }
+    }
+
+    fn view(&mut self, ctx: &mut Ctx<'_>, physical: i64, known: Option<(Queue, u64)>) {
+        let asked = Asked::View { known, physical };
+        self.ask(
+            ctx,
+            33,
+            Some(asked),
+            |w| w.field_i64("offset", physical),
+            b"",
+        );
+    }
+
+    /// Bytes from the broker.
+    pub fn receive(&mut self, ctx: &mut Ctx<'_>, bytes: &[u8]) -> Check {
+        self.buffer.extend_from_slice(bytes);
+        loop {
+            let len =
+                frame_len(&self.buffer).map_err(|error| format!("a broken frame: {error}"))?;
+            let Some(len) = len.filter(|len| *len <= self.buffer.len()) else {
+                return Ok(());
+            };
+            let frame: Vec<u8> = self.buffer.drain(..len).collect();
+            let frame = split(&frame).map_err(|error| error.to_string())?;
+            let command = Command::decode(frame).map_err(|error| error.to_string())?;
+            if !command.is_response() {
+                ensure!(command.is_oneway(), "the broker asks {}", command.code);
+                continue;
+            }
+            let Some(pending) = self.pending.remove(&command.opaque) else {
+                return Err(format!(
+                    "an answer to {}, which nobody waits for",
+                    command.opaque
+                ));
+            };
+            ensure!(command.codec == self.codec, "an answer in the other codec");
+            let name = pending.asked.name();
+            self.answer(ctx, pending, &command)
+                .map_err(|error| format!("{name}: {error}"))?;
+        }
+    }
+
+    fn answer(&mut self, ctx: &mut Ctx<'_>, pending: Pending, command: &Command<'_>) -> Check {
+        let code = command.code;
+        let remark = || {
+            command
+                .remark
+                .map(|text| text.to_string())
+                .unwrap_or_default()
+        };
+        if code == BUSY || code == NOT_AVAILABLE {
+            let failed = ctx.failed.iter().any(Option::is_some);
+            ensure!(
+                code == BUSY || failed,
+                "code 14 with a good disk: {}",
+                remark()
+            );
+            ctx.counts.refused += 1;
+            self.failed(pending.asked, ctx.model);
+            return Ok(());
+        }
+        if code == SYSTEM_ERROR && *ctx.read_faults > 0 && pending.asked.reads() {
+            self.failed(pending.asked, ctx.model);
+            return Ok(());
+        }
+        match pending.asked {
+            Asked::Send(load, generation) => {
+                self.sent(ctx, load, generation, pending.at, command, &remark())
+            }
+            Asked::Pull {
+                queue,
+                generation,
+                from,
+                floor,
+                group,
+                mine,
+            } => {
+                if mine
+                    && let Role::Consumer(consumer) = &mut self.role
+                    && let Some(place) = consumer.queues.get_mut(&queue)
+                {
+                    place.waiting = false;
+                }
+                if code == NO_GROUP && (!mine || self.may_lack_group(ctx)) {
+                    return self.rejoin();
+                }
+                if generation.is_none() || ctx.model.generation(&queue.0) != generation {
+                    return Ok(());
+                }
+                self.pulled(ctx, &queue, from, floor, &group, mine, command, &remark())
+            }
+            Asked::Query {
+                queue,
+                generation,
+                floor,
+            } => self.queried(ctx, &queue, generation, floor, command, &remark()),
+            Asked::Commit {
+                queue,
+                generation,
+                value,
+            } => {
+                if code == NO_GROUP && self.may_lack_group(ctx) {
+                    return self.rejoin();
+                }
+                if generation.is_none() || ctx.model.generation(&queue.0) != generation {
+                    return Ok(());
+                }
+                ensure!(code == SUCCESS, "code {code}: {}", remark());
+                if let Role::Consumer(consumer) = &self.role {
+                    ctx.model
+                        .commit_safe(&consumer.group, &queue, value, ctx.now);
+                }
+                Ok(())
+            }
+            Asked::End {
+                queue,
+                generation,
+                floor,
+            } => {
+                if generation.is_none() || ctx.model.generation(&queue.0) != generation {
+                    return Ok(());
+                }
+                ensure!(code == SUCCESS, "code {code}: {}", remark());
+                ctx.model
+                    .check_end(&queue, floor, number(command, "offset")?, ctx.now)
+            }
+            Asked::Create { topic, queues } => {
+                ensure!(code == SUCCESS, "code {code}: {}", remark());
+                ctx.model.topic(&topic, Life::Live, queues, ctx.now);
+                Ok(())
+            }
+            Asked::Delete { topic } => {
+                ensure!(code == SUCCESS, "code {code}: {}", remark());
+                ctx.model.topic(&topic, Life::Gone, 0, ctx.now);
+                Ok(())
+            }
+            Asked::Back { uid, group } => {
+                if code == NO_GROUP && self.may_lack_group(ctx) {
+                    return self.rejoin();
+                }
+                if code == FLUSH_TIMEOUT {
+                    return Ok(());
+                }
+                ensure!(code == SUCCESS, "code {code}: {}", remark());
+                ctx.model.returned.push((group, uid, ctx.now));
+                Ok(())
+            }
+            Asked::View { known, physical } => viewed(ctx, known, physical, command),
+            Asked::Join => self.joined(ctx, command, &remark()),
+            Asked::Other => Ok(()),
+        }
+    }
+
+    fn joined(&mut self, ctx: &mut Ctx<'_>, command: &Command<'_>, remark: &str) -> Check {
+        ensure!(command.code == SUCCESS, "code {}: {remark}", command.code);
+        if let Role::Consumer(consumer) = &mut self.role {
+            consumer.joined = true;
+            consumer.joined_once = true;
+            let retry = format!("%RETRY%{}", consumer.group);
+            ctx.model.topic(&retry, Life::Live, 1, ctx.now);
+        }
+        Ok(())
+    }
+
+    fn may_lack_group(&self, ctx: &Ctx<'_>) -> bool {
+        ctx.lossy
+    }
+
+    fn rejoin(&mut self) -> Check {
+        if let Role::Consumer(consumer) = &mut self.role {
+            consumer.joined = false;
+        }
+        Ok(())
+    }
+
+    fn sent(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        load: Load,
+        generation: Option<u64>,
+        asked_at: u64,
+        command: &Command<'_>,
+        remark: &str,
+    ) -> Check {
+        let same = generation.is_some() && ctx.model.generation(&load.topic) == generation;
+        if command.code == FLUSH_TIMEOUT {
+            ctx.counts.timeouts += 1;
+            return Ok(());
+        }
+        if command.code != SUCCESS {
+            ensure!(!same, "code {}: {remark}", command.code);
+            return Ok(());
+        }
+        let ids = command
+            .ext
+            .find("msgId")
+            .map(|text| text.to_string())
+            .unwrap_or_default();
+        let ids: Vec<_> = ids.split(',').filter_map(OffsetId::parse).collect();
+        ensure!(
+            ids.len() == load.uids.len(),
+            "{} ids for {} messages",
+            ids.len(),
+            load.uids.len()
+        );
+        let (shard, _) = LogOffset::from_physical(ids[0].physical_offset).ok_or("a bad id")?;
+        let failed = ctx.failed.get(usize::from(shard.0)).copied().flatten();
+        ensure!(
+            failed.is_none_or(|failed| failed >= asked_at),
+            "acknowledged although the disk of shard {} had failed",
+            shard.0
+        );
+        if !same {
+            return Ok(());
+        }
+        ctx.counts.acked += load.uids.len() as u64;
+        for uid in &load.uids {
+            let sent = ctx.model.sent.get_mut(uid).expect("made before");
+            sent.acked = Some(ctx.now);
+        }
+        if load.level > 0 {
+            return Ok(());
+        }
+        let queue = (load.topic.clone(), number(command, "queueId")? as i32);
+        ensure!(
+            load.queue < 0 || load.queue == queue.1,
+            "stored in queue {}",
+            queue.1
+        );
+        let first = number(command, "queueOffset")?;
+        for (n, uid) in load.uids.iter().enumerate() {
+            let physical = ids[n].physical_offset;
+            ctx.model
+                .acked(&queue, first + n as i64, physical, *uid, ctx.now)?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
+    fn pulled(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        queue: &Queue,
+        from: i64,
+        floor: i64,
+        group: &str,
+        mine: bool,
+        command: &Command<'_>,
+        remark: &str,
+    ) -> Check {
+        let code = command.code;
+        match code {
+            SUCCESS => {}
+            PULL_NOT_FOUND => {
+                ensure!(
+                    floor <= from,
+                    "{queue:?}: nothing at {from}, but it ended at {floor}"
+                );
+                self.set_next(queue, mine, from);
+                return Ok(());
+            }
+            PULL_MOVED => {
+                return Err(format!(
+                    "{queue:?}: {from} is out of range ({remark}), end {floor}"
+                ));
+            }
+            _ => return Err(format!("{queue:?} from {from}: code {code}: {remark}")),
+        }
+        let (min, max) = (number(command, "minOffset")?, number(command, "maxOffset")?);
+        ensure!(min == 0, "{queue:?} begins at {min}");
+        ctx.model.check_end(queue, floor, max, ctx.now)?;
+        let mut next = from;
+        let mut physicals = Vec::new();
+        for record in RecordView::iter(command.body) {
+            let record = record.map_err(|error| format!("{queue:?}: {error}"))?;
+            let offset = record.queue_offset();
+            ensure!(offset == next, "{queue:?}: {offset} follows {next}");
+            ctx.model.seen(queue, &record, ctx.now)?;
+            if let Some(uid) = uid_of(&record) {
+                physicals.push((uid, record.physical_offset(), record.reconsume_times()));
+                if let Some(owner) = queue.0.strip_prefix("%RETRY%") {
+                    ctx.model.came_back.insert((owner.to_owned(), uid), ctx.now);
+                }
+                ctx.model.delivered.insert(uid, ctx.now);
+            }
+            next += 1;
+        }
+        ctx.counts.pulled += (next - from) as u64;
+        ensure!(next > from, "{queue:?}: found, but nothing is there");
+        let said = number(command, "nextBeginOffset")?;
+        ensure!(
+            said == next && next <= max,
+            "{queue:?}: next {said}, end {max}, got up to {next}"
+        );
+        self.set_next(queue, mine, next);
+        let fresh = matches!(&self.role, Role::Consumer(consumer) if consumer.fresh);
+        if mine && !fresh {
+            if ctx.rng.percent(50) {
+                self.commit(ctx, group, queue, next);
+            }
+            if ctx.config.delays && ctx.rng.percent(10) {
+                let (uid, physical, attempts) = *ctx.rng.pick(&physicals);
+                if attempts < 3 {
+                    self.send_back(ctx, group, uid, physical);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_next(&mut self, queue: &Queue, mine: bool, next: i64) {
+        if mine
+            && let Role::Consumer(consumer) = &mut self.role
+            && let Some(place) = consumer.queues.get_mut(queue)
+        {
+            place.next = Some(next);
+        }
+    }
+
+    fn send_back(&mut self, ctx: &mut Ctx<'_>, group: &str, uid: u64, physical: i64) {
+        let level = ctx.rng.range(1, 3) as i64;
+        let asked = Asked::Back {
+            uid,
+            group: group.to_owned(),
+        };
+        let fields = |w: &mut FrameWriter<'_>| {
+            w.field_i64("offset", physical);
+            w.field_str("group", group);
+            w.field_i64("delayLevel", level);
+            w.field_i64("maxReconsumeTimes", 16);
+        };
+        self.ask(ctx, 36, Some(asked), fields, b"");
+    }
+
+    fn queried(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        queue: &Queue,
+        generation: Option<u64>,
+        floor: Option<i64>,
+        command: &Command<'_>,
+        remark: &str,
+    ) -> Check {
+        let Role::Consumer(consumer) = &mut self.role else {
+            return Ok(());
+        };
+        let place = consumer.queues.entry(queue.clone()).or_default();
+        place.waiting = false;
+        if generation.is_none() || ctx.model.generation(&queue.0) != generation {
+            return Ok(());
+        }
+        let value = match command.code {
+            SUCCESS => Some(number(command, "offset")?),
+            NOT_FOUND => None,
+            code => return Err(format!("{queue:?}: code {code}: {remark}")),
+        };
+        ctx.model
+            .check_commit(&consumer.group, queue, floor, value, ctx.now)?;
+        place.next = Some(value.unwrap_or(0));
+        Ok(())
+    }
+
+    pub fn is_fresh(&self) -> bool {
+        matches!(&self.role, Role::Consumer(consumer) if consumer.fresh)
+    }
+
+    /// Whether a fresh consumer is at the end of every queue.
+    pub fn is_through(&self, model: &Model) -> bool {
+        let Role::Consumer(consumer) = &self.role else {
+            return true;
+        };
+        model.live().iter().all(|(topic, queues)| {
+            (0..*queues).all(|queue| {
+                let queue = (topic.clone(), queue);
+                let next = consumer.queues.get(&queue).and_then(|place| place.next);
+                next.is_some_and(|next| next >= model.floor_end(&queue))
+            })
+        })
+    }
+}
+
+impl Asked {
+    fn name(&self) -> &'static str {
+        match self {
+            Asked::Send(..) => "send",
+            Asked::Pull { .. } => "pull",
+            Asked::Query { .. } => "query of an offset",
+            Asked::Commit { .. } => "commit",
+            Asked::End { .. } => "end of a queue",
+            Asked::Create { .. } => "creation",
+            Asked::Delete { .. } => "deletion",
+            Asked::Back { .. } => "send back",
+            Asked::View { .. } => "view",
+            Asked::Join => "heartbeat",
+            Asked::Other => "another request",
+        }
+    }
+
+    /// Whether the answer may need the disk.
+    fn reads(&self) -> bool {
+        matches!(
+            self,
+            Asked::Pull { .. } | Asked::View { .. } | Asked::Back { .. } | Asked::Other
+        )
+    }
+}
+
+fn viewed(
+    ctx: &mut Ctx<'_>,
+    known: Option<(Queue, u64)>,
+    physical: i64,
+    command: &Command<'_>,
+) -> Check {
+    let known =
+        known.filter(|(queue, generation)| ctx.model.generation(&queue.0) == Some(*generation));
+    if command.code != SUCCESS {
+        ensure!(known.is_none(), "{physical}: code {}", command.code);
+        return Ok(());
+    }
+    let record = RecordView::parse(command.body).map_err(|error| error.to_string())?;
+    ensure!(
+        record.physical_offset() == physical,
+        "{physical}: another message"
+    );
+    match known {
+        Some((queue, _)) => ctx.model.seen(&queue, &record, ctx.now),
+        None => Ok(()),
+    }
+}
+
+fn uid_of(record: &RecordView<'_>) -> Option<u64> {
+    let key = orbitmq::message::properties::find_str(record.properties(), "KEYS")?;
+    key.strip_prefix('u')?.parse().ok()
+}
+
+fn number(command: &Command<'_>, key: &str) -> Result<i64, String> {
+    let value = command.ext.find(key).and_then(|text| text.parse_i64());
+    value.ok_or_else(|| format!("no {key} in the answer"))
+}

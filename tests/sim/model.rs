@@ -1,0 +1,394 @@
+//! What must be true, whatever the clients saw and whenever the broker died.
+//!
+//! The model learns facts from answers: a message lies at an offset, an end was shown, an offset
+//! was committed, a topic is there. A fact holds for ever, except that a power cut under
+//! `ASYNC_FLUSH` may undo what is younger than the flush interval.
+
+use std::collections::BTreeMap;
+
+use orbitmq::message::properties;
+use orbitmq::message::view::RecordView;
+
+use crate::rng::Rng;
+
+/// A message as its producer knows it.
+#[derive(Clone)]
+pub struct Sent {
+    pub topic: String,
+    pub len: usize,
+    pub tag: String,
+    /// Requests that carried it: it may be stored so often.
+    pub attempts: usize,
+    /// Delayed: a crash may repeat its delivery.
+    pub repeats: bool,
+    pub acked: Option<u64>,
+}
+
+/// A message at an offset, known from an acknowledgement or a pull.
+#[derive(Clone)]
+struct Known {
+    uid: u64,
+    physical: i64,
+    /// CRC of the whole record, once it was seen.
+    crc: Option<u32>,
+    at: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// Creation or deletion is under way.
+    Unsure,
+    Live,
+    Gone,
+    /// An allowed loss made it unknown; not used any more.
+    Lost,
+}
+
+pub struct Topic {
+    pub life: Life,
+    pub generation: u64,
+    pub queues: i32,
+    pub changed: u64,
+}
+
+type Queue = (String, i32);
+
+#[derive(Default)]
+pub struct Model {
+    pub sent: BTreeMap<u64, Sent>,
+    pub topics: BTreeMap<String, Topic>,
+    known: BTreeMap<Queue, BTreeMap<i64, Known>>,
+    /// Ends shown to somebody, and when first.
+    shown: BTreeMap<Queue, Vec<(i64, u64)>>,
+    /// Per group and queue: values told to be safe with their time, and the highest sent.
+    committed: BTreeMap<(String, Queue), Commits>,
+    /// Messages whose return was acknowledged: group, uid, when.
+    pub returned: Vec<(String, u64, u64)>,
+    pub came_back: BTreeMap<(String, u64), u64>,
+    /// Messages that some consumer got.
+    pub delivered: BTreeMap<u64, u64>,
+}
+
+#[derive(Default)]
+struct Commits {
+    safe: Vec<(i64, u64)>,
+    sent: i64,
+}
+
+impl Commits {
+    fn floor(&self) -> Option<i64> {
+        self.safe.iter().map(|(value, _)| *value).max()
+    }
+}
+
+/// The bytes of a message's body.
+pub fn body(uid: u64, len: usize) -> Vec<u8> {
+    let mut rng = Rng::new(uid.wrapping_mul(0x1234_5677));
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend_from_slice(&rng.next().to_be_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+pub type Check = Result<(), String>;
+
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+impl Model {
+    pub fn generation(&self, topic: &str) -> Option<u64> {
+        let topic = self.topics.get(topic)?;
+        (topic.life == Life::Live).then_some(topic.generation)
+    }
+
+    /// A topic is there, was deleted, or is changing.
+    pub fn topic(&mut self, name: &str, life: Life, queues: i32, now: u64) {
+        let topic = self.topics.entry(name.to_owned()).or_insert(Topic {
+            life,
+            generation: 0,
+            queues,
+            changed: now,
+        });
+        if topic.life == Life::Lost {
+            return;
+        }
+        if topic.life != life {
+            topic.generation += 1;
+            topic.changed = now;
+        }
+        topic.life = life;
+        topic.queues = queues;
+        if life != Life::Live {
+            self.known.retain(|(topic, _), _| topic != name);
+            self.shown.retain(|(topic, _), _| topic != name);
+            self.committed.retain(|(_, (topic, _)), _| topic != name);
+        }
+    }
+
+    /// An acknowledgement: `uid` lies at `offset`.
+    pub fn acked(
+        &mut self,
+        queue: &Queue,
+        offset: i64,
+        physical: i64,
+        uid: u64,
+        now: u64,
+    ) -> Check {
+        let known = self.known.entry(queue.clone()).or_default();
+        if let Some(old) = known.get(&offset) {
+            ensure!(
+                old.uid == uid && old.physical == physical,
+                "{queue:?} offset {offset}: u{uid} at {physical} acknowledged, but u{} is at {}",
+                old.uid,
+                old.physical
+            );
+            return Ok(());
+        }
+        known.insert(
+            offset,
+            Known {
+                uid,
+                physical,
+                crc: None,
+                at: now,
+            },
+        );
+        Ok(())
+    }
+
+    /// A consumer got this record of this queue.
+    pub fn seen(&mut self, queue: &Queue, record: &RecordView<'_>, now: u64) -> Check {
+        let (offset, physical) = (record.queue_offset(), record.physical_offset());
+        ensure!(
+            record.topic() == queue.0 && record.queue_id() == queue.1,
+            "{queue:?}: got a message of {} queue {}",
+            record.topic(),
+            record.queue_id()
+        );
+        let uid = self.check_content(record)?;
+        let crc = crc32fast::hash(record.bytes());
+        let known = self.known.entry(queue.clone()).or_default();
+        match known.get_mut(&offset) {
+            Some(old) => {
+                ensure!(
+                    old.uid == uid && old.physical == physical,
+                    "{queue:?} offset {offset}: u{uid} at {physical} shown, was u{} at {}",
+                    old.uid,
+                    old.physical
+                );
+                ensure!(
+                    old.crc.is_none_or(|old| old == crc),
+                    "{queue:?} offset {offset}: other bytes than before"
+                );
+                old.crc = Some(crc);
+            }
+            None => {
+                let crc = Some(crc);
+                known.insert(
+                    offset,
+                    Known {
+                        uid,
+                        physical,
+                        crc,
+                        at: now,
+                    },
+                );
+            }
+        }
+        let copies = known.values().filter(|known| known.uid == uid).count();
+        let Sent {
+            attempts, repeats, ..
+        } = self.sent[&uid];
+        let repeats = repeats || queue.0.starts_with("%RETRY%");
+        ensure!(
+            repeats || copies <= attempts,
+            "u{uid} is stored {copies} times in {queue:?}, was sent {attempts} times"
+        );
+        self.shown_end(queue, offset + 1, now)
+    }
+
+    /// Body and properties are the producer's.
+    fn check_content(&mut self, record: &RecordView<'_>) -> Result<u64, String> {
+        let text = |name| properties::find_str(record.properties(), name).unwrap_or_default();
+        let key = text("KEYS");
+        let uid = key
+            .strip_prefix('u')
+            .and_then(|uid| uid.parse::<u64>().ok());
+        let Some(uid) = uid else {
+            return Err(format!("a message with the key {key:?}, never sent"));
+        };
+        let Some(sent) = self.sent.get(&uid) else {
+            return Err(format!("u{uid} was never sent"));
+        };
+        ensure!(text("TAGS") == sent.tag, "u{uid}: tag {:?}", text("TAGS"));
+        ensure!(record.body() == body(uid, sent.len), "u{uid}: another body");
+        ensure!(
+            record.has_valid_body_crc(),
+            "u{uid}: the body checksum is wrong"
+        );
+        if record.topic().starts_with("%RETRY%") {
+            ensure!(
+                text("RETRY_TOPIC") == sent.topic,
+                "u{uid}: came back from {:?}",
+                text("RETRY_TOPIC")
+            );
+        } else {
+            ensure!(
+                record.topic() == sent.topic,
+                "u{uid}: in topic {}",
+                record.topic()
+            );
+        }
+        Ok(uid)
+    }
+
+    /// Somebody was told that the queue ends here, or beyond.
+    pub fn shown_end(&mut self, queue: &Queue, end: i64, now: u64) -> Check {
+        let shown = self.shown.entry(queue.clone()).or_default();
+        if shown.last().is_none_or(|(last, _)| *last < end) {
+            shown.push((end, now));
+        }
+        Ok(())
+    }
+
+    /// The queue's end that holds: nothing told before may be gone.
+    pub fn floor_end(&self, queue: &Queue) -> i64 {
+        let shown = self.shown.get(queue).and_then(|shown| shown.last());
+        let known = self.known.get(queue).and_then(|known| known.keys().last());
+        shown
+            .map_or(0, |(end, _)| *end)
+            .max(known.map_or(0, |last| last + 1))
+    }
+
+    pub fn check_end(&mut self, queue: &Queue, floor: i64, end: i64, now: u64) -> Check {
+        ensure!(
+            end >= floor,
+            "{queue:?} ends at {end}, but {floor} was shown or acknowledged"
+        );
+        self.shown_end(queue, end, now)
+    }
+
+    pub fn commit_sent(&mut self, group: &str, queue: &Queue, value: i64) {
+        let commits = self
+            .committed
+            .entry((group.to_owned(), queue.clone()))
+            .or_default();
+        commits.sent = commits.sent.max(value);
+    }
+
+    /// A commit was acknowledged, or a query answered: the offset must not fall below.
+    pub fn commit_safe(&mut self, group: &str, queue: &Queue, value: i64, now: u64) {
+        let commits = self
+            .committed
+            .entry((group.to_owned(), queue.clone()))
+            .or_default();
+        commits.safe.push((value, now));
+    }
+
+    pub fn commit_floor(&self, group: &str, queue: &Queue) -> Option<i64> {
+        self.committed
+            .get(&(group.to_owned(), queue.clone()))?
+            .floor()
+    }
+
+    pub fn check_commit(
+        &mut self,
+        group: &str,
+        queue: &Queue,
+        floor: Option<i64>,
+        value: Option<i64>,
+        now: u64,
+    ) -> Check {
+        let commits = self
+            .committed
+            .entry((group.to_owned(), queue.clone()))
+            .or_default();
+        ensure!(
+            value >= floor,
+            "group {group} {queue:?}: committed offset {value:?}, {floor:?} was safe"
+        );
+        let Some(value) = value else { return Ok(()) };
+        ensure!(
+            value <= commits.sent,
+            "group {group} {queue:?}: committed offset {value}, sent at most {}",
+            commits.sent
+        );
+        commits.safe.push((value, now));
+        Ok(())
+    }
+
+    /// A power cut under `ASYNC_FLUSH`: what became known after `firm` may be gone.
+    pub fn forget_since(&mut self, firm: u64) {
+        for known in self.known.values_mut() {
+            known.retain(|_, known| known.at <= firm);
+        }
+        for shown in self.shown.values_mut() {
+            shown.retain(|(_, at)| *at <= firm);
+        }
+        for commits in self.committed.values_mut() {
+            commits.safe.retain(|(_, at)| *at <= firm);
+        }
+        self.returned.retain(|(_, _, at)| *at <= firm);
+        self.came_back.retain(|_, at| *at <= firm);
+        self.delivered.retain(|_, at| *at <= firm);
+        for sent in self.sent.values_mut() {
+            sent.acked = sent.acked.filter(|at| *at <= firm);
+        }
+        let mut lost = Vec::new();
+        for (name, topic) in &mut self.topics {
+            if topic.changed > firm || topic.life == Life::Unsure {
+                topic.life = Life::Lost;
+                topic.generation += 1;
+                lost.push(name.clone());
+            }
+        }
+        self.known.retain(|(topic, _), _| !lost.contains(topic));
+        self.shown.retain(|(topic, _), _| !lost.contains(topic));
+        self.committed
+            .retain(|(_, (topic, _)), _| !lost.contains(topic));
+    }
+
+    pub fn live(&self) -> Vec<(String, i32)> {
+        let live = self
+            .topics
+            .iter()
+            .filter(|(_, topic)| topic.life == Life::Live);
+        live.map(|(name, topic)| (name.clone(), topic.queues))
+            .collect()
+    }
+
+    /// A known message at random, as (queue, offset, physical offset).
+    pub fn any_known(&self, rng: &mut Rng) -> Option<(Queue, i64, i64)> {
+        let queues: Vec<_> = self
+            .known
+            .iter()
+            .filter(|(_, known)| !known.is_empty())
+            .collect();
+        if queues.is_empty() {
+            return None;
+        }
+        let (queue, known) = *rng.pick(&queues);
+        let nth = rng.below(known.len() as u64) as usize;
+        let (offset, known) = known.iter().nth(nth)?;
+        Some((queue.clone(), *offset, known.physical))
+    }
+
+    pub fn known_queues(&self) -> Vec<Queue> {
+        self.known
+            .keys()
+            .chain(self.shown.keys())
+            .cloned()
+            .collect()
+    }
+
+    pub fn known_count(&self) -> usize {
+        self.known.values().map(BTreeMap::len).sum()
+    }
+}

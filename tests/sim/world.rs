@@ -1,0 +1,1197 @@
+//! One run: a broker of some shards, a name server, clients, a network and disks, all in virtual
+//! time and all from one seed.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use orbitmq::base::disk::{DiskError, Done, Order};
+use orbitmq::base::{ConnId, Mono, Now, OrderId, ShardId};
+use orbitmq::broker::{Broker, BrokerOptions, Peer};
+use orbitmq::machine::{Event, FrameIn, Link, Machine};
+use orbitmq::namesrv::{NameServer, NameServerOptions};
+use orbitmq::remoting::frame::frame_len;
+use orbitmq::store::{Flush, Sabotage};
+
+use crate::client::{Client, Counts, Ctx, Role, Traffic};
+use crate::disk::{Disk, SyncTicket, error};
+use crate::model::Model;
+use crate::node::{Letter, Node, Turn, Wire};
+use crate::options;
+use crate::rng::Rng;
+
+/// Longest a sync takes, µs: part of what a power cut may take under `ASYNC_FLUSH`.
+pub const SYNC_US_MAX: u64 = 40_000;
+/// Ticks of one shard in one millisecond beyond which it spins.
+const TICKS_MAX: u32 = 200;
+
+/// Kinds of faults, counted over all seeds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Fault {
+    ProcessKill,
+    PowerCut,
+    CleanStop,
+    TornWrite,
+    LostSectors,
+    OutOfOrder,
+    FailedWrite,
+    FailedSync,
+    FailedRead,
+    DiskFull,
+    CrashInWork,
+    CrashInRecovery,
+    Disconnect,
+    FailedDial,
+    ColdRead,
+    RollOver,
+}
+
+pub const FAULTS: [Fault; 16] = [
+    Fault::ProcessKill,
+    Fault::PowerCut,
+    Fault::CleanStop,
+    Fault::TornWrite,
+    Fault::LostSectors,
+    Fault::OutOfOrder,
+    Fault::FailedWrite,
+    Fault::FailedSync,
+    Fault::FailedRead,
+    Fault::DiskFull,
+    Fault::CrashInWork,
+    Fault::CrashInRecovery,
+    Fault::Disconnect,
+    Fault::FailedDial,
+    Fault::ColdRead,
+    Fault::RollOver,
+];
+
+/// What the environment does to the broker.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Kill,
+    PowerCut,
+    Stop,
+    FailWrite,
+    FailSync,
+    FailRead,
+    Full(bool),
+    CrashInWork,
+    Disconnect,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Client(usize),
+    Broker(ConnId),
+    Names(ConnId),
+}
+
+struct Conn {
+    ends: [End; 2],
+    /// Bytes under way to each end, and when the last of them arrives.
+    queues: [VecDeque<Vec<u8>>; 2],
+    arrives: [u64; 2],
+    /// Received but not yet a whole frame; by end.
+    partial: [Vec<u8>; 2],
+}
+
+enum Ev {
+    Wake(usize),
+    Deliver(Wire, usize),
+    Close(Wire),
+    TickBroker(u64, usize, u64),
+    TickNames,
+    WriteDone(u64, usize, u64),
+    SyncDone(u64, usize, OrderId, Option<SyncTicket>),
+    ReadDone(u64, usize, OrderId, String, u64, usize, bool),
+    WorkRun(u64, usize, OrderId, orbitmq::base::disk::Work),
+    WorkDone(u64, usize, OrderId, Result<Vec<u8>, DiskError>),
+    NamesDisk(OrderId, Order),
+    Mail(u64, usize, usize, Letter<Peer>),
+    Dialled(u64, u64),
+    Act(Act),
+    Restart,
+    Finish,
+}
+
+struct Queued {
+    at: u64,
+    seq: u64,
+    ev: Ev,
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.seq) == (other.at, other.seq)
+    }
+}
+impl Eq for Queued {}
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.seq).cmp(&(other.at, other.seq))
+    }
+}
+
+/// A write that the device has and has not answered.
+struct InFlight {
+    shard: usize,
+    id: OrderId,
+    file: String,
+    at: u64,
+    data: Bytes,
+    fails: bool,
+}
+
+/// How fast things are in this run, µs.
+struct Pace {
+    net: (u64, u64),
+    write: (u64, u64),
+    sync: (u64, u64),
+}
+
+pub struct World {
+    now: u64,
+    seq: u64,
+    events: BinaryHeap<Reverse<Queued>>,
+    rng: Rng,
+    pace: Pace,
+    options: Arc<BrokerOptions>,
+    shards: u16,
+    /// Counts starts of the broker; events of an earlier life mean nothing.
+    life: u64,
+    brokers: Vec<Node<Broker>>,
+    names: Node<NameServer>,
+    names_disk: Disk,
+    disks: Vec<Rc<Disk>>,
+    in_flight: BTreeMap<u64, InFlight>,
+    conns: BTreeMap<Wire, Conn>,
+    wires: u64,
+    mail: BTreeMap<(usize, usize), u64>,
+    clients: Vec<Client>,
+    traffic: Traffic,
+    model: Model,
+    opaque: i32,
+    uids: u64,
+    failed: Vec<Option<u64>>,
+    /// A fault that may fail a log was put in.
+    excuse: bool,
+    read_faults: u64,
+    fail_next: [bool; 3],
+    lossy: bool,
+    stopping: bool,
+    up: bool,
+    ending: bool,
+    finale: u32,
+    ticks: (u64, u32),
+    names_armed: u64,
+    pub counts: Counts,
+    pub faults: BTreeMap<Fault, u64>,
+    pub hash: u64,
+    pub steps: u64,
+    pub trace: bool,
+}
+
+macro_rules! trace {
+    ($world:expr, $($text:tt)*) => {
+        if $world.trace {
+            println!("{:>10.3} {}", $world.now as f64 / 1000.0, format_args!($($text)*));
+        }
+    };
+}
+
+impl World {
+    pub fn new(seed: u64, sabotage: Sabotage, trace: bool) -> World {
+        let mut rng = Rng::new(seed);
+        let options::Plan {
+            broker,
+            traffic,
+            shards,
+        } = options::plan(&mut rng, sabotage);
+        let slow = rng.percent(25);
+        let pace = Pace {
+            net: if rng.percent(20) {
+                (100, 20_000)
+            } else {
+                (50, 2_000)
+            },
+            write: if slow { (500, 30_000) } else { (100, 3_000) },
+            sync: if slow { (500, 30_000) } else { (200, 6_000) },
+        };
+        let disks = (0..shards)
+            .map(|_| Rc::new(Disk::new(rng.fork())))
+            .collect();
+        let names_disk = Disk::new(rng.fork());
+        let now = Now {
+            mono: Mono(0),
+            wall_ms: options::WALL_MS,
+        };
+        let names = NameServer::new(NameServerOptions::default(), &names_disk, now)
+            .expect("an empty disk is a good beginning");
+        let mut world = World {
+            now: 0,
+            seq: 0,
+            events: BinaryHeap::new(),
+            rng,
+            pace,
+            options: Arc::new(broker),
+            shards,
+            life: 0,
+            brokers: Vec::new(),
+            names: Node::new(names, ShardId(0), 1, 1),
+            names_disk,
+            disks,
+            in_flight: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            wires: 0,
+            mail: BTreeMap::new(),
+            clients: Vec::new(),
+            traffic,
+            model: Model::default(),
+            opaque: 0,
+            uids: 0,
+            failed: vec![None; usize::from(shards)],
+            excuse: false,
+            read_faults: 0,
+            fail_next: [false; 3],
+            lossy: false,
+            stopping: false,
+            up: false,
+            ending: false,
+            finale: 0,
+            ticks: (0, 0),
+            names_armed: 0,
+            counts: Counts::default(),
+            faults: BTreeMap::new(),
+            hash: 0,
+            steps: 0,
+            trace,
+        };
+        world.populate();
+        world
+    }
+
+    fn populate(&mut self) {
+        let rng = &mut self.rng;
+        let mut clients = vec![Client::new(Role::Admin { made: 0 }, rng)];
+        for _ in 0..rng.range(1, 4) {
+            clients.push(Client::new(Role::Producer { retry: Vec::new() }, rng));
+        }
+        for n in 0..rng.range(1, 3) {
+            clients.push(Client::consumer(&format!("g{n}"), false, rng));
+        }
+        clients.push(Client::consumer("audit", false, rng));
+        clients.push(Client::new(Role::Auditor, rng));
+        let last = rng.range(1_500_000, 4_000_000);
+        let mut acts = Vec::new();
+        for _ in 0..rng.range(1, 4) {
+            acts.push(*rng.pick(&[
+                Act::Kill,
+                Act::PowerCut,
+                Act::PowerCut,
+                Act::Stop,
+                Act::CrashInWork,
+            ]));
+        }
+        for (percent, act) in [
+            (12, Act::FailWrite),
+            (12, Act::FailSync),
+            (15, Act::FailRead),
+            (14, Act::Full(true)),
+            (50, Act::Disconnect),
+            (30, Act::Disconnect),
+        ] {
+            if rng.percent(percent) {
+                acts.push(act);
+            }
+        }
+        let plan: Vec<_> = acts
+            .into_iter()
+            .map(|act| (rng.range(20_000, last), act))
+            .collect();
+        for (at, act) in plan {
+            self.schedule(at, Ev::Act(act));
+        }
+        for client in clients {
+            self.clients.push(client);
+            let at = self.rng.below(20_000);
+            self.schedule(at, Ev::Wake(self.clients.len() - 1));
+        }
+        self.schedule(0, Ev::Restart);
+        self.schedule(last, Ev::Finish);
+    }
+
+    fn now(&self) -> Now {
+        let ms = self.now / 1000;
+        Now {
+            mono: Mono(ms),
+            wall_ms: options::WALL_MS + ms as i64,
+        }
+    }
+
+    fn schedule(&mut self, at: u64, ev: Ev) {
+        self.seq += 1;
+        let queued = Queued {
+            at: at.max(self.now),
+            seq: self.seq,
+            ev,
+        };
+        self.events.push(Reverse(queued));
+    }
+
+    fn after(&mut self, (low, high): (u64, u64), ev: Ev) {
+        // Mostly quick, sometimes as slow as it gets.
+        let high = if self.rng.percent(90) {
+            low + (high - low) / 5
+        } else {
+            high
+        };
+        let at = self.now + self.rng.range(low, high + 1);
+        self.schedule(at, ev);
+    }
+
+    fn note(&mut self, what: u64) {
+        self.hash =
+            (self.hash.rotate_left(5) ^ what ^ self.now).wrapping_mul(0x517C_C1B7_2722_0A95);
+    }
+
+    fn hit(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    /// Runs to the end; the error says what was wrong.
+    pub fn run(&mut self) -> Result<(), String> {
+        while let Some(Reverse(queued)) = self.events.pop() {
+            self.now = queued.at;
+            self.steps += 1;
+            if self.steps > 400_000 {
+                return Err("the run does not come to an end".into());
+            }
+            if self.finale == FINALE_DONE {
+                return Ok(());
+            }
+            self.handle(queued.ev)?;
+        }
+        Err("nothing is left to happen".into())
+    }
+
+    fn handle(&mut self, ev: Ev) -> Result<(), String> {
+        match ev {
+            Ev::Wake(client) => self.wake(client),
+            Ev::Deliver(wire, end) => self.deliver(wire, end),
+            Ev::Close(wire) => self.close(wire),
+            Ev::TickBroker(life, shard, at) if life == self.life => self.tick(shard, at),
+            Ev::TickNames => {
+                self.names.step(self.now(), Event::Tick);
+                self.settle_names()
+            }
+            Ev::WriteDone(life, shard, number) if life == self.life => self.written(shard, number),
+            Ev::SyncDone(life, shard, id, ticket) if life == self.life => {
+                self.synced(shard, id, ticket)
+            }
+            Ev::ReadDone(life, shard, id, file, at, len, fails) if life == self.life => {
+                let result = match fails {
+                    true => Err(error(&file, "reading", "input/output error", false)),
+                    false => self.disks[shard]
+                        .read(&file, at, len)
+                        .map(|b| Done::Read(b.into())),
+                };
+                self.disk_event(shard, id, result)
+            }
+            Ev::WorkRun(life, shard, id, work) if life == self.life => {
+                let result = work(&*self.disks[shard]);
+                if self.disks[shard].put_out() {
+                    self.hit(Fault::CrashInWork);
+                    let cut = self.rng.percent(60);
+                    return self.crash(cut);
+                }
+                self.after((50, 2_000), Ev::WorkDone(life, shard, id, result));
+                Ok(())
+            }
+            Ev::WorkDone(life, shard, id, result) if life == self.life => {
+                self.disk_event(shard, id, result.map(Done::Work))
+            }
+            Ev::NamesDisk(id, order) => {
+                let Order::Work(work) = order else {
+                    return Err("a name server orders work only".into());
+                };
+                let result = work(&self.names_disk).map(Done::Work);
+                self.names.step(self.now(), Event::Disk { id, result });
+                self.settle_names()
+            }
+            Ev::Mail(life, from, to, letter) if life == self.life => self.mail(from, to, letter),
+            Ev::Dialled(life, token) if life == self.life => self.dialled(token),
+            Ev::Act(act) => self.act(act),
+            Ev::Restart => self.restart(),
+            Ev::Finish => self.finish(),
+            _ => Ok(()),
+        }
+    }
+
+    // --- the broker ---
+
+    fn tick(&mut self, shard: usize, at: u64) -> Result<(), String> {
+        let now = self.now();
+        let node = &mut self.brokers[shard];
+        if node.armed != Some(at) {
+            return Ok(());
+        }
+        node.armed = None;
+        if node.machine.deadline().is_some_and(|at| at <= now.mono) {
+            let ms = self.now / 1000;
+            self.ticks = if self.ticks.0 == ms {
+                (ms, self.ticks.1 + 1)
+            } else {
+                (ms, 0)
+            };
+            if self.ticks.1 > TICKS_MAX {
+                return Err(format!("shard {shard} spins on its deadline"));
+            }
+            node.step(now, Event::Tick);
+        }
+        self.settle(shard)
+    }
+
+    fn settle(&mut self, shard: usize) -> Result<(), String> {
+        let now = self.now();
+        let turn = self.brokers[shard].settle(now);
+        let node = &mut self.brokers[shard];
+        let error = node.machine.store().log().failed().cloned();
+        if let Some(error) = error.filter(|_| !node.failed) {
+            node.failed = true;
+            self.failed[shard] = Some(self.now);
+            trace!(self, "shard {shard}: the log failed: {error}");
+            if !self.excuse {
+                return Err(format!("the log failed for no reason: {error}"));
+            }
+        }
+        let Turn {
+            sent,
+            letters,
+            closes,
+            dials,
+            orders,
+            tick,
+        } = turn;
+        self.transmit(sent, closes);
+        for (to, letter) in letters {
+            let due = self.now + self.rng.range(1, 300);
+            let lane = (shard, usize::from(to.0));
+            let at = self.mail.get(&lane).copied().unwrap_or(0).max(due);
+            self.mail.insert(lane, at);
+            self.schedule(at, Ev::Mail(self.life, lane.0, lane.1, letter));
+        }
+        for dial in dials {
+            self.after((100, 5_000), Ev::Dialled(self.life, dial.token));
+        }
+        for (id, order) in orders {
+            self.order(shard, id, order)?;
+        }
+        if let Some(at) = tick {
+            self.schedule(
+                at.saturating_mul(1000),
+                Ev::TickBroker(self.life, shard, at),
+            );
+        }
+        Ok(())
+    }
+
+    /// Bytes and ends of connections on their way.
+    fn transmit(&mut self, sent: Vec<(Wire, Vec<u8>)>, closes: Vec<Wire>) {
+        for (wire, bytes) in sent {
+            self.note(crc32fast::hash(&bytes).into());
+            let Some(conn) = self.conns.get(&wire) else {
+                continue;
+            };
+            let to = usize::from(matches!(conn.ends[1], End::Names(_)));
+            self.push(wire, to, bytes);
+        }
+        for wire in closes {
+            let delay = self.rng.range(100, 3_000);
+            let at = self
+                .conns
+                .get(&wire)
+                .map_or(0, |conn| conn.arrives[0])
+                .max(self.now)
+                + delay;
+            self.schedule(at, Ev::Close(wire));
+        }
+    }
+
+    /// Puts bytes on their way to an end.
+    fn push(&mut self, wire: Wire, end: usize, bytes: Vec<u8>) {
+        let (low, high) = self.pace.net;
+        let high = if self.rng.percent(90) {
+            low + (high - low) / 5
+        } else {
+            high
+        };
+        let due = self.now + self.rng.range(low, high + 1);
+        let Some(conn) = self.conns.get_mut(&wire) else {
+            return;
+        };
+        conn.queues[end].push_back(bytes);
+        conn.arrives[end] = conn.arrives[end].max(due);
+        let at = conn.arrives[end];
+        self.schedule(at, Ev::Deliver(wire, end));
+    }
+
+    fn order(&mut self, shard: usize, id: OrderId, order: Order) -> Result<(), String> {
+        let life = self.life;
+        trace!(self, "shard {shard}: order {} {order:?}", id.0);
+        match order {
+            Order::Write { file, at, data } => {
+                let clash = self.in_flight.values().any(|other| {
+                    other.shard == shard
+                        && *other.file == *file
+                        && other.at < at + data.len() as u64
+                        && at < other.at + other.data.len() as u64
+                });
+                if clash {
+                    return Err(format!(
+                        "two writes in flight share a block of {file} at {at}"
+                    ));
+                }
+                if at == 0 && !file.ends_with("/00000000000000000000") {
+                    self.hit(Fault::RollOver);
+                }
+                let fails = std::mem::take(&mut self.fail_next[0]);
+                self.wires += 1;
+                let number = self.wires;
+                let file = file.to_string();
+                self.in_flight.insert(
+                    number,
+                    InFlight {
+                        shard,
+                        id,
+                        file,
+                        at,
+                        data,
+                        fails,
+                    },
+                );
+                self.after(self.pace_write(), Ev::WriteDone(life, shard, number));
+            }
+            Order::Sync { file } => {
+                let ticket = self.disks[shard]
+                    .begin_sync(&file)
+                    .map_err(|e| e.to_string())?;
+                let ticket = (!std::mem::take(&mut self.fail_next[1])).then_some(ticket);
+                let pace = self.pace.sync;
+                self.after(pace, Ev::SyncDone(life, shard, id, ticket));
+            }
+            Order::Read { file, at, len } => {
+                self.hit(Fault::ColdRead);
+                let fails = std::mem::take(&mut self.fail_next[2]);
+                if fails {
+                    self.read_faults += 1;
+                    self.hit(Fault::FailedRead);
+                }
+                let pace = self.pace_write();
+                let read = Ev::ReadDone(life, shard, id, file.to_string(), at, len, fails);
+                self.after(pace, read);
+            }
+            Order::Work(work) => self.after((200, 20_000), Ev::WorkRun(life, shard, id, work)),
+        }
+        Ok(())
+    }
+
+    fn pace_write(&self) -> (u64, u64) {
+        self.pace.write
+    }
+
+    fn written(&mut self, shard: usize, number: u64) -> Result<(), String> {
+        let write = self
+            .in_flight
+            .remove(&number)
+            .expect("a write is answered once");
+        let earlier = self
+            .in_flight
+            .iter()
+            .any(|(n, w)| *n < number && w.shard == shard);
+        if earlier {
+            self.hit(Fault::OutOfOrder);
+        }
+        let disk = self.disks[shard].clone();
+        let result = if write.fails {
+            self.excuse = true;
+            self.hit(Fault::FailedWrite);
+            disk.tear(&write.file, write.at, &write.data, 50);
+            Err(error(&write.file, "writing", "input/output error", false))
+        } else {
+            disk.write(&write.file, write.at, &write.data)
+                .map(|()| Done::Written)
+        };
+        self.brokers[shard].flushing -= 1;
+        self.disk_event(shard, write.id, result)
+    }
+
+    fn synced(
+        &mut self,
+        shard: usize,
+        id: OrderId,
+        ticket: Option<SyncTicket>,
+    ) -> Result<(), String> {
+        let result = match ticket {
+            Some(ticket) => {
+                self.disks[shard].end_sync(ticket);
+                Ok(Done::Synced)
+            }
+            None => {
+                self.excuse = true;
+                self.hit(Fault::FailedSync);
+                Err(error("log", "syncing", "input/output error", false))
+            }
+        };
+        self.brokers[shard].flushing -= 1;
+        self.disk_event(shard, id, result)
+    }
+
+    fn disk_event(
+        &mut self,
+        shard: usize,
+        id: OrderId,
+        result: Result<Done, DiskError>,
+    ) -> Result<(), String> {
+        self.note(id.0 ^ (shard as u64) << 32);
+        trace!(
+            self,
+            "shard {shard}: order {} {}",
+            id.0,
+            if result.is_ok() { "done" } else { "failed" }
+        );
+        let now = self.now();
+        self.brokers[shard].step(now, Event::Disk { id, result });
+        self.settle(shard)
+    }
+
+    fn mail(&mut self, from: usize, to: usize, letter: Letter<Peer>) -> Result<(), String> {
+        let now = self.now();
+        let node = &mut self.brokers[to];
+        if let Some(frames) = letter.frames {
+            node.accept(frames);
+        }
+        for message in letter.peers {
+            let from = ShardId(from as u16);
+            node.step(now, Event::Peer { from, message });
+        }
+        node.close_later(letter.closes);
+        self.settle(to)
+    }
+
+    // --- connections ---
+
+    fn link(&self, conn: ConnId, wire: Wire) -> Link {
+        let port = 20_000 + (wire % 20_000) as u16;
+        let peer = SocketAddr::from(([127, 0, 0, 1], port));
+        Link {
+            conn,
+            peer,
+            local: options::BROKER.parse().expect("an address"),
+        }
+    }
+
+    fn connect(&mut self, client: usize) -> Result<(), String> {
+        let shard = self.rng.below(u64::from(self.shards)) as usize;
+        self.wires += 1;
+        let wire = self.wires;
+        let id = self.brokers[shard].open(wire);
+        self.insert(wire, [End::Client(client), End::Broker(id)]);
+        self.clients[client].wire = Some(wire);
+        trace!(self, "client {client} connects to shard {shard}");
+        let link = self.link(id, wire);
+        let now = self.now();
+        self.brokers[shard].step(now, Event::Opened { link, dialed: None });
+        self.settle(shard)
+    }
+
+    fn insert(&mut self, wire: Wire, ends: [End; 2]) {
+        let conn = Conn {
+            ends,
+            queues: Default::default(),
+            arrives: [self.now; 2],
+            partial: Default::default(),
+        };
+        self.conns.insert(wire, conn);
+    }
+
+    fn dialled(&mut self, token: u64) -> Result<(), String> {
+        let now = self.now();
+        if self.rng.percent(10) {
+            self.hit(Fault::FailedDial);
+            let reason = "connection refused".to_owned();
+            self.brokers[0].step(now, Event::DialFailed { token, reason });
+            return self.settle(0);
+        }
+        // Two connections in one: each end has its own slot.
+        self.wires += 1;
+        let wire = self.wires;
+        let (near, far) = (self.brokers[0].open(wire), self.names.open(wire));
+        self.insert(wire, [End::Broker(near), End::Names(far)]);
+        let (near, far) = (self.link(near, wire), self.link(far, wire));
+        self.names.step(
+            now,
+            Event::Opened {
+                link: far,
+                dialed: None,
+            },
+        );
+        self.settle_names()?;
+        self.brokers[0].step(
+            now,
+            Event::Opened {
+                link: near,
+                dialed: Some(token),
+            },
+        );
+        self.settle(0)
+    }
+
+    fn settle_names(&mut self) -> Result<(), String> {
+        let turn: Turn<Infallible> = self.names.settle(self.now());
+        for (wire, bytes) in turn.sent {
+            self.push(wire, 0, bytes);
+        }
+        for wire in turn.closes {
+            self.schedule(self.now + 1_000, Ev::Close(wire));
+        }
+        for (id, order) in turn.orders {
+            self.after((200, 5_000), Ev::NamesDisk(id, order));
+        }
+        self.names.armed = None;
+        let next = self.names.machine.deadline().map_or(u64::MAX, |at| at.0);
+        if next != self.names_armed && next != u64::MAX {
+            self.names_armed = next;
+            self.schedule(next * 1000, Ev::TickNames);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, wire: Wire, end: usize) -> Result<(), String> {
+        let Some(to) = self.conns.get(&wire).map(|conn| conn.ends[end]) else {
+            return Ok(());
+        };
+        if let End::Broker(id) = to
+            && !self.brokers[usize::from(id.shard.0)].machine.admits()
+        {
+            self.schedule(self.now + 500, Ev::Deliver(wire, end));
+            return Ok(());
+        }
+        let conn = self.conns.get_mut(&wire);
+        let Some(bytes) = conn.and_then(|conn| conn.queues[end].pop_front()) else {
+            return Ok(());
+        };
+        self.note(crc32fast::hash(&bytes).into());
+        if let End::Client(client) = to {
+            return self.client(client, Some(bytes));
+        }
+        if let Some(conn) = self.conns.get_mut(&wire) {
+            conn.partial[end].extend_from_slice(&bytes);
+        }
+        loop {
+            let Some(conn) = self.conns.get_mut(&wire) else {
+                return Ok(());
+            };
+            let len = frame_len(&conn.partial[end]).map_err(|error| error.to_string())?;
+            let Some(len) = len.filter(|len| *len <= conn.partial[end].len()) else {
+                return Ok(());
+            };
+            let chunk: Bytes = conn.partial[end].drain(..len).collect::<Vec<u8>>().into();
+            let frame = FrameIn::new(&chunk, 0, len);
+            match to {
+                End::Broker(id) => {
+                    let link = self.link(id, wire);
+                    let shard = usize::from(id.shard.0);
+                    let now = self.now();
+                    self.brokers[shard].step(now, Event::Frame { link: &link, frame });
+                    self.settle(shard)?;
+                }
+                End::Names(id) => {
+                    let link = self.link(id, wire);
+                    self.names
+                        .step(self.now(), Event::Frame { link: &link, frame });
+                    self.settle_names()?;
+                }
+                End::Client(_) => unreachable!("clients cut frames themselves"),
+            }
+        }
+    }
+
+    fn close(&mut self, wire: Wire) -> Result<(), String> {
+        let Some(conn) = self.conns.remove(&wire) else {
+            return Ok(());
+        };
+        self.note(wire);
+        for end in conn.ends {
+            match end {
+                End::Client(client) => self.clients[client].disconnected(&mut self.model),
+                End::Broker(id) => {
+                    let shard = usize::from(id.shard.0);
+                    self.brokers[shard].forget(id);
+                    let now = self.now();
+                    self.brokers[shard].step(now, Event::Closed { conn: id });
+                    self.settle(shard)?;
+                }
+                End::Names(id) => {
+                    self.names.forget(id);
+                    self.names.step(self.now(), Event::Closed { conn: id });
+                    self.settle_names()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // --- clients ---
+
+    fn wake(&mut self, client: usize) -> Result<(), String> {
+        if !self.up || self.stopping {
+            let at = self.now + self.rng.range(5_000, 40_000);
+            self.schedule(at, Ev::Wake(client));
+            return Ok(());
+        }
+        if self.clients[client].wire.is_none() {
+            self.connect(client)?;
+        }
+        self.client(client, None)
+    }
+
+    /// Lets a client act, or take what has come.
+    fn client(&mut self, client: usize, bytes: Option<Vec<u8>>) -> Result<(), String> {
+        let mut frames = Vec::new();
+        let mut ctx = Ctx {
+            now: self.now,
+            rng: &mut self.rng,
+            model: &mut self.model,
+            frames: &mut frames,
+            opaque: &mut self.opaque,
+            uids: &mut self.uids,
+            failed: &self.failed,
+            read_faults: &mut self.read_faults,
+            lossy: self.lossy,
+            config: &self.traffic,
+            counts: &mut self.counts,
+        };
+        let actor = &mut self.clients[client];
+        let quiet = self.ending && !actor.is_fresh() && bytes.is_none();
+        let again = match &bytes {
+            _ if quiet => Ok(Some(u64::MAX)),
+            Some(bytes) => actor.receive(&mut ctx, bytes).map(|()| None),
+            None => actor.wake(&mut ctx).map(Some),
+        };
+        let again = again.map_err(|error| format!("client {client}: {error}"))?;
+        let wire = actor.wire;
+        if let Some(wire) = wire {
+            for frame in frames {
+                trace!(self, "client {client} sends {}", options::describe(&frame));
+                self.push(wire, 1, frame);
+            }
+        }
+        if let Some(bytes) = bytes {
+            trace!(self, "client {client} gets {}", options::describe(&bytes));
+        }
+        if let Some(again) = again.filter(|again| *again != u64::MAX) {
+            self.schedule(self.now + again, Ev::Wake(client));
+        }
+        Ok(())
+    }
+
+    // --- faults ---
+
+    fn act(&mut self, act: Act) -> Result<(), String> {
+        if self.ending || !self.up {
+            return Ok(());
+        }
+        trace!(self, "fault {act:?}");
+        self.note(0xFA);
+        match act {
+            Act::Kill => return self.crash(false),
+            Act::PowerCut => return self.crash(true),
+            Act::Stop => return self.stop(),
+            Act::FailWrite => self.fail_next[0] = true,
+            Act::FailSync => self.fail_next[1] = true,
+            Act::FailRead => self.fail_next[2] = true,
+            Act::Full(full) => {
+                self.disks.iter().for_each(|disk| disk.set_full(full));
+                if full {
+                    self.excuse = true;
+                    self.schedule(self.now + 400_000, Ev::Act(Act::Full(false)));
+                }
+            }
+            Act::CrashInWork => {
+                let shard = self.rng.below(u64::from(self.shards)) as usize;
+                let operations = self.rng.below(8) as u32;
+                self.disks[shard].light_fuse(operations);
+            }
+            Act::Disconnect => {
+                let wires: Vec<Wire> = self.conns.keys().copied().collect();
+                if !wires.is_empty() {
+                    self.hit(Fault::Disconnect);
+                    let wire = *self.rng.pick(&wires);
+                    return self.close(wire);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<(), String> {
+        if self.stopping {
+            return Ok(());
+        }
+        self.stopping = true;
+        for shard in 0..self.brokers.len() {
+            let now = self.now();
+            self.brokers[shard].step(now, Event::Stop);
+            self.settle(shard)?;
+        }
+        // Looked at again and again; production looks after every turn.
+        self.schedule(self.now + 1_000, Ev::Restart);
+        Ok(())
+    }
+
+    /// The process ends here; with a power cut the disks forget as well.
+    fn crash(&mut self, power: bool) -> Result<(), String> {
+        self.hit(if power {
+            Fault::PowerCut
+        } else {
+            Fault::ProcessKill
+        });
+        trace!(self, "{}", if power { "power cut" } else { "process kill" });
+        self.hang_up()?;
+        let keep = *self.rng.pick(&[0, 50, 100]);
+        for write in std::mem::take(&mut self.in_flight).into_values() {
+            self.hit(Fault::TornWrite);
+            self.disks[write.shard].tear(&write.file, write.at, &write.data, keep);
+        }
+        if power {
+            self.power_cut();
+        }
+        self.gone();
+        Ok(())
+    }
+
+    fn power_cut(&mut self) {
+        let lost = |world: &World| {
+            world
+                .disks
+                .iter()
+                .map(|disk| disk.lost_sectors.get())
+                .sum::<u64>()
+        };
+        let before = lost(self);
+        self.disks.iter().for_each(|disk| disk.power_cut());
+        if lost(self) > before {
+            self.hit(Fault::LostSectors);
+        }
+        if self.options.store.flush == Flush::Async {
+            self.lossy = true;
+            let bound = self.options.store.flush_interval_ms * 1000 + 2 * SYNC_US_MAX + 20_000;
+            self.model.forget_since(self.now.saturating_sub(bound));
+            self.clients.iter_mut().for_each(Client::forget);
+        }
+    }
+
+    /// All connections end; what was on its way to clients may still arrive.
+    fn hang_up(&mut self) -> Result<(), String> {
+        let arrives = self.rng.percent(50);
+        for wire in self.conns.keys().copied().collect::<Vec<_>>() {
+            let conn = self.conns.remove(&wire).expect("listed above");
+            match conn.ends {
+                [End::Client(client), _] => {
+                    for bytes in conn.queues.into_iter().next().into_iter().flatten() {
+                        if arrives {
+                            self.client(client, Some(bytes))?;
+                        }
+                    }
+                    self.clients[client].disconnected(&mut self.model);
+                }
+                [_, End::Names(id)] => {
+                    self.names.forget(id);
+                    self.names.step(self.now(), Event::Closed { conn: id });
+                    self.settle_names()?;
+                }
+                _ => unreachable!("connections have these ends"),
+            }
+        }
+        Ok(())
+    }
+
+    /// The process is gone: only the disks stay.
+    fn gone(&mut self) {
+        self.brokers.clear();
+        self.mail.clear();
+        self.life += 1;
+        self.up = false;
+        self.stopping = false;
+        self.fail_next = [false; 3];
+        self.failed.iter_mut().for_each(|failed| *failed = None);
+        self.excuse = false;
+        for disk in &self.disks {
+            disk.put_out();
+            if disk.full_hits.replace(0) > 0 {
+                *self.faults.entry(Fault::DiskFull).or_default() += 1;
+            }
+            disk.set_full(false);
+        }
+        let at = self.now + self.rng.range(2_000, 40_000);
+        self.schedule(at, Ev::Restart);
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        if self.stopping {
+            let drained = self.brokers.iter().all(|node| node.machine.drained());
+            if !drained {
+                self.schedule(self.now + 1_000, Ev::Restart);
+                return Ok(());
+            }
+            trace!(self, "stopped");
+            self.hit(Fault::CleanStop);
+            self.hang_up()?;
+            self.in_flight.clear();
+            self.gone();
+            return Ok(());
+        }
+        if self.up {
+            return Ok(());
+        }
+        let plug = self.life > 0 && !self.ending && self.rng.percent(12);
+        if plug {
+            let shard = self.rng.below(u64::from(self.shards)) as usize;
+            let operations = self.rng.below(30) as u32;
+            self.disks[shard].light_fuse(operations);
+        }
+        let mut brokers = Vec::new();
+        for shard in 0..self.shards {
+            let disk = self.disks[usize::from(shard)].clone();
+            let opened = Broker::open(&*disk, self.options.clone(), ShardId(shard), self.now());
+            if disk.put_out() {
+                trace!(self, "shard {shard}: the plug is pulled while it recovers");
+                self.hit(Fault::CrashInRecovery);
+                drop(opened);
+                if self.rng.percent(70) {
+                    self.power_cut_unserved();
+                }
+                self.gone();
+                return Ok(());
+            }
+            let (machine, report) =
+                opened.map_err(|error| format!("shard {shard} does not start: {error}"))?;
+            trace!(self, "shard {shard}: {report:?}");
+            self.note(report.end.0 ^ report.messages);
+            let flushing = self.options.store.writes_in_flight_max + 1;
+            brokers.push(Node::new(machine, ShardId(shard), self.shards, flushing));
+        }
+        self.brokers = brokers;
+        self.up = true;
+        for shard in 0..self.brokers.len() {
+            let now = self.now();
+            self.brokers[shard].step(now, Event::Start);
+            self.settle(shard)?;
+        }
+        Ok(())
+    }
+
+    /// A power cut before anything was served again takes what was not durable before either; the
+    /// model was told when the first one came, but a kill was harmless until now.
+    fn power_cut_unserved(&mut self) {
+        self.power_cut();
+    }
+
+    // --- the end ---
+
+    /// Quiet now: everything acknowledged must be there for a consumer that comes new.
+    fn finish(&mut self) -> Result<(), String> {
+        match self.finale {
+            0 => {
+                self.ending = true;
+                self.finale = 1;
+                self.schedule(self.now + 1_500_000, Ev::Finish);
+            }
+            1 => {
+                if !self.up || self.stopping {
+                    self.schedule(self.now + 50_000, Ev::Finish);
+                    return Ok(());
+                }
+                let failed = self.failed.iter().any(Option::is_some);
+                if failed && self.finale == 1 && self.clients.iter().all(|c| !c.is_fresh()) {
+                    // First what a broker with a failed disk still shows.
+                }
+                self.finale = 2;
+                match self.rng.below(if failed { 1 } else { 3 }) {
+                    0 => self.crash(self.options.store.flush == Flush::Sync)?,
+                    1 => self.stop()?,
+                    _ => {}
+                }
+                self.schedule(self.now + 100_000, Ev::Finish);
+            }
+            2 => {
+                if !self.up || self.stopping {
+                    self.schedule(self.now + 50_000, Ev::Finish);
+                    return Ok(());
+                }
+                self.finale = 3;
+                let mut rng = self.rng.fork();
+                self.clients.push(Client::consumer("fresh", true, &mut rng));
+                let fresh = self.clients.len() - 1;
+                self.schedule(self.now, Ev::Wake(fresh));
+                self.schedule(self.now + 1_500_000, Ev::Finish);
+            }
+            rounds => {
+                let fresh = self.clients.last().expect("made before");
+                let missing = self.missing();
+                if missing.is_none() && fresh.is_through(&self.model) {
+                    trace!(self, "done");
+                    self.note(self.model.known_count() as u64);
+                    self.finale = FINALE_DONE;
+                } else if rounds > 40 {
+                    let missing = missing.unwrap_or_else(|| "not all queues were read".into());
+                    return Err(format!("at the end: {missing}"));
+                } else {
+                    self.finale += 1;
+                    self.schedule(self.now + 200_000, Ev::Finish);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&self) -> Option<String> {
+        let live = |topic: &str| {
+            self.model
+                .topics
+                .get(topic)
+                .is_some_and(|t| t.generation == 1)
+                && self.model.generation(topic).is_some()
+        };
+        for (uid, sent) in &self.model.sent {
+            let there = self.model.delivered.contains_key(uid);
+            if sent.acked.is_some() && live(&sent.topic) && !there {
+                return Some(format!(
+                    "u{uid} of {} was acknowledged and never came",
+                    sent.topic
+                ));
+            }
+        }
+        for (group, uid, _) in &self.model.returned {
+            let key = (group.clone(), *uid);
+            let known = live(&format!("%RETRY%{group}"));
+            if known && !self.model.came_back.contains_key(&key) {
+                return Some(format!(
+                    "u{uid} was sent back by {group} and never came again"
+                ));
+            }
+        }
+        None
+    }
+}
+
+const FINALE_DONE: u32 = 1000;
