@@ -12,7 +12,8 @@
 //! | 44 | durable u64: a log that ends before this is damaged, not torn |
 //! | 52 | filled u64: segments are zero-filled up to this log offset |
 //! | 60 | last store time i64 |
-//! | 68 | snapshot there u8, runs of the queue index u32, runs of the key index u32, their names |
+//! | 68 | incarnation that a batch behind `from` has at least u32 |
+//! | 72 | snapshot there u8, runs of the queue index u32, runs of the key index u32, their names |
 //! | end | CRC-32 of all before |
 //!
 //! A snapshot file holds the tables as system records: magic `OBSN` u32, version u16, padding u16,
@@ -36,6 +37,9 @@ pub struct Checkpoint {
     pub sequence: u64,
     /// Replay starts behind this batch.
     pub from: LogEnd,
+    /// Lives of the log below this one wrote nothing behind `from`. `lineage` is the newest life,
+    /// which a start makes higher without writing a batch.
+    pub from_incarnation: u32,
     pub durable: LogOffset,
     pub filled: LogOffset,
     /// False only before the first snapshot of a log's life.
@@ -59,6 +63,7 @@ impl Checkpoint {
         out.extend_from_slice(&self.durable.0.to_be_bytes());
         out.extend_from_slice(&self.filled.0.to_be_bytes());
         out.extend_from_slice(&self.from.last_ms.to_be_bytes());
+        out.extend_from_slice(&self.from_incarnation.to_be_bytes());
         out.push(u8::from(self.snapshot));
         for runs in [&self.queue_runs, &self.key_runs] {
             let count = u32::try_from(runs.len()).expect("merging keeps runs few");
@@ -93,6 +98,7 @@ impl Checkpoint {
             crc,
             last_ms: c.i64()?,
         };
+        let from_incarnation = c.u32()?;
         let snapshot = c.u8()? != 0;
         let (queue_runs, key_runs) = (c.u32()?, c.u32()?);
         let mut names = |count: u32| -> Option<Vec<String>> {
@@ -103,6 +109,7 @@ impl Checkpoint {
             lineage,
             sequence,
             from,
+            from_incarnation,
             durable,
             filled,
             snapshot,
@@ -200,6 +207,7 @@ mod tests {
                 crc: 11,
                 last_ms: 12,
             },
+            from_incarnation: 15,
             durable: LogOffset(13),
             filled: LogOffset(14),
             snapshot: true,

@@ -199,6 +199,7 @@ impl Store {
             lineage: self.log.lineage(),
             sequence: self.checkpoints.sequence,
             from,
+            from_incarnation: self.log.lineage().incarnation,
             durable: self.log.durable(),
             filled: self.log.segments().ready(),
             snapshot: true,

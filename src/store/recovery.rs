@@ -304,6 +304,7 @@ impl Base {
             lineage,
             sequence,
             from,
+            from_incarnation: used.as_ref().map_or(0, |c| c.from_incarnation),
             durable: end.end,
             filled: segments.ready(),
             snapshot: used.as_ref().is_some_and(|checkpoint| checkpoint.snapshot),
@@ -357,7 +358,14 @@ impl Opening<'_> {
             incarnation: 0,
         };
         let mut replay = match &self.base.checkpoint {
-            Some(c) => Replay::new(dir, o.segment_bytes, c.lineage, c.from, o.sabotage)?,
+            Some(c) => {
+                let incarnation = c.from_incarnation;
+                let lineage = Lineage {
+                    incarnation,
+                    ..c.lineage
+                };
+                Replay::new(dir, o.segment_bytes, lineage, c.from, o.sabotage)?
+            }
             None => Replay::from_oldest(dir, o.segment_bytes, fresh, o.sabotage)?,
         };
         let promised = self
