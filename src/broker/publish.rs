@@ -126,15 +126,13 @@ impl Broker {
             return self.release(now, out);
         }
         lead.publication.newest = snapshot.version;
-        let durable = !effects.records.is_empty();
+        // A failed log takes nothing: requests for a change are refused before they come here, and
+        // what a heartbeat makes (a group, its retry topic) lives in memory until it is made again.
+        let mut durable = false;
         for payload in &effects.records {
-            if self
-                .store
-                .append_system(now, Kind::Control, u16::from(record::VERSION), payload)
-                .is_err()
-            {
-                return;
-            }
+            let version = u16::from(record::VERSION);
+            let entered = self.store.append_system(now, Kind::Control, version, payload);
+            durable |= entered.is_ok();
         }
         let gone = effects
             .deleted_groups
@@ -252,6 +250,7 @@ impl Broker {
     ) {
         assert!(publish.durable || self.store.log().failed().is_some());
         let Some(lead) = &mut self.lead else { return };
+        lead.publication.unconfirmed -= 1;
         let waiting = std::mem::take(&mut lead.publication.waiting);
         for (_, next) in waiting {
             match next {

@@ -14,6 +14,7 @@ use crate::machine::Outbox;
 use crate::message::encode::Draft;
 use crate::remoting::body::topic::TopicConfig;
 use crate::remoting::code::response;
+use crate::store::Refused;
 use crate::store::dispatch::Dispatch;
 use std::net::SocketAddr;
 
@@ -122,9 +123,14 @@ impl Broker {
             let reject = missing(&put.message.topic);
             return self.tell_put(now, put.from, put.ticket, Err(reject), out);
         }
-        let Some(lead) = &mut self.lead else {
+        if self.lead.is_none() {
             return out.peers.push((ShardId(0), Peer::Put(Box::new(put))));
-        };
+        }
+        if let Some(error) = self.store.log().failed() {
+            let reject = self.refuse(Refused::Failed(error.clone()));
+            return self.tell_put(now, put.from, put.ticket, Err(reject), out);
+        }
+        let lead = self.lead.as_mut().expect("seen above");
         let topic_name = put.message.topic.clone();
         let config = TopicConfig {
             topic_name,

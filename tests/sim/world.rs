@@ -890,7 +890,9 @@ impl World {
         if self.options.store.flush == Flush::Async {
             self.lossy = true;
             let bound = self.options.store.flush_interval_ms * 1000 + 2 * SYNC_US_MAX + 20_000;
-            self.model.forget_since(self.now.saturating_sub(bound));
+            // A disk that failed has synced nothing since.
+            let synced = self.failed.iter().flatten().copied().min().unwrap_or(self.now);
+            self.model.forget_since(synced.saturating_sub(bound));
             self.clients.iter_mut().for_each(Client::forget);
         }
     }

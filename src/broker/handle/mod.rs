@@ -30,6 +30,7 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame;
 use crate::remoting::header::HeaderError;
+use crate::store::Refused;
 use crate::store::read::Woken;
 use bytes::Bytes;
 
@@ -123,6 +124,11 @@ pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut
         command: &command,
         raw,
     };
+    if broker.snapshot.version == 0 {
+        // An empty table must not be taken for a topic, group or offset that is not there.
+        let reject = Reject::new(response::SYSTEM_BUSY, "the broker is starting, try again");
+        return refuse(&request, &reject, out);
+    }
     if let Err(reject) = dispatch(broker, &request, out) {
         refuse(&request, &reject, out);
     }
@@ -156,10 +162,10 @@ fn control(
     request: &Request<'_>,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let Some(lead) = &mut broker.lead else {
+    if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
         return Ok(());
-    };
+    }
     let Request {
         now, link, command, ..
     } = *request;
@@ -168,13 +174,33 @@ fn control(
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
         request::GET_CONSUME_STATS => return survey::consume_stats(broker, request, out),
         request::GET_BROKER_RUNTIME_INFO => return survey::runtime(broker, request, out),
+        code if is_change(code) => {
+            if let Some(error) = broker.store.log().failed() {
+                let failed = Refused::Failed(error.clone());
+                return Err(broker.refuse(failed));
+            }
+        }
         _ => {}
     }
+    let lead = broker.lead.as_mut().expect("seen above");
     let effects = lead.publication.effects();
     match lead.control.handle(now, link, command, effects) {
         Handled::Yes => Ok(()),
         Handled::NotMine => Err(unsupported(command.code)),
     }
+}
+
+/// Whether a request asks for a durable change of control state and nothing else.
+fn is_change(code: i32) -> bool {
+    [
+        request::UPDATE_AND_CREATE_TOPIC,
+        request::UPDATE_AND_CREATE_TOPIC_LIST,
+        request::DELETE_TOPIC_IN_BROKER,
+        request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP,
+        request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST,
+        request::DELETE_SUBSCRIPTIONGROUP,
+    ]
+    .contains(&code)
 }
 
 /// Code 3, as the reference words it, with the name of what is asked.

@@ -20,6 +20,7 @@ use crate::message::{batch, names, properties};
 use crate::remoting::body::topic::TopicFilterType;
 use crate::remoting::code::{request, response};
 use crate::remoting::header::send::SendHeader;
+use crate::store::Refused;
 use crate::store::dispatch::Dispatch;
 use std::sync::Arc;
 
@@ -95,10 +96,14 @@ fn create_topic(
     topic: &str,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let Some(lead) = &mut broker.lead else {
+    if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
         return Ok(());
-    };
+    }
+    if let Some(error) = broker.store.log().failed() {
+        return Err(broker.refuse(Refused::Failed(error.clone())));
+    }
+    let lead = broker.lead.as_mut().expect("seen above");
     let wish = SendTopic {
         topic,
         default_topic: &header.default_topic.to_cow(),
