@@ -13,6 +13,7 @@ use crate::broker::snapshot::Snapshot;
 use crate::broker::{Broker, Gone, Peer, record};
 use crate::machine::{Link, Outbox};
 use crate::remoting::frame::FRAME_BYTES_MAX;
+use crate::store::Refused;
 use crate::store::record::Kind;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -123,7 +124,8 @@ impl Broker {
         let snapshot = lead.control.snapshot();
         let first = lead.publication.newest == 0;
         if !first && snapshot.version == lead.publication.newest {
-            return self.release(now, out);
+            self.release(now, out);
+            return self.fail_if_read_only(out);
         }
         lead.publication.newest = snapshot.version;
         let durable = !effects.records.is_empty();
@@ -133,7 +135,7 @@ impl Broker {
                 .append_system(now, Kind::Control, u16::from(record::VERSION), payload)
                 .is_err()
             {
-                return;
+                return self.fail_if_read_only(out);
             }
         }
         let gone = effects
@@ -251,6 +253,21 @@ impl Broker {
         out: &mut Outbox<Peer>,
     ) {
         assert!(publish.durable || self.store.log().failed().is_some());
+        self.fail_waiting(reject, out);
+    }
+
+    /// With a failed log nothing becomes durable any more, so nothing may wait for it.
+    fn fail_if_read_only(&mut self, out: &mut Outbox<Peer>) {
+        let waits = |lead: &super::Lead| !lead.publication.waiting.is_empty();
+        if let Some(error) = self.store.log().failed()
+            && self.lead.as_deref().is_some_and(waits)
+        {
+            let reject = self.refuse(Refused::Failed(error.clone()));
+            self.fail_waiting(&reject, out);
+        }
+    }
+
+    fn fail_waiting(&mut self, reject: &Reject, out: &mut Outbox<Peer>) {
         let Some(lead) = &mut self.lead else { return };
         let waiting = std::mem::take(&mut lead.publication.waiting);
         for (_, next) in waiting {
