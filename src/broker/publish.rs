@@ -13,7 +13,6 @@ use crate::broker::snapshot::Snapshot;
 use crate::broker::{Broker, Gone, Peer, record};
 use crate::machine::{Link, Outbox};
 use crate::remoting::frame::FRAME_BYTES_MAX;
-use crate::store::Refused;
 use crate::store::record::Kind;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -124,19 +123,18 @@ impl Broker {
         let snapshot = lead.control.snapshot();
         let first = lead.publication.newest == 0;
         if !first && snapshot.version == lead.publication.newest {
-            self.release(now, out);
-            return self.fail_if_read_only(out);
+            return self.release(now, out);
         }
         lead.publication.newest = snapshot.version;
-        let durable = !effects.records.is_empty();
+        // A failed log takes nothing: requests for a change are refused before they come here, and
+        // what a heartbeat makes (a group, its retry topic) lives in memory until it is made again.
+        let mut durable = false;
         for payload in &effects.records {
-            if self
+            let version = u16::from(record::VERSION);
+            let entered = self
                 .store
-                .append_system(now, Kind::Control, u16::from(record::VERSION), payload)
-                .is_err()
-            {
-                return self.fail_if_read_only(out);
-            }
+                .append_system(now, Kind::Control, version, payload);
+            durable |= entered.is_ok();
         }
         let gone = effects
             .deleted_groups
@@ -253,22 +251,8 @@ impl Broker {
         out: &mut Outbox<Peer>,
     ) {
         assert!(publish.durable || self.store.log().failed().is_some());
-        self.fail_waiting(reject, out);
-    }
-
-    /// With a failed log nothing becomes durable any more, so nothing may wait for it.
-    fn fail_if_read_only(&mut self, out: &mut Outbox<Peer>) {
-        let waits = |lead: &super::Lead| !lead.publication.waiting.is_empty();
-        if let Some(error) = self.store.log().failed()
-            && self.lead.as_deref().is_some_and(waits)
-        {
-            let reject = self.refuse(Refused::Failed(error.clone()));
-            self.fail_waiting(&reject, out);
-        }
-    }
-
-    fn fail_waiting(&mut self, reject: &Reject, out: &mut Outbox<Peer>) {
         let Some(lead) = &mut self.lead else { return };
+        lead.publication.unconfirmed -= 1;
         let waiting = std::mem::take(&mut lead.publication.waiting);
         for (_, next) in waiting {
             match next {

@@ -122,9 +122,14 @@ impl Broker {
             let reject = missing(&put.message.topic);
             return self.tell_put(now, put.from, put.ticket, Err(reject), out);
         }
-        let Some(lead) = &mut self.lead else {
+        if self.lead.is_none() {
             return out.peers.push((ShardId(0), Peer::Put(Box::new(put))));
-        };
+        }
+        if let Err(refused) = self.store.check_append() {
+            let reject = self.refuse(refused);
+            return self.tell_put(now, put.from, put.ticket, Err(reject), out);
+        }
+        let lead = self.lead.as_mut().expect("checked above");
         let topic_name = put.message.topic.clone();
         let config = TopicConfig {
             topic_name,

@@ -158,28 +158,33 @@ impl Link {
         }
     }
 
-    /// The next whole frame that has come, decoded.
+    /// The next answer that has come whole, decoded. What a broker asks by itself is passed over.
     pub fn take(&mut self) -> Result<Option<Command<'_>>, String> {
-        let bytes = &self.input[self.from..self.to];
         let unreadable = |error: &dyn std::fmt::Display| {
             format!("{} answered something unreadable: {error}", self.addr)
         };
-        let len = match frame_len(bytes).map_err(|e| unreadable(&e))? {
-            Some(len) if len <= bytes.len() => len,
-            _ => return Ok(None),
-        };
-        let frame = split(&bytes[..len]).map_err(|e| unreadable(&e))?;
-        self.from += len;
-        Command::decode(frame).map(Some).map_err(|e| unreadable(&e))
+        loop {
+            let bytes = &self.input[self.from..self.to];
+            let len = match frame_len(bytes).map_err(|e| unreadable(&e))? {
+                Some(len) if len <= bytes.len() => len,
+                _ => return Ok(None),
+            };
+            let frame = split(&bytes[..len]).map_err(|e| unreadable(&e))?;
+            let command = Command::decode(frame).map_err(|e| unreadable(&e))?;
+            self.from += len;
+            if command.is_response() {
+                return Ok(Some(command));
+            }
+        }
     }
 
     /// Sends what is in `out` and waits for one answer. Nothing else may be in flight.
     pub fn call(&mut self) -> Result<Command<'_>, String> {
         self.push_all()?;
         loop {
-            let bytes = &self.input[self.from..self.to];
-            let whole = frame_len(bytes).is_ok_and(|len| len.is_none_or(|len| len > bytes.len()));
-            if !whole {
+            let before = self.from;
+            if self.take()?.is_some() {
+                self.from = before;
                 break;
             }
             self.receive()?;

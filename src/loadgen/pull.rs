@@ -10,6 +10,10 @@ use super::tally::{Live, Tally};
 use super::{Place, PullLoad, Schedule, Stop};
 use crate::client::route::BrokerRoute;
 use crate::message::view::RecordView;
+use crate::remoting::body::heartbeat::{
+    ConsumeFromWhere, ConsumeType, ConsumerData, HeartbeatData, MessageModel,
+};
+use crate::remoting::body::json::to_vec;
 use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame::Codec;
@@ -64,7 +68,8 @@ impl Worker {
         live: Arc<Live>,
     ) -> Result<Worker, String> {
         let target = &load.target;
-        let link = Link::connect(&broker.addr, target.codec)?;
+        let mut link = Link::connect(&broker.addr, target.codec)?;
+        introduce(&mut link, &load.group)?;
         let mine = (0..broker.readable)
             .skip(place.peer)
             .step_by(target.connections);
@@ -136,9 +141,10 @@ impl Worker {
             let queue = &mut self.queues[request.tag];
             self.idle.push_back(request.tag);
             let Some((haul, next)) = outcome? else {
-                self.tally.refused(code, remark);
-                self.live.add(0, 0, 1);
-                continue;
+                // Asked again it would be refused again, and a count would never be reached.
+                let (name, remark) = (response::name(code), remark.unwrap_or_default());
+                let name = name.unwrap_or("an unknown code");
+                return Err(format!("a pull was refused with {name} {code}: {remark}"));
             };
             queue.offset = next;
             if haul.messages == 0 {
@@ -160,6 +166,36 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// One heartbeat: brokers create the group of a consumer that they hear of.
+fn introduce(link: &mut Link, group: &str) -> Result<(), String> {
+    let consumer = ConsumerData {
+        consume_from_where: Some(ConsumeFromWhere::FirstOffset),
+        consume_type: Some(ConsumeType::Actively),
+        group_name: group.to_owned(),
+        message_model: Some(MessageModel::Clustering),
+        ..ConsumerData::default()
+    };
+    let heartbeat = HeartbeatData {
+        client_id: format!("orbitmq_bench@{}", std::process::id()),
+        consumer_data_set: vec![consumer],
+        ..HeartbeatData::default()
+    };
+    let code = request::HEART_BEAT;
+    FrameWriter::request(&mut link.out, link.codec, 0, code, false)
+        .finish_with_body(&to_vec(&heartbeat));
+    let answer = link.call()?;
+    if answer.code == response::SUCCESS {
+        return Ok(());
+    }
+    let remark = answer
+        .remark
+        .map_or_else(String::new, |remark| remark.to_string());
+    Err(format!(
+        "the heartbeat of group {group} was refused: code {}: {remark}",
+        answer.code
+    ))
 }
 
 /// What an answer holds and where to go on; `None` if it is a refusal.

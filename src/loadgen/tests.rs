@@ -21,6 +21,7 @@ enum Mood {
     Holes,
     Hangup,
     NoTopic,
+    NoGroup,
 }
 
 struct Fake {
@@ -78,7 +79,16 @@ impl Fake {
                 response::TOPIC_NOT_EXIST
             }
             request::GET_ROUTEINFO_BY_TOPIC => return self.route(command, out),
+            request::PULL_MESSAGE if self.mood == Mood::NoGroup => {
+                response::SUBSCRIPTION_GROUP_NOT_EXIST
+            }
             request::PULL_MESSAGE => return self.pull(command, out),
+            request::HEART_BEAT => {
+                // As brokers do when a group changes: a request of their own comes first.
+                let code = request::NOTIFY_CONSUMER_IDS_CHANGED;
+                FrameWriter::request(out, command.codec, 7, code, true).finish(0);
+                response::SUCCESS
+            }
             _ => {
                 *sends += 1;
                 let busy = self.mood == Mood::Busy && *sends % 3 == 0;

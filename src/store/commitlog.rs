@@ -23,7 +23,7 @@ use std::ops::Range;
 
 /// A predecessor of at least this size still in flight makes the next batch aligned.
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
-/// First capacity of a batch; grows with what gathers.
+/// First capacity of a batch on an idle disk; grows with what gathers.
 const BATCH_BYTES_FIRST: usize = 8 * 1024;
 
 pub struct LogOptions {
@@ -274,7 +274,10 @@ impl CommitLog {
         if self.segments.start_of(last_byte) != self.segments.start_of(at) {
             self.rolls.push_back(end);
         }
-        let mut bytes = Vec::with_capacity(BATCH_BYTES_FIRST.max(prefix + whole));
+        // While a write is in flight about as much gathers as during the one before.
+        let expected = self.previous_bytes.min(self.options.batch_bytes_max) + BLOCK_BYTES;
+        let gathers = if busy { expected } else { 0 };
+        let mut bytes = Vec::with_capacity(BATCH_BYTES_FIRST.max(prefix + whole).max(gathers));
         if prefix > 0 {
             let last = self
                 .tail
@@ -319,6 +322,8 @@ impl CommitLog {
         self.sealed_end = end;
         let whole = open.bytes.len().next_multiple_of(BLOCK_BYTES);
         open.bytes.resize(whole, 0);
+        // What stays in the tail takes the memory it is counted with.
+        open.bytes.shrink_to_fit();
         let data = Bytes::from(open.bytes);
         let block = LogOffset(open.at.0 - open.prefix as u64);
         self.tail_bytes += data.len();

@@ -94,6 +94,8 @@ pub struct Load {
     level: usize,
     oneway: bool,
     tries: u32,
+    /// Of the topic when the queue was chosen.
+    generation: u64,
 }
 
 pub struct Consumer {
@@ -353,6 +355,7 @@ impl Client {
         } else {
             0
         };
+        let generation = ctx.model.generation(&topic).expect("live");
         self.send(
             ctx,
             Load {
@@ -362,14 +365,16 @@ impl Client {
                 level,
                 oneway,
                 tries: 0,
+                generation,
             },
         );
     }
 
     fn send(&mut self, ctx: &mut Ctx<'_>, load: Load) {
-        let Some(generation) = ctx.model.generation(&load.topic) else {
+        let generation = load.generation;
+        if ctx.model.generation(&load.topic) != Some(generation) {
             return;
-        };
+        }
         let mut texts = Vec::new();
         let mut bodies = Vec::new();
         for uid in &load.uids {

@@ -71,6 +71,8 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         cluster: cluster.clone(),
         broker_name: broker_name.clone(),
         shards,
+        // A late send would make a deleted topic again.
+        auto_create_topic: !traffic.deletes,
         ..ControlOptions::default()
     };
     let registry = RegistryOptions {

@@ -193,6 +193,8 @@ pub struct World {
     finale: u32,
     ticks: (u64, u32),
     names_armed: u64,
+    /// Deliveries that wait until a shard admits again.
+    paused: BTreeMap<usize, Vec<(Wire, usize)>>,
     pub counts: Counts,
     pub faults: BTreeMap<Fault, u64>,
     pub hash: u64,
@@ -269,12 +271,14 @@ impl World {
             finale: 0,
             ticks: (0, 0),
             names_armed: 0,
+            paused: BTreeMap::new(),
             counts: Counts::default(),
             faults: BTreeMap::new(),
             hash: 0,
             steps: 0,
             trace,
         };
+        trace!(world, "{:?}, {}", world.options.store, world.shards);
         world.populate();
         world
     }
@@ -455,6 +459,8 @@ impl World {
             if self.ticks.1 > TICKS_MAX {
                 return Err(format!("shard {shard} spins on its deadline"));
             }
+            trace!(self, "shard {shard}: tick");
+            let node = &mut self.brokers[shard];
             node.step(now, Event::Tick);
         }
         self.settle(shard)
@@ -471,6 +477,11 @@ impl World {
             trace!(self, "shard {shard}: the log failed: {error}");
             if !self.excuse {
                 return Err(format!("the log failed for no reason: {error}"));
+            }
+        }
+        if self.brokers[shard].machine.admits() {
+            for (wire, end) in self.paused.remove(&shard).unwrap_or_default() {
+                self.schedule(self.now, Ev::Deliver(wire, end));
             }
         }
         let Turn {
@@ -782,7 +793,10 @@ impl World {
         if let End::Broker(id) = to
             && !self.brokers[usize::from(id.shard.0)].machine.admits()
         {
-            self.schedule(self.now + 500, Ev::Deliver(wire, end));
+            self.paused
+                .entry(usize::from(id.shard.0))
+                .or_default()
+                .push((wire, end));
             return Ok(());
         }
         let conn = self.conns.get_mut(&wire);
@@ -995,7 +1009,15 @@ impl World {
         if self.options.store.flush == Flush::Async {
             self.lossy = true;
             let bound = self.options.store.flush_interval_ms * 1000 + 2 * SYNC_US_MAX + 20_000;
-            self.model.forget_since(self.now.saturating_sub(bound));
+            // A disk that failed has synced nothing since.
+            let synced = self
+                .failed
+                .iter()
+                .flatten()
+                .copied()
+                .min()
+                .unwrap_or(self.now);
+            self.model.forget_since(synced.saturating_sub(bound));
             self.clients.iter_mut().for_each(Client::forget);
         }
     }
@@ -1029,6 +1051,7 @@ impl World {
     fn gone(&mut self) {
         self.brokers.clear();
         self.mail.clear();
+        self.paused.clear();
         self.life += 1;
         self.up = false;
         self.stopping = false;

@@ -30,6 +30,7 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame;
 use crate::remoting::header::HeaderError;
+use crate::store::Refused;
 use crate::store::read::Woken;
 use bytes::Bytes;
 
@@ -123,6 +124,11 @@ pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut
         command: &command,
         raw,
     };
+    if broker.snapshot.version == 0 {
+        // An empty table must not be taken for a topic, group or offset that is not there.
+        let reject = Reject::new(response::SYSTEM_BUSY, "the broker is starting, try again");
+        return refuse(&request, &reject, out);
+    }
     if let Err(reject) = dispatch(broker, &request, out) {
         refuse(&request, &reject, out);
     }
@@ -150,19 +156,34 @@ fn dispatch(
     }
 }
 
+/// Requests that change what is configured: refused once the disk has failed.
+const CHANGES: [i32; 6] = [
+    request::UPDATE_AND_CREATE_TOPIC,
+    request::UPDATE_AND_CREATE_TOPIC_LIST,
+    request::DELETE_TOPIC_IN_BROKER,
+    request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP,
+    request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST,
+    request::DELETE_SUBSCRIPTIONGROUP,
+];
+
 /// Everything else is shard 0's.
 fn control(
     broker: &mut Broker,
     request: &Request<'_>,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let Some(lead) = &mut broker.lead else {
+    if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
         return Ok(());
-    };
+    }
     let Request {
         now, link, command, ..
     } = *request;
+    if CHANGES.contains(&command.code)
+        && let Err(refused @ Refused::Failed(_)) = broker.store.check_append()
+    {
+        return Err(broker.refuse(refused));
+    }
     match command.code {
         request::GET_BROKER_CONFIG => return config::config(broker, request, out),
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
@@ -170,6 +191,7 @@ fn control(
         request::GET_BROKER_RUNTIME_INFO => return survey::runtime(broker, request, out),
         _ => {}
     }
+    let lead = broker.lead.as_mut().expect("checked above");
     let effects = lead.publication.effects();
     match lead.control.handle(now, link, command, effects) {
         Handled::Yes => Ok(()),
@@ -186,10 +208,14 @@ fn make_group(
     group: &str,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let Some(lead) = &mut broker.lead else {
+    if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
         return Ok(());
-    };
+    }
+    if let Err(refused) = broker.store.check_append() {
+        return Err(broker.refuse(refused));
+    }
+    let lead = broker.lead.as_mut().expect("checked above");
     let made = lead
         .control
         .ensure_group(request.now, group, lead.publication.effects())?;
@@ -267,7 +293,8 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
         return;
     }
     let Some(parked) = broker.parked.remove(&waiter) else {
-        return;
+        // Its pull was answered with what was there already.
+        return broker.store.give_up(woken.waiter);
     };
     match (woken.result, parked) {
         (Err(error), parked) => {

@@ -28,6 +28,15 @@ const MONTH_MS: i64 = 31 * 24 * 3600 * 1000;
 /// Sub-messages of one batch.
 const BATCH_MAX: usize = 100_000;
 
+/// Memory for the properties of one send, used again for the next.
+#[derive(Default)]
+pub struct Scratch {
+    /// As the client gave them, without the escapes of its header.
+    given: Vec<u8>,
+    /// As they are stored.
+    stored: Vec<u8>,
+}
+
 /// What the broker must know of a message's properties.
 #[derive(Default)]
 struct Traits {
@@ -95,10 +104,14 @@ fn create_topic(
     topic: &str,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let Some(lead) = &mut broker.lead else {
+    if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
         return Ok(());
-    };
+    }
+    if let Err(refused) = broker.store.check_append() {
+        return Err(broker.refuse(refused));
+    }
+    let lead = broker.lead.as_mut().expect("checked above");
     let wish = SendTopic {
         topic,
         default_topic: &header.default_topic.to_cow(),
@@ -144,14 +157,26 @@ fn send_one(
     queue_id: i32,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let mut stored = std::mem::take(&mut broker.scratch);
+    let Scratch {
+        mut given,
+        mut stored,
+    } = std::mem::take(&mut broker.scratch);
+    given.clear();
     stored.clear();
-    let result = take_properties(broker, header, request.now, &mut stored).and_then(|traits| {
+    let given_plain = match header.properties.as_plain() {
+        Some(text) => text.as_bytes(),
+        None => {
+            header.properties.append_to(&mut given);
+            &given
+        }
+    };
+    let taken = take_properties(broker, given_plain, request.now, &mut stored);
+    let result = taken.and_then(|traits| {
         store_one(
             broker, request, header, topic, queue_id, traits, &stored, out,
         )
     });
-    broker.scratch = stored;
+    broker.scratch = Scratch { given, stored };
     result
 }
 
@@ -302,22 +327,14 @@ fn check_properties(properties: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Copies a send's properties to `stored` as they are to be kept: without those that are not
+/// Copies the properties that a send was given to `stored` as they are to be kept: without those that are not
 /// stored, with those the broker adds.
 fn take_properties(
     broker: &mut Broker,
-    header: &SendHeader<'_>,
+    given: &[u8],
     now: Now,
     stored: &mut Vec<u8>,
 ) -> Result<Traits, Reject> {
-    let mut plain = Vec::new();
-    let given = match header.properties.as_plain() {
-        Some(text) => text.as_bytes(),
-        None => {
-            header.properties.append_to(&mut plain);
-            &plain
-        }
-    };
     let mut traits = Traits::default();
     for (name, value) in properties::iter(given) {
         match name {
