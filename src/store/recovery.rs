@@ -21,6 +21,7 @@ use crate::store::replay::Replay;
 use crate::store::segment::{Segments, file_name};
 use crate::store::{Store, StoreOptions};
 use std::fmt;
+use std::ops::Range;
 
 /// Why a shard cannot be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,7 +112,7 @@ impl Store {
             options: &options,
             report,
             base,
-            lost: Map::default(),
+            lost: Vec::new(),
         };
         let (end, lineage) = opening.replay(dir, apply)?;
         let Opening { report, base, .. } = opening;
@@ -334,12 +335,21 @@ impl Base {
     }
 }
 
+/// Messages of a queue that salvage found missing.
+struct Lost {
+    topic: String,
+    queue_id: i32,
+    /// Messages in front of the gap. A queue's offsets have no gap, so they go with it.
+    before: u64,
+    range: Range<u64>,
+}
+
 struct Opening<'o> {
     options: &'o StoreOptions,
     report: Report,
     base: Base,
-    /// Salvage: messages missing per topic and queue.
-    lost: Map<(String, i32), u64>,
+    /// Salvage: in the order of the log.
+    lost: Vec<Lost>,
 }
 
 impl Opening<'_> {
@@ -388,9 +398,21 @@ impl Opening<'_> {
             };
             self.report.notes.push(format!("{note} {}", resumed.0));
         }
-        for ((topic, queue_id), count) in &self.lost {
-            let note = format!("lost {count} messages of topic {topic}, queue {queue_id}");
-            self.report.notes.push(note);
+        for Lost {
+            topic,
+            queue_id,
+            before,
+            range,
+        } in &self.lost
+        {
+            let count = range.end - range.start;
+            self.report.notes.push(format!(
+                "topic {topic}, queue {queue_id}: lost {count} messages, offsets {} to {}; the \
+                 queue begins behind them now, what was left before ({before} messages) is no \
+                 longer readable",
+                range.start,
+                range.end - 1
+            ));
         }
         self.make_durable(dir, replay.end().end)?;
         let checkpoint = self.base.checkpoint.as_ref();
@@ -452,10 +474,12 @@ impl Opening<'_> {
         let found = u64::try_from(view.queue_offset()).map_err(|_| "negative offset")?;
         let next = self.base.index.next(slot).0;
         if found > next && self.options.salvage {
-            *self
-                .lost
-                .entry((view.topic().to_owned(), view.queue_id()))
-                .or_default() += found - next;
+            self.lost.push(Lost {
+                topic: view.topic().to_owned(),
+                queue_id: view.queue_id(),
+                before: next - self.base.index.min(slot).0,
+                range: next..found,
+            });
             let state = crate::store::consumequeue::QueueState {
                 slot,
                 min: QueueOffset(found),
