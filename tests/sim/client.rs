@@ -690,13 +690,16 @@ impl Client {
             consumer.joined = true;
             consumer.joined_once = true;
             let retry = format!("%RETRY%{}", consumer.group);
-            ctx.model.topic(&retry, Life::Live, 1, ctx.now);
+            // With a failed disk the group is not made, and has no retry topic.
+            if ctx.failed[0].is_none() || ctx.model.generation(&retry).is_some() {
+                ctx.model.topic(&retry, Life::Live, 1, ctx.now);
+            }
         }
         Ok(())
     }
 
     fn may_lack_group(&self, ctx: &Ctx<'_>) -> bool {
-        ctx.lossy
+        ctx.lossy || ctx.failed[0].is_some()
     }
 
     fn rejoin(&mut self) -> Check {

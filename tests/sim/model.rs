@@ -128,7 +128,12 @@ impl Model {
         if life != Life::Live {
             self.known.retain(|(topic, _), _| topic != name);
             self.shown.retain(|(topic, _), _| topic != name);
-            self.committed.retain(|(_, (topic, _)), _| topic != name);
+            // A late commit may still find the namesake that comes after.
+            for ((_, (topic, _)), commits) in &mut self.committed {
+                if topic == name {
+                    commits.safe.clear();
+                }
+            }
         }
     }
 
