@@ -50,7 +50,13 @@ fn run(seed: u64, sabotage: Sabotage, trace: bool) -> Outcome {
         Err(format!("panic: {}", text.unwrap_or_default()))
     });
     let (acked, pulled) = (world.counts.acked, world.counts.pulled);
-    Outcome { hash: world.hash, faults: std::mem::take(&mut world.faults), acked, pulled, result }
+    Outcome {
+        hash: world.hash,
+        faults: std::mem::take(&mut world.faults),
+        acked,
+        pulled,
+        result,
+    }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -105,8 +111,14 @@ fn seeds() {
         }
     });
     let tally = tally.into_inner().unwrap();
-    println!("{count} seeds, twice each, in {:.1?} on {threads} threads", began.elapsed());
-    println!("{} messages acknowledged, {} pulled", tally.acked, tally.pulled);
+    println!(
+        "{count} seeds, twice each, in {:.1?} on {threads} threads",
+        began.elapsed()
+    );
+    println!(
+        "{} messages acknowledged, {} pulled",
+        tally.acked, tally.pulled
+    );
     for fault in FAULTS {
         let hit = tally.seeds.get(&fault).copied().unwrap_or(0);
         println!("{:<16} {hit:>6} seeds", format!("{fault:?}"));
@@ -114,10 +126,18 @@ fn seeds() {
     for (seed, error) in &tally.broken {
         println!("ORBITMQ_SEED={seed}: {error}");
     }
-    assert!(tally.broken.is_empty(), "seed {}: {}", tally.broken[0].0, tally.broken[0].1);
+    assert!(
+        tally.broken.is_empty(),
+        "seed {}: {}",
+        tally.broken[0].0,
+        tally.broken[0].1
+    );
     for fault in FAULTS.into_iter().filter(|_| count >= 200) {
         let hit = tally.seeds.get(&fault).copied().unwrap_or(0);
-        assert!(hit * 100 >= count * PERCENT_MIN, "{fault:?} in {hit} of {count} seeds only");
+        assert!(
+            hit * 100 >= count * PERCENT_MIN,
+            "{fault:?} in {hit} of {count} seeds only"
+        );
     }
 }
 
@@ -127,9 +147,18 @@ fn mutants() {
     if number("ORBITMQ_SEED").is_some() {
         return;
     }
-    for sabotage in [Sabotage::AckBeforeSync, Sabotage::AcceptStaleTail, Sabotage::SkipGap] {
-        let caught = (0..SEEDS).find_map(|seed| Some((seed, run(seed, sabotage, false).result.err()?)));
+    for sabotage in [
+        Sabotage::AckBeforeSync,
+        Sabotage::AcceptStaleTail,
+        Sabotage::SkipGap,
+    ] {
+        let began = Instant::now();
+        let caught =
+            (0..SEEDS).find_map(|seed| Some((seed, run(seed, sabotage, false).result.err()?)));
         let (seed, error) = caught.unwrap_or_else(|| panic!("{sabotage:?} is not caught"));
-        println!("{sabotage:?} is caught by seed {seed}: {error}");
+        println!(
+            "{sabotage:?} is caught by seed {seed} after {:.1?}: {error}",
+            began.elapsed()
+        );
     }
 }

@@ -30,7 +30,6 @@ const SYSTEM_ERROR: i32 = 1;
 const BUSY: i32 = 2;
 const FLUSH_TIMEOUT: i32 = 10;
 const NOT_AVAILABLE: i32 = 14;
-const NO_TOPIC: i32 = 17;
 const NOT_FOUND: i32 = 22;
 const NO_GROUP: i32 = 26;
 const PULL_NOT_FOUND: i32 = 19;
@@ -116,14 +115,44 @@ struct Place {
 
 enum Asked {
     Send(Load, Option<u64>),
-    Pull { queue: Queue, generation: Option<u64>, from: i64, floor: i64, group: String, mine: bool },
-    Query { queue: Queue, generation: Option<u64>, floor: Option<i64> },
-    Commit { queue: Queue, generation: Option<u64>, value: i64 },
-    End { queue: Queue, generation: Option<u64>, floor: i64 },
-    Create { topic: String, queues: i32 },
-    Delete { topic: String },
-    Back { uid: u64, group: String },
-    View { known: Option<(Queue, u64)>, physical: i64 },
+    Pull {
+        queue: Queue,
+        generation: Option<u64>,
+        from: i64,
+        floor: i64,
+        group: String,
+        mine: bool,
+    },
+    Query {
+        queue: Queue,
+        generation: Option<u64>,
+        floor: Option<i64>,
+    },
+    Commit {
+        queue: Queue,
+        generation: Option<u64>,
+        value: i64,
+    },
+    End {
+        queue: Queue,
+        generation: Option<u64>,
+        floor: i64,
+    },
+    Create {
+        topic: String,
+        queues: i32,
+    },
+    Delete {
+        topic: String,
+    },
+    Back {
+        uid: u64,
+        group: String,
+    },
+    View {
+        known: Option<(Queue, u64)>,
+        physical: i64,
+    },
     Join,
     Other,
 }
@@ -177,7 +206,10 @@ impl Client {
         }
         if let Role::Consumer(consumer) = &mut self.role {
             consumer.joined = false;
-            consumer.queues.values_mut().for_each(|place| place.waiting = false);
+            consumer
+                .queues
+                .values_mut()
+                .for_each(|place| place.waiting = false);
         }
     }
 
@@ -194,7 +226,12 @@ impl Client {
                 load.tries += 1;
                 retry.push(load);
             }
-            (Asked::Pull { queue, mine: true, .. }, Role::Consumer(consumer)) => {
+            (
+                Asked::Pull {
+                    queue, mine: true, ..
+                },
+                Role::Consumer(consumer),
+            ) => {
                 if let Some(place) = consumer.queues.get_mut(&queue) {
                     place.waiting = false;
                 }
@@ -213,7 +250,11 @@ impl Client {
     pub fn wake(&mut self, ctx: &mut Ctx<'_>) -> Result<u64, String> {
         for (opaque, pending) in &self.pending {
             let waited = ctx.now - pending.at;
-            ensure!(waited < PATIENCE_US, "request {opaque} ({}) got no answer", pending.asked.name());
+            ensure!(
+                waited < PATIENCE_US,
+                "request {opaque} ({}) got no answer",
+                pending.asked.name()
+            );
         }
         match &self.role {
             Role::Producer { .. } => self.produce(ctx),
@@ -221,7 +262,9 @@ impl Client {
             Role::Admin { .. } => self.administer(ctx),
             Role::Auditor => self.audit(ctx),
         }
-        Ok(ctx.rng.range(ctx.config.think_us / 4, ctx.config.think_us * 2))
+        Ok(ctx
+            .rng
+            .range(ctx.config.think_us / 4, ctx.config.think_us * 2))
     }
 
     /// Writes a request and remembers that it is owed an answer.
@@ -258,20 +301,30 @@ impl Client {
         if self.pending.len() >= 6 {
             return;
         }
-        let Role::Producer { retry } = &mut self.role else { return };
+        let Role::Producer { retry } = &mut self.role else {
+            return;
+        };
         if !retry.is_empty() && ctx.rng.percent(70) {
             let load = retry.remove(0);
             return self.send(ctx, load);
         }
-        let live: Vec<_> =
-            ctx.model.live().into_iter().filter(|(name, _)| !name.starts_with('%')).collect();
+        let live: Vec<_> = ctx
+            .model
+            .live()
+            .into_iter()
+            .filter(|(name, _)| !name.starts_with('%'))
+            .collect();
         if live.is_empty() {
             return;
         }
         let (topic, queues) = ctx.rng.pick(&live).clone();
         let queue = ctx.rng.below(queues as u64 + 1) as i32 - 1;
         let most = if ctx.config.big_percent > 0 { 3 } else { 6 };
-        let count = if ctx.rng.percent(20) { ctx.rng.range(2, most) } else { 1 };
+        let count = if ctx.rng.percent(20) {
+            ctx.rng.range(2, most)
+        } else {
+            1
+        };
         let oneway = count == 1 && ctx.rng.percent(10);
         let delayed = ctx.config.delays && count == 1 && queue >= 0 && ctx.rng.percent(6);
         let mut uids = Vec::new();
@@ -279,7 +332,11 @@ impl Client {
             *ctx.uids += 1;
             let big = ctx.rng.percent(ctx.config.big_percent);
             let (low, high) = ctx.config.body_bytes;
-            let len = if big { ctx.config.big_bytes } else { ctx.rng.range(low, high) };
+            let len = if big {
+                ctx.config.big_bytes
+            } else {
+                ctx.rng.range(low, high)
+            };
             let tag = ["a", "b", "c"][(*ctx.uids % 3) as usize].to_owned();
             let sent = Sent {
                 topic: topic.clone(),
@@ -292,9 +349,24 @@ impl Client {
             ctx.model.sent.insert(*ctx.uids, sent);
             uids.push(*ctx.uids);
         }
-        let level = if delayed { ctx.rng.range(1, 3) as usize } else { 0 };
+        let level = if delayed {
+            ctx.rng.range(1, 3) as usize
+        } else {
+            0
+        };
         let generation = ctx.model.generation(&topic).expect("live");
-        self.send(ctx, Load { uids, topic, queue, level, oneway, tries: 0, generation });
+        self.send(
+            ctx,
+            Load {
+                uids,
+                topic,
+                queue,
+                level,
+                oneway,
+                tries: 0,
+                generation,
+            },
+        );
     }
 
     fn send(&mut self, ctx: &mut Ctx<'_>, load: Load) {
@@ -318,13 +390,26 @@ impl Client {
         let mut bytes = Vec::new();
         if is_batch {
             for (text, body) in texts.iter().zip(&bodies) {
-                batch::append(&mut bytes, SubMessage { flag: 0, body, properties: text.as_bytes() });
+                batch::append(
+                    &mut bytes,
+                    SubMessage {
+                        flag: 0,
+                        body,
+                        properties: text.as_bytes(),
+                    },
+                );
             }
         } else {
             bytes = bodies.remove(0);
         }
         let long = !is_batch && ctx.rng.percent(30);
-        let code = if is_batch { 320 } else if long { 10 } else { 310 };
+        let code = if is_batch {
+            320
+        } else if long {
+            10
+        } else {
+            310
+        };
         let header = SendHeader {
             producer_group: Text::plain("p"),
             topic: Text::plain(&load.topic),
@@ -350,11 +435,17 @@ impl Client {
     }
 
     fn consume(&mut self, ctx: &mut Ctx<'_>) {
-        let Role::Consumer(consumer) = &mut self.role else { return };
+        let Role::Consumer(consumer) = &mut self.role else {
+            return;
+        };
         let group = consumer.group.clone();
         let (joined, fresh) = (consumer.joined, consumer.fresh);
         if !joined || ctx.now >= self.next_heartbeat {
-            if !self.pending.values().any(|pending| matches!(pending.asked, Asked::Join)) {
+            if !self
+                .pending
+                .values()
+                .any(|pending| matches!(pending.asked, Asked::Join))
+            {
                 self.next_heartbeat = ctx.now + 1_000_000;
                 self.heartbeat(ctx, &group);
             }
@@ -363,7 +454,9 @@ impl Client {
             }
         }
         let mut todo = Vec::new();
-        let Role::Consumer(consumer) = &mut self.role else { return };
+        let Role::Consumer(consumer) = &mut self.role else {
+            return;
+        };
         let retry = format!("%RETRY%{group}");
         for (topic, queues) in ctx.model.live() {
             let foreign = topic.starts_with('%') && topic != retry;
@@ -374,7 +467,11 @@ impl Client {
             for queue in 0..queues {
                 let place = consumer.queues.entry((topic.clone(), queue)).or_default();
                 if place.generation != generation {
-                    *place = Place { generation, next: None, waiting: false };
+                    *place = Place {
+                        generation,
+                        next: None,
+                        waiting: false,
+                    };
                 }
                 if !place.waiting {
                     place.waiting = true;
@@ -482,8 +579,14 @@ impl Client {
         if !self.pending.is_empty() {
             return;
         }
-        let Role::Admin { made } = &mut self.role else { return };
-        let unsure = ctx.model.topics.iter().find(|(_, topic)| topic.life == Life::Unsure);
+        let Role::Admin { made } = &mut self.role else {
+            return;
+        };
+        let unsure = ctx
+            .model
+            .topics
+            .iter()
+            .find(|(_, topic)| topic.life == Life::Unsure);
         let unsure = unsure.map(|(name, topic)| (name.clone(), topic.queues));
         if let Some((name, queues)) = unsure {
             // Queues say what was wanted: none means that it was to be deleted.
@@ -500,13 +603,21 @@ impl Client {
         if !ctx.config.deletes || !ctx.rng.percent(4) {
             return;
         }
-        let gone = ctx.model.topics.iter().find(|(_, topic)| topic.life == Life::Gone);
+        let gone = ctx
+            .model
+            .topics
+            .iter()
+            .find(|(_, topic)| topic.life == Life::Gone);
         if let Some(name) = gone.map(|(name, _)| name.clone()) {
             let queues = ctx.rng.range(1, 5) as i32;
             return self.create(ctx, name, queues);
         }
-        let live: Vec<_> =
-            ctx.model.live().into_iter().filter(|(name, _)| name.starts_with('t')).collect();
+        let live: Vec<_> = ctx
+            .model
+            .live()
+            .into_iter()
+            .filter(|(name, _)| name.starts_with('t'))
+            .collect();
         if live.len() > 1 {
             let (name, _) = ctx.rng.pick(&live[1..]).clone();
             self.delete(ctx, name);
@@ -548,14 +659,22 @@ impl Client {
             0..=3 => self.pull(ctx, "audit", &queue, offset, false, 0),
             4 | 5 => {
                 let floor = ctx.model.floor_end(&queue);
-                let asked = Asked::End { queue: queue.clone(), generation, floor };
+                let asked = Asked::End {
+                    queue: queue.clone(),
+                    generation,
+                    floor,
+                };
                 self.ask_queue(ctx, 30, asked, &queue);
             }
             6 => {
                 let code = *ctx.rng.pick(&[29, 31, 32]);
                 self.ask_queue(ctx, code, Asked::Other, &queue);
             }
-            7 => self.view(ctx, physical, generation.map(|generation| (queue, generation))),
+            7 => self.view(
+                ctx,
+                physical,
+                generation.map(|generation| (queue, generation)),
+            ),
             8 => {
                 let shard = ctx.rng.below(4) << 55;
                 let at = match ctx.rng.below(3) {
@@ -575,14 +694,21 @@ impl Client {
 
     fn view(&mut self, ctx: &mut Ctx<'_>, physical: i64, known: Option<(Queue, u64)>) {
         let asked = Asked::View { known, physical };
-        self.ask(ctx, 33, Some(asked), |w| w.field_i64("offset", physical), b"");
+        self.ask(
+            ctx,
+            33,
+            Some(asked),
+            |w| w.field_i64("offset", physical),
+            b"",
+        );
     }
 
     /// Bytes from the broker.
     pub fn receive(&mut self, ctx: &mut Ctx<'_>, bytes: &[u8]) -> Check {
         self.buffer.extend_from_slice(bytes);
         loop {
-            let len = frame_len(&self.buffer).map_err(|error| format!("a broken frame: {error}"))?;
+            let len =
+                frame_len(&self.buffer).map_err(|error| format!("a broken frame: {error}"))?;
             let Some(len) = len.filter(|len| *len <= self.buffer.len()) else {
                 return Ok(());
             };
@@ -594,20 +720,33 @@ impl Client {
                 continue;
             }
             let Some(pending) = self.pending.remove(&command.opaque) else {
-                return Err(format!("an answer to {}, which nobody waits for", command.opaque));
+                return Err(format!(
+                    "an answer to {}, which nobody waits for",
+                    command.opaque
+                ));
             };
             ensure!(command.codec == self.codec, "an answer in the other codec");
             let name = pending.asked.name();
-            self.answer(ctx, pending, &command).map_err(|error| format!("{name}: {error}"))?;
+            self.answer(ctx, pending, &command)
+                .map_err(|error| format!("{name}: {error}"))?;
         }
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, pending: Pending, command: &Command<'_>) -> Check {
         let code = command.code;
-        let remark = || command.remark.map(|text| text.to_string()).unwrap_or_default();
+        let remark = || {
+            command
+                .remark
+                .map(|text| text.to_string())
+                .unwrap_or_default()
+        };
         if code == BUSY || code == NOT_AVAILABLE {
             let failed = ctx.failed.iter().any(Option::is_some);
-            ensure!(code == BUSY || failed, "code 14 with a good disk: {}", remark());
+            ensure!(
+                code == BUSY || failed,
+                "code 14 with a good disk: {}",
+                remark()
+            );
             ctx.counts.refused += 1;
             self.failed(pending.asked, ctx.model);
             return Ok(());
@@ -620,8 +759,16 @@ impl Client {
             Asked::Send(load, generation) => {
                 self.sent(ctx, load, generation, pending.at, command, &remark())
             }
-            Asked::Pull { queue, generation, from, floor, group, mine } => {
-                if mine && let Role::Consumer(consumer) = &mut self.role
+            Asked::Pull {
+                queue,
+                generation,
+                from,
+                floor,
+                group,
+                mine,
+            } => {
+                if mine
+                    && let Role::Consumer(consumer) = &mut self.role
                     && let Some(place) = consumer.queues.get_mut(&queue)
                 {
                     place.waiting = false;
@@ -634,10 +781,16 @@ impl Client {
                 }
                 self.pulled(ctx, &queue, from, floor, &group, mine, command, &remark())
             }
-            Asked::Query { queue, generation, floor } => {
-                self.queried(ctx, &queue, generation, floor, command, &remark())
-            }
-            Asked::Commit { queue, generation, value } => {
+            Asked::Query {
+                queue,
+                generation,
+                floor,
+            } => self.queried(ctx, &queue, generation, floor, command, &remark()),
+            Asked::Commit {
+                queue,
+                generation,
+                value,
+            } => {
                 if code == NO_GROUP && self.may_lack_group(ctx) {
                     return self.rejoin();
                 }
@@ -646,16 +799,22 @@ impl Client {
                 }
                 ensure!(code == SUCCESS, "code {code}: {}", remark());
                 if let Role::Consumer(consumer) = &self.role {
-                    ctx.model.commit_safe(&consumer.group, &queue, value, ctx.now);
+                    ctx.model
+                        .commit_safe(&consumer.group, &queue, value, ctx.now);
                 }
                 Ok(())
             }
-            Asked::End { queue, generation, floor } => {
+            Asked::End {
+                queue,
+                generation,
+                floor,
+            } => {
                 if generation.is_none() || ctx.model.generation(&queue.0) != generation {
                     return Ok(());
                 }
                 ensure!(code == SUCCESS, "code {code}: {}", remark());
-                ctx.model.check_end(&queue, floor, number(command, "offset")?, ctx.now)
+                ctx.model
+                    .check_end(&queue, floor, number(command, "offset")?, ctx.now)
             }
             Asked::Create { topic, queues } => {
                 ensure!(code == SUCCESS, "code {code}: {}", remark());
@@ -727,9 +886,18 @@ impl Client {
             ensure!(!same, "code {}: {remark}", command.code);
             return Ok(());
         }
-        let ids = command.ext.find("msgId").map(|text| text.to_string()).unwrap_or_default();
+        let ids = command
+            .ext
+            .find("msgId")
+            .map(|text| text.to_string())
+            .unwrap_or_default();
         let ids: Vec<_> = ids.split(',').filter_map(OffsetId::parse).collect();
-        ensure!(ids.len() == load.uids.len(), "{} ids for {} messages", ids.len(), load.uids.len());
+        ensure!(
+            ids.len() == load.uids.len(),
+            "{} ids for {} messages",
+            ids.len(),
+            load.uids.len()
+        );
         let (shard, _) = LogOffset::from_physical(ids[0].physical_offset).ok_or("a bad id")?;
         let failed = ctx.failed.get(usize::from(shard.0)).copied().flatten();
         ensure!(
@@ -749,11 +917,16 @@ impl Client {
             return Ok(());
         }
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
-        ensure!(load.queue < 0 || load.queue == queue.1, "stored in queue {}", queue.1);
+        ensure!(
+            load.queue < 0 || load.queue == queue.1,
+            "stored in queue {}",
+            queue.1
+        );
         let first = number(command, "queueOffset")?;
         for (n, uid) in load.uids.iter().enumerate() {
             let physical = ids[n].physical_offset;
-            ctx.model.acked(&queue, first + n as i64, physical, *uid, ctx.now)?;
+            ctx.model
+                .acked(&queue, first + n as i64, physical, *uid, ctx.now)?;
         }
         Ok(())
     }
@@ -774,12 +947,17 @@ impl Client {
         match code {
             SUCCESS => {}
             PULL_NOT_FOUND => {
-                ensure!(floor <= from, "{queue:?}: nothing at {from}, but it ended at {floor}");
+                ensure!(
+                    floor <= from,
+                    "{queue:?}: nothing at {from}, but it ended at {floor}"
+                );
                 self.set_next(queue, mine, from);
                 return Ok(());
             }
             PULL_MOVED => {
-                return Err(format!("{queue:?}: {from} is out of range ({remark}), end {floor}"));
+                return Err(format!(
+                    "{queue:?}: {from} is out of range ({remark}), end {floor}"
+                ));
             }
             _ => return Err(format!("{queue:?} from {from}: code {code}: {remark}")),
         }
@@ -805,7 +983,10 @@ impl Client {
         ctx.counts.pulled += (next - from) as u64;
         ensure!(next > from, "{queue:?}: found, but nothing is there");
         let said = number(command, "nextBeginOffset")?;
-        ensure!(said == next && next <= max, "{queue:?}: next {said}, end {max}, got up to {next}");
+        ensure!(
+            said == next && next <= max,
+            "{queue:?}: next {said}, end {max}, got up to {next}"
+        );
         self.set_next(queue, mine, next);
         let fresh = matches!(&self.role, Role::Consumer(consumer) if consumer.fresh);
         if mine && !fresh {
@@ -823,7 +1004,8 @@ impl Client {
     }
 
     fn set_next(&mut self, queue: &Queue, mine: bool, next: i64) {
-        if mine && let Role::Consumer(consumer) = &mut self.role
+        if mine
+            && let Role::Consumer(consumer) = &mut self.role
             && let Some(place) = consumer.queues.get_mut(queue)
         {
             place.next = Some(next);
@@ -832,7 +1014,10 @@ impl Client {
 
     fn send_back(&mut self, ctx: &mut Ctx<'_>, group: &str, uid: u64, physical: i64) {
         let level = ctx.rng.range(1, 3) as i64;
-        let asked = Asked::Back { uid, group: group.to_owned() };
+        let asked = Asked::Back {
+            uid,
+            group: group.to_owned(),
+        };
         let fields = |w: &mut FrameWriter<'_>| {
             w.field_i64("offset", physical);
             w.field_str("group", group);
@@ -864,7 +1049,8 @@ impl Client {
             NOT_FOUND => None,
             code => return Err(format!("{queue:?}: code {code}: {remark}")),
         };
-        ctx.model.check_commit(&consumer.group, queue, floor, value, ctx.now)?;
+        ctx.model
+            .check_commit(&consumer.group, queue, floor, value, ctx.now)?;
         place.next = Some(value.unwrap_or(0));
         Ok(())
     }
@@ -907,7 +1093,10 @@ impl Asked {
 
     /// Whether the answer may need the disk.
     fn reads(&self) -> bool {
-        matches!(self, Asked::Pull { .. } | Asked::View { .. } | Asked::Back { .. } | Asked::Other)
+        matches!(
+            self,
+            Asked::Pull { .. } | Asked::View { .. } | Asked::Back { .. } | Asked::Other
+        )
     }
 }
 
@@ -917,15 +1106,17 @@ fn viewed(
     physical: i64,
     command: &Command<'_>,
 ) -> Check {
-    let known = known.filter(|(queue, generation)| {
-        ctx.model.generation(&queue.0) == Some(*generation)
-    });
+    let known =
+        known.filter(|(queue, generation)| ctx.model.generation(&queue.0) == Some(*generation));
     if command.code != SUCCESS {
         ensure!(known.is_none(), "{physical}: code {}", command.code);
         return Ok(());
     }
     let record = RecordView::parse(command.body).map_err(|error| error.to_string())?;
-    ensure!(record.physical_offset() == physical, "{physical}: another message");
+    ensure!(
+        record.physical_offset() == physical,
+        "{physical}: another message"
+    );
     match known {
         Some((queue, _)) => ctx.model.seen(&queue, &record, ctx.now),
         None => Ok(()),

@@ -102,7 +102,9 @@ impl Disk {
 
     pub fn write(&self, file: &str, at: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let mut files = self.files.borrow_mut();
-        let held = files.get_mut(file).ok_or_else(|| missing(file, "writing"))?;
+        let held = files
+            .get_mut(file)
+            .ok_or_else(|| missing(file, "writing"))?;
         assert!(
             at as usize + bytes.len() <= held.data.len(),
             "orders write allocated blocks: {file}@{at}+{}",
@@ -190,11 +192,6 @@ impl Disk {
         }
     }
 
-    pub fn files(&self) -> Vec<(String, usize)> {
-        let files = self.files.borrow();
-        files.iter().map(|(name, file)| (name.clone(), file.data.len())).collect()
-    }
-
     /// One `Dir` operation; an error once the plug is pulled.
     fn burn(&self, file: &str, doing: &'static str) -> Result<(), DiskError> {
         if self.blown.get() {
@@ -228,13 +225,21 @@ impl Disk {
         act: impl FnOnce(&mut File) -> T,
     ) -> Result<T, DiskError> {
         let mut files = self.files.borrow_mut();
-        files.get_mut(file).map(act).ok_or_else(|| missing(file, doing))
+        files
+            .get_mut(file)
+            .map(act)
+            .ok_or_else(|| missing(file, doing))
     }
 }
 
 pub fn error(file: &str, doing: &'static str, reason: &str, full: bool) -> DiskError {
     let (file, reason) = (file.to_owned(), reason.to_owned());
-    DiskError { file, doing, reason, full }
+    DiskError {
+        file,
+        doing,
+        reason,
+        full,
+    }
 }
 
 fn missing(file: &str, doing: &'static str) -> DiskError {
@@ -270,7 +275,9 @@ impl Dir for Disk {
         if burned.is_err() {
             // The plug was pulled in the middle of it.
             let part = self.rng.borrow_mut().below(data.len() as u64 + 1) as usize;
-            self.with(file, "writing", |held| held.write(at as usize, &data[..part]))?;
+            self.with(file, "writing", |held| {
+                held.write(at as usize, &data[..part])
+            })?;
             return burned;
         }
         self.with(file, "writing", |held| held.write(at as usize, data))
@@ -300,7 +307,9 @@ impl Dir for Disk {
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError> {
         self.burn(from, "renaming")?;
         let mut files = self.files.borrow_mut();
-        let held = files.remove(from).ok_or_else(|| missing(from, "renaming"))?;
+        let held = files
+            .remove(from)
+            .ok_or_else(|| missing(from, "renaming"))?;
         files.insert(to.to_owned(), held);
         Ok(())
     }

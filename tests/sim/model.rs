@@ -138,7 +138,14 @@ impl Model {
     }
 
     /// An acknowledgement: `uid` lies at `offset`.
-    pub fn acked(&mut self, queue: &Queue, offset: i64, physical: i64, uid: u64, now: u64) -> Check {
+    pub fn acked(
+        &mut self,
+        queue: &Queue,
+        offset: i64,
+        physical: i64,
+        uid: u64,
+        now: u64,
+    ) -> Check {
         let known = self.known.entry(queue.clone()).or_default();
         if let Some(old) = known.get(&offset) {
             ensure!(
@@ -149,7 +156,15 @@ impl Model {
             );
             return Ok(());
         }
-        known.insert(offset, Known { uid, physical, crc: None, at: now });
+        known.insert(
+            offset,
+            Known {
+                uid,
+                physical,
+                crc: None,
+                at: now,
+            },
+        );
         Ok(())
     }
 
@@ -181,11 +196,21 @@ impl Model {
             }
             None => {
                 let crc = Some(crc);
-                known.insert(offset, Known { uid, physical, crc, at: now });
+                known.insert(
+                    offset,
+                    Known {
+                        uid,
+                        physical,
+                        crc,
+                        at: now,
+                    },
+                );
             }
         }
         let copies = known.values().filter(|known| known.uid == uid).count();
-        let Sent { attempts, repeats, .. } = self.sent[&uid];
+        let Sent {
+            attempts, repeats, ..
+        } = self.sent[&uid];
         let repeats = repeats || queue.0.starts_with("%RETRY%");
         ensure!(
             repeats || copies <= attempts,
@@ -198,7 +223,9 @@ impl Model {
     fn check_content(&mut self, record: &RecordView<'_>) -> Result<u64, String> {
         let text = |name| properties::find_str(record.properties(), name).unwrap_or_default();
         let key = text("KEYS");
-        let uid = key.strip_prefix('u').and_then(|uid| uid.parse::<u64>().ok());
+        let uid = key
+            .strip_prefix('u')
+            .and_then(|uid| uid.parse::<u64>().ok());
         let Some(uid) = uid else {
             return Err(format!("a message with the key {key:?}, never sent"));
         };
@@ -207,7 +234,10 @@ impl Model {
         };
         ensure!(text("TAGS") == sent.tag, "u{uid}: tag {:?}", text("TAGS"));
         ensure!(record.body() == body(uid, sent.len), "u{uid}: another body");
-        ensure!(record.has_valid_body_crc(), "u{uid}: the body checksum is wrong");
+        ensure!(
+            record.has_valid_body_crc(),
+            "u{uid}: the body checksum is wrong"
+        );
         if record.topic().starts_with("%RETRY%") {
             ensure!(
                 text("RETRY_TOPIC") == sent.topic,
@@ -215,7 +245,11 @@ impl Model {
                 text("RETRY_TOPIC")
             );
         } else {
-            ensure!(record.topic() == sent.topic, "u{uid}: in topic {}", record.topic());
+            ensure!(
+                record.topic() == sent.topic,
+                "u{uid}: in topic {}",
+                record.topic()
+            );
         }
         Ok(uid)
     }
@@ -233,27 +267,40 @@ impl Model {
     pub fn floor_end(&self, queue: &Queue) -> i64 {
         let shown = self.shown.get(queue).and_then(|shown| shown.last());
         let known = self.known.get(queue).and_then(|known| known.keys().last());
-        shown.map_or(0, |(end, _)| *end).max(known.map_or(0, |last| last + 1))
+        shown
+            .map_or(0, |(end, _)| *end)
+            .max(known.map_or(0, |last| last + 1))
     }
 
     pub fn check_end(&mut self, queue: &Queue, floor: i64, end: i64, now: u64) -> Check {
-        ensure!(end >= floor, "{queue:?} ends at {end}, but {floor} was shown or acknowledged");
+        ensure!(
+            end >= floor,
+            "{queue:?} ends at {end}, but {floor} was shown or acknowledged"
+        );
         self.shown_end(queue, end, now)
     }
 
     pub fn commit_sent(&mut self, group: &str, queue: &Queue, value: i64) {
-        let commits = self.committed.entry((group.to_owned(), queue.clone())).or_default();
+        let commits = self
+            .committed
+            .entry((group.to_owned(), queue.clone()))
+            .or_default();
         commits.sent = commits.sent.max(value);
     }
 
     /// A commit was acknowledged, or a query answered: the offset must not fall below.
     pub fn commit_safe(&mut self, group: &str, queue: &Queue, value: i64, now: u64) {
-        let commits = self.committed.entry((group.to_owned(), queue.clone())).or_default();
+        let commits = self
+            .committed
+            .entry((group.to_owned(), queue.clone()))
+            .or_default();
         commits.safe.push((value, now));
     }
 
     pub fn commit_floor(&self, group: &str, queue: &Queue) -> Option<i64> {
-        self.committed.get(&(group.to_owned(), queue.clone()))?.floor()
+        self.committed
+            .get(&(group.to_owned(), queue.clone()))?
+            .floor()
     }
 
     pub fn check_commit(
@@ -264,7 +311,10 @@ impl Model {
         value: Option<i64>,
         now: u64,
     ) -> Check {
-        let commits = self.committed.entry((group.to_owned(), queue.clone())).or_default();
+        let commits = self
+            .committed
+            .entry((group.to_owned(), queue.clone()))
+            .or_default();
         ensure!(
             value >= floor,
             "group {group} {queue:?}: committed offset {value:?}, {floor:?} was safe"
@@ -306,17 +356,26 @@ impl Model {
         }
         self.known.retain(|(topic, _), _| !lost.contains(topic));
         self.shown.retain(|(topic, _), _| !lost.contains(topic));
-        self.committed.retain(|(_, (topic, _)), _| !lost.contains(topic));
+        self.committed
+            .retain(|(_, (topic, _)), _| !lost.contains(topic));
     }
 
     pub fn live(&self) -> Vec<(String, i32)> {
-        let live = self.topics.iter().filter(|(_, topic)| topic.life == Life::Live);
-        live.map(|(name, topic)| (name.clone(), topic.queues)).collect()
+        let live = self
+            .topics
+            .iter()
+            .filter(|(_, topic)| topic.life == Life::Live);
+        live.map(|(name, topic)| (name.clone(), topic.queues))
+            .collect()
     }
 
     /// A known message at random, as (queue, offset, physical offset).
     pub fn any_known(&self, rng: &mut Rng) -> Option<(Queue, i64, i64)> {
-        let queues: Vec<_> = self.known.iter().filter(|(_, known)| !known.is_empty()).collect();
+        let queues: Vec<_> = self
+            .known
+            .iter()
+            .filter(|(_, known)| !known.is_empty())
+            .collect();
         if queues.is_empty() {
             return None;
         }
@@ -324,10 +383,6 @@ impl Model {
         let nth = rng.below(known.len() as u64) as usize;
         let (offset, known) = known.iter().nth(nth)?;
         Some((queue.clone(), *offset, known.physical))
-    }
-
-    pub fn known_queues(&self) -> Vec<Queue> {
-        self.known.keys().chain(self.shown.keys()).cloned().collect()
     }
 
     pub fn known_count(&self) -> usize {

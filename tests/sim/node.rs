@@ -111,7 +111,14 @@ impl<M: Machine> Node<M> {
         if tick.is_some() {
             self.armed = tick;
         }
-        Turn { sent, letters, closes, dials, orders, tick }
+        Turn {
+            sent,
+            letters,
+            closes,
+            dials,
+            orders,
+            tick,
+        }
     }
 
     fn outputs(&mut self) -> Vec<(Wire, Vec<u8>)> {
@@ -122,7 +129,11 @@ impl<M: Machine> Node<M> {
             let (generation, Some(wire)) = self.slots[slot as usize] else {
                 continue;
             };
-            let conn = ConnId { shard: self.id, slot, generation };
+            let conn = ConnId {
+                shard: self.id,
+                slot,
+                generation,
+            };
             let Some(output) = self.out.pending(conn) else {
                 continue;
             };
@@ -149,7 +160,11 @@ impl<M: Machine> Node<M> {
     #[expect(clippy::type_complexity, reason = "one caller")]
     fn letters(&mut self) -> (Vec<(ShardId, Letter<M::Peer>)>, Vec<Wire>) {
         let mut drafts: Vec<Letter<M::Peer>> = (0..self.shards)
-            .map(|_| Letter { frames: None, peers: Vec::new(), closes: Vec::new() })
+            .map(|_| Letter {
+                frames: None,
+                peers: Vec::new(),
+                closes: Vec::new(),
+            })
             .collect();
         for (to, message) in self.out.peers.drain(..) {
             drafts[usize::from(to.0)].peers.push(message);

@@ -20,19 +20,31 @@ pub struct Plan {
     pub broker: BrokerOptions,
     pub traffic: Traffic,
     pub shards: u16,
+    /// Large messages of one size, slow disks, one crash after the other: what lies behind the end
+    /// of the log then fits where the next life writes.
+    pub violent: bool,
 }
 
 pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
     let shards = *rng.pick(&[1, 1, 2, 3]);
-    let flush = if rng.percent(60) { Flush::Sync } else { Flush::Async };
+    let flush = if rng.percent(60) {
+        Flush::Sync
+    } else {
+        Flush::Async
+    };
     let flush = match sabotage {
         Sabotage::AckBeforeSync => Flush::Sync,
         _ => flush,
     };
     let big = rng.percent(50);
     let even = rng.percent(40);
-    let traffic = Traffic {
-        body_bytes: if even { (700, 701) } else { (1, *rng.pick(&[200, 2_000, 6_000])) },
+    let violent = rng.percent(15);
+    let mut traffic = Traffic {
+        body_bytes: if even {
+            (700, 701)
+        } else {
+            (1, *rng.pick(&[200, 2_000, 6_000]))
+        },
         big_percent: if big { *rng.pick(&[10, 40, 90]) } else { 0 },
         big_bytes: *rng.pick(&[20_000, 36_000, 40_000]),
         think_us: *rng.pick(&[2_000, 8_000, 30_000]),
@@ -40,6 +52,17 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         delays: rng.percent(60),
         deletes: rng.percent(30),
     };
+    if violent {
+        traffic = Traffic {
+            big_percent: 100,
+            big_bytes: 36_000,
+            think_us: 2_000,
+            topics: 1,
+            delays: false,
+            deletes: false,
+            ..traffic
+        };
+    }
     let store = StoreOptions {
         shard: ShardId(0),
         store_id: 0x51D0,
@@ -47,7 +70,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         flush,
         flush_interval_ms: *rng.pick(&[50, 200]),
         batch_bytes_max: *rng.pick(&[48, 64]) * KIB,
-        writes_in_flight_max: *rng.pick(&[1, 2, 4]),
+        writes_in_flight_max: if violent { 4 } else { *rng.pick(&[1, 2, 4]) },
         pending_bytes_max: *rng.pick(&[128, 512]) * KIB,
         tail_bytes_max: *rng.pick(&[8, 64, 512]) * KIB,
         window_bytes_max: *rng.pick(&[4, 8]) * 1024 * KIB,
@@ -96,19 +119,42 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         properties: String::new(),
         instance: 7,
     };
-    Plan { broker, traffic, shards }
+    Plan {
+        broker,
+        traffic,
+        shards,
+        violent,
+    }
 }
 
 /// The first frame in words, for the trace.
 pub fn describe(bytes: &[u8]) -> String {
-    let first = frame_len(bytes).ok().flatten().and_then(|len| bytes.get(..len));
-    let Some(Ok(command)) = first.and_then(|first| split(first).ok()).map(Command::decode) else {
+    let first = frame_len(bytes)
+        .ok()
+        .flatten()
+        .and_then(|len| bytes.get(..len));
+    let Some(Ok(command)) = first
+        .and_then(|first| split(first).ok())
+        .map(Command::decode)
+    else {
         return format!("{} bytes", bytes.len());
     };
-    let fields = command.ext.iter().filter(|(_, value)| value.wire_len() < 80);
-    let fields: Vec<String> = fields.map(|(key, value)| format!("{key}={value}")).collect();
-    let remark = command.remark.map(|text| text.to_string()).unwrap_or_default();
-    let kind = if command.is_response() { "answer" } else { "request" };
+    let fields = command
+        .ext
+        .iter()
+        .filter(|(_, value)| value.wire_len() < 80);
+    let fields: Vec<String> = fields
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let remark = command
+        .remark
+        .map(|text| text.to_string())
+        .unwrap_or_default();
+    let kind = if command.is_response() {
+        "answer"
+    } else {
+        "request"
+    };
     format!(
         "{kind} {} code {} {} [{}] +{}",
         command.opaque,

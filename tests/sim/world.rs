@@ -178,6 +178,8 @@ pub struct World {
     mail: BTreeMap<(usize, usize), u64>,
     clients: Vec<Client>,
     traffic: Traffic,
+    /// Crashes that follow each other closely, still to come.
+    blows: u32,
     model: Model,
     opaque: i32,
     uids: u64,
@@ -213,16 +215,30 @@ macro_rules! trace {
 impl World {
     pub fn new(seed: u64, sabotage: Sabotage, trace: bool) -> World {
         let mut rng = Rng::new(seed);
-        let options::Plan { broker, traffic, shards } = options::plan(&mut rng, sabotage);
-        let slow = rng.percent(25);
+        let options::Plan {
+            broker,
+            traffic,
+            shards,
+            violent,
+        } = options::plan(&mut rng, sabotage);
+        let slow = violent || rng.percent(25);
         let pace = Pace {
-            net: if rng.percent(20) { (100, 20_000) } else { (50, 2_000) },
+            net: if rng.percent(20) {
+                (100, 20_000)
+            } else {
+                (50, 2_000)
+            },
             write: if slow { (500, 30_000) } else { (100, 3_000) },
             sync: if slow { (500, 30_000) } else { (200, 6_000) },
         };
-        let disks = (0..shards).map(|_| Rc::new(Disk::new(rng.fork()))).collect();
+        let disks = (0..shards)
+            .map(|_| Rc::new(Disk::new(rng.fork())))
+            .collect();
         let names_disk = Disk::new(rng.fork());
-        let now = Now { mono: Mono(0), wall_ms: options::WALL_MS };
+        let now = Now {
+            mono: Mono(0),
+            wall_ms: options::WALL_MS,
+        };
         let names = NameServer::new(NameServerOptions::default(), &names_disk, now)
             .expect("an empty disk is a good beginning");
         let mut world = World {
@@ -244,6 +260,7 @@ impl World {
             mail: BTreeMap::new(),
             clients: Vec::new(),
             traffic,
+            blows: if violent { 12 } else { 0 },
             model: Model::default(),
             opaque: 0,
             uids: 0,
@@ -284,7 +301,13 @@ impl World {
         let last = rng.range(1_500_000, 4_000_000);
         let mut acts = Vec::new();
         for _ in 0..rng.range(1, 4) {
-            acts.push(*rng.pick(&[Act::Kill, Act::PowerCut, Act::PowerCut, Act::Stop, Act::CrashInWork]));
+            acts.push(*rng.pick(&[
+                Act::Kill,
+                Act::PowerCut,
+                Act::PowerCut,
+                Act::Stop,
+                Act::CrashInWork,
+            ]));
         }
         for (percent, act) in [
             (12, Act::FailWrite),
@@ -298,7 +321,10 @@ impl World {
                 acts.push(act);
             }
         }
-        let plan: Vec<_> = acts.into_iter().map(|act| (rng.range(20_000, last), act)).collect();
+        let plan: Vec<_> = acts
+            .into_iter()
+            .map(|act| (rng.range(20_000, last), act))
+            .collect();
         for (at, act) in plan {
             self.schedule(at, Ev::Act(act));
         }
@@ -313,24 +339,36 @@ impl World {
 
     fn now(&self) -> Now {
         let ms = self.now / 1000;
-        Now { mono: Mono(ms), wall_ms: options::WALL_MS + ms as i64 }
+        Now {
+            mono: Mono(ms),
+            wall_ms: options::WALL_MS + ms as i64,
+        }
     }
 
     fn schedule(&mut self, at: u64, ev: Ev) {
         self.seq += 1;
-        let queued = Queued { at: at.max(self.now), seq: self.seq, ev };
+        let queued = Queued {
+            at: at.max(self.now),
+            seq: self.seq,
+            ev,
+        };
         self.events.push(Reverse(queued));
     }
 
     fn after(&mut self, (low, high): (u64, u64), ev: Ev) {
         // Mostly quick, sometimes as slow as it gets.
-        let high = if self.rng.percent(90) { low + (high - low) / 5 } else { high };
+        let high = if self.rng.percent(90) {
+            low + (high - low) / 5
+        } else {
+            high
+        };
         let at = self.now + self.rng.range(low, high + 1);
         self.schedule(at, ev);
     }
 
     fn note(&mut self, what: u64) {
-        self.hash = (self.hash.rotate_left(5) ^ what ^ self.now).wrapping_mul(0x517C_C1B7_2722_0A95);
+        self.hash =
+            (self.hash.rotate_left(5) ^ what ^ self.now).wrapping_mul(0x517C_C1B7_2722_0A95);
     }
 
     fn hit(&mut self, fault: Fault) {
@@ -370,7 +408,9 @@ impl World {
             Ev::ReadDone(life, shard, id, file, at, len, fails) if life == self.life => {
                 let result = match fails {
                     true => Err(error(&file, "reading", "input/output error", false)),
-                    false => self.disks[shard].read(&file, at, len).map(|b| Done::Read(b.into())),
+                    false => self.disks[shard]
+                        .read(&file, at, len)
+                        .map(|b| Done::Read(b.into())),
                 };
                 self.disk_event(shard, id, result)
             }
@@ -415,7 +455,11 @@ impl World {
         node.armed = None;
         if node.machine.deadline().is_some_and(|at| at <= now.mono) {
             let ms = self.now / 1000;
-            self.ticks = if self.ticks.0 == ms { (ms, self.ticks.1 + 1) } else { (ms, 0) };
+            self.ticks = if self.ticks.0 == ms {
+                (ms, self.ticks.1 + 1)
+            } else {
+                (ms, 0)
+            };
             if self.ticks.1 > TICKS_MAX {
                 return Err(format!("shard {shard} spins on its deadline"));
             }
@@ -444,7 +488,14 @@ impl World {
                 self.schedule(self.now, Ev::Deliver(wire, end));
             }
         }
-        let Turn { sent, letters, closes, dials, orders, tick } = turn;
+        let Turn {
+            sent,
+            letters,
+            closes,
+            dials,
+            orders,
+            tick,
+        } = turn;
         self.transmit(sent, closes);
         for (to, letter) in letters {
             let due = self.now + self.rng.range(1, 300);
@@ -460,7 +511,10 @@ impl World {
             self.order(shard, id, order)?;
         }
         if let Some(at) = tick {
-            self.schedule(at.saturating_mul(1000), Ev::TickBroker(self.life, shard, at));
+            self.schedule(
+                at.saturating_mul(1000),
+                Ev::TickBroker(self.life, shard, at),
+            );
         }
         Ok(())
     }
@@ -469,13 +523,20 @@ impl World {
     fn transmit(&mut self, sent: Vec<(Wire, Vec<u8>)>, closes: Vec<Wire>) {
         for (wire, bytes) in sent {
             self.note(crc32fast::hash(&bytes).into());
-            let Some(conn) = self.conns.get(&wire) else { continue };
+            let Some(conn) = self.conns.get(&wire) else {
+                continue;
+            };
             let to = usize::from(matches!(conn.ends[1], End::Names(_)));
             self.push(wire, to, bytes);
         }
         for wire in closes {
             let delay = self.rng.range(100, 3_000);
-            let at = self.conns.get(&wire).map_or(0, |conn| conn.arrives[0]).max(self.now) + delay;
+            let at = self
+                .conns
+                .get(&wire)
+                .map_or(0, |conn| conn.arrives[0])
+                .max(self.now)
+                + delay;
             self.schedule(at, Ev::Close(wire));
         }
     }
@@ -483,9 +544,15 @@ impl World {
     /// Puts bytes on their way to an end.
     fn push(&mut self, wire: Wire, end: usize, bytes: Vec<u8>) {
         let (low, high) = self.pace.net;
-        let high = if self.rng.percent(90) { low + (high - low) / 5 } else { high };
+        let high = if self.rng.percent(90) {
+            low + (high - low) / 5
+        } else {
+            high
+        };
         let due = self.now + self.rng.range(low, high + 1);
-        let Some(conn) = self.conns.get_mut(&wire) else { return };
+        let Some(conn) = self.conns.get_mut(&wire) else {
+            return;
+        };
         conn.queues[end].push_back(bytes);
         conn.arrives[end] = conn.arrives[end].max(due);
         let at = conn.arrives[end];
@@ -504,7 +571,9 @@ impl World {
                         && at < other.at + other.data.len() as u64
                 });
                 if clash {
-                    return Err(format!("two writes in flight share a block of {file} at {at}"));
+                    return Err(format!(
+                        "two writes in flight share a block of {file} at {at}"
+                    ));
                 }
                 if at == 0 && !file.ends_with("/00000000000000000000") {
                     self.hit(Fault::RollOver);
@@ -513,11 +582,23 @@ impl World {
                 self.wires += 1;
                 let number = self.wires;
                 let file = file.to_string();
-                self.in_flight.insert(number, InFlight { shard, id, file, at, data, fails });
+                self.in_flight.insert(
+                    number,
+                    InFlight {
+                        shard,
+                        id,
+                        file,
+                        at,
+                        data,
+                        fails,
+                    },
+                );
                 self.after(self.pace_write(), Ev::WriteDone(life, shard, number));
             }
             Order::Sync { file } => {
-                let ticket = self.disks[shard].begin_sync(&file).map_err(|e| e.to_string())?;
+                let ticket = self.disks[shard]
+                    .begin_sync(&file)
+                    .map_err(|e| e.to_string())?;
                 let ticket = (!std::mem::take(&mut self.fail_next[1])).then_some(ticket);
                 let pace = self.pace.sync;
                 self.after(pace, Ev::SyncDone(life, shard, id, ticket));
@@ -543,8 +624,14 @@ impl World {
     }
 
     fn written(&mut self, shard: usize, number: u64) -> Result<(), String> {
-        let write = self.in_flight.remove(&number).expect("a write is answered once");
-        let earlier = self.in_flight.iter().any(|(n, w)| *n < number && w.shard == shard);
+        let write = self
+            .in_flight
+            .remove(&number)
+            .expect("a write is answered once");
+        let earlier = self
+            .in_flight
+            .iter()
+            .any(|(n, w)| *n < number && w.shard == shard);
         if earlier {
             self.hit(Fault::OutOfOrder);
         }
@@ -555,7 +642,8 @@ impl World {
             disk.tear(&write.file, write.at, &write.data, 50);
             Err(error(&write.file, "writing", "input/output error", false))
         } else {
-            disk.write(&write.file, write.at, &write.data).map(|()| Done::Written)
+            disk.write(&write.file, write.at, &write.data)
+                .map(|()| Done::Written)
         };
         self.brokers[shard].flushing -= 1;
         self.disk_event(shard, write.id, result)
@@ -589,7 +677,12 @@ impl World {
         result: Result<Done, DiskError>,
     ) -> Result<(), String> {
         self.note(id.0 ^ (shard as u64) << 32);
-        trace!(self, "shard {shard}: order {} {}", id.0, if result.is_ok() { "done" } else { "failed" });
+        trace!(
+            self,
+            "shard {shard}: order {} {}",
+            id.0,
+            if result.is_ok() { "done" } else { "failed" }
+        );
         let now = self.now();
         self.brokers[shard].step(now, Event::Disk { id, result });
         self.settle(shard)
@@ -614,7 +707,11 @@ impl World {
     fn link(&self, conn: ConnId, wire: Wire) -> Link {
         let port = 20_000 + (wire % 20_000) as u16;
         let peer = SocketAddr::from(([127, 0, 0, 1], port));
-        Link { conn, peer, local: options::BROKER.parse().expect("an address") }
+        Link {
+            conn,
+            peer,
+            local: options::BROKER.parse().expect("an address"),
+        }
     }
 
     fn connect(&mut self, client: usize) -> Result<(), String> {
@@ -655,9 +752,21 @@ impl World {
         let (near, far) = (self.brokers[0].open(wire), self.names.open(wire));
         self.insert(wire, [End::Broker(near), End::Names(far)]);
         let (near, far) = (self.link(near, wire), self.link(far, wire));
-        self.names.step(now, Event::Opened { link: far, dialed: None });
+        self.names.step(
+            now,
+            Event::Opened {
+                link: far,
+                dialed: None,
+            },
+        );
         self.settle_names()?;
-        self.brokers[0].step(now, Event::Opened { link: near, dialed: Some(token) });
+        self.brokers[0].step(
+            now,
+            Event::Opened {
+                link: near,
+                dialed: Some(token),
+            },
+        );
         self.settle(0)
     }
 
@@ -688,7 +797,10 @@ impl World {
         if let End::Broker(id) = to
             && !self.brokers[usize::from(id.shard.0)].machine.admits()
         {
-            self.paused.entry(usize::from(id.shard.0)).or_default().push((wire, end));
+            self.paused
+                .entry(usize::from(id.shard.0))
+                .or_default()
+                .push((wire, end));
             return Ok(());
         }
         let conn = self.conns.get_mut(&wire);
@@ -722,7 +834,8 @@ impl World {
                 }
                 End::Names(id) => {
                     let link = self.link(id, wire);
-                    self.names.step(self.now(), Event::Frame { link: &link, frame });
+                    self.names
+                        .step(self.now(), Event::Frame { link: &link, frame });
                     self.settle_names()?;
                 }
                 End::Client(_) => unreachable!("clients cut frames themselves"),
@@ -865,7 +978,11 @@ impl World {
 
     /// The process ends here; with a power cut the disks forget as well.
     fn crash(&mut self, power: bool) -> Result<(), String> {
-        self.hit(if power { Fault::PowerCut } else { Fault::ProcessKill });
+        self.hit(if power {
+            Fault::PowerCut
+        } else {
+            Fault::ProcessKill
+        });
         trace!(self, "{}", if power { "power cut" } else { "process kill" });
         self.hang_up()?;
         let keep = *self.rng.pick(&[0, 50, 100]);
@@ -881,7 +998,13 @@ impl World {
     }
 
     fn power_cut(&mut self) {
-        let lost = |world: &World| world.disks.iter().map(|disk| disk.lost_sectors.get()).sum::<u64>();
+        let lost = |world: &World| {
+            world
+                .disks
+                .iter()
+                .map(|disk| disk.lost_sectors.get())
+                .sum::<u64>()
+        };
         let before = lost(self);
         self.disks.iter().for_each(|disk| disk.power_cut());
         if lost(self) > before {
@@ -891,7 +1014,13 @@ impl World {
             self.lossy = true;
             let bound = self.options.store.flush_interval_ms * 1000 + 2 * SYNC_US_MAX + 20_000;
             // A disk that failed has synced nothing since.
-            let synced = self.failed.iter().flatten().copied().min().unwrap_or(self.now);
+            let synced = self
+                .failed
+                .iter()
+                .flatten()
+                .copied()
+                .min()
+                .unwrap_or(self.now);
             self.model.forget_since(synced.saturating_sub(bound));
             self.clients.iter_mut().for_each(Client::forget);
         }
@@ -981,8 +1110,8 @@ impl World {
                 self.gone();
                 return Ok(());
             }
-            let (machine, report) = opened
-                .map_err(|error| format!("shard {shard} does not start: {error}"))?;
+            let (machine, report) =
+                opened.map_err(|error| format!("shard {shard} does not start: {error}"))?;
             trace!(self, "shard {shard}: {report:?}");
             self.note(report.end.0 ^ report.messages);
             let flushing = self.options.store.writes_in_flight_max + 1;
@@ -990,6 +1119,12 @@ impl World {
         }
         self.brokers = brokers;
         self.up = true;
+        if self.blows > 0 && !self.ending {
+            self.blows -= 1;
+            let act = *self.rng.pick(&[Act::Kill, Act::Kill, Act::PowerCut]);
+            let at = self.now + self.rng.range(5_000, 150_000);
+            self.schedule(at, Ev::Act(act));
+        }
         for shard in 0..self.brokers.len() {
             let now = self.now();
             self.brokers[shard].step(now, Event::Start);
@@ -1020,9 +1155,6 @@ impl World {
                     return Ok(());
                 }
                 let failed = self.failed.iter().any(Option::is_some);
-                if failed && self.finale == 1 && self.clients.iter().all(|c| !c.is_fresh()) {
-                    // First what a broker with a failed disk still shows.
-                }
                 self.finale = 2;
                 match self.rng.below(if failed { 1 } else { 3 }) {
                     0 => self.crash(self.options.store.flush == Flush::Sync)?,
@@ -1064,20 +1196,28 @@ impl World {
 
     fn missing(&self) -> Option<String> {
         let live = |topic: &str| {
-            self.model.topics.get(topic).is_some_and(|t| t.generation == 1)
+            self.model
+                .topics
+                .get(topic)
+                .is_some_and(|t| t.generation == 1)
                 && self.model.generation(topic).is_some()
         };
         for (uid, sent) in &self.model.sent {
             let there = self.model.delivered.contains_key(uid);
             if sent.acked.is_some() && live(&sent.topic) && !there {
-                return Some(format!("u{uid} of {} was acknowledged and never came", sent.topic));
+                return Some(format!(
+                    "u{uid} of {} was acknowledged and never came",
+                    sent.topic
+                ));
             }
         }
         for (group, uid, _) in &self.model.returned {
             let key = (group.clone(), *uid);
             let known = live(&format!("%RETRY%{group}"));
             if known && !self.model.came_back.contains_key(&key) {
-                return Some(format!("u{uid} was sent back by {group} and never came again"));
+                return Some(format!(
+                    "u{uid} was sent back by {group} and never came again"
+                ));
             }
         }
         None
