@@ -126,8 +126,23 @@ impl Broker {
             return self.release(now, out);
         }
         lead.publication.newest = snapshot.version;
-        // A failed log takes nothing: requests for a change are refused before they come here, and
-        // what a heartbeat makes (a group, its retry topic) lives in memory until it is made again.
+        if self.store.log().failed().is_some() {
+            // Members come and go, but topics and groups stay as they were published last: other
+            // shards would store messages for what a restart does not know.
+            let snapshot = Arc::new(Snapshot {
+                topics: self.snapshot.topics.clone(),
+                topics_stamp: self.snapshot.topics_stamp,
+                groups: self.snapshot.groups.clone(),
+                ..Snapshot::clone(&snapshot)
+            });
+            let publish = Publish {
+                snapshot,
+                gone: Arc::default(),
+                changed_topics: Vec::new(),
+                durable: false,
+            };
+            return self.give_out(now, publish, out);
+        }
         let mut durable = false;
         for payload in &effects.records {
             let version = u16::from(record::VERSION);

@@ -30,7 +30,6 @@ const SYSTEM_ERROR: i32 = 1;
 const BUSY: i32 = 2;
 const FLUSH_TIMEOUT: i32 = 10;
 const NOT_AVAILABLE: i32 = 14;
-const NO_TOPIC: i32 = 17;
 const NOT_FOUND: i32 = 22;
 const NO_GROUP: i32 = 26;
 const PULL_NOT_FOUND: i32 = 19;
@@ -850,13 +849,16 @@ impl Client {
             consumer.joined = true;
             consumer.joined_once = true;
             let retry = format!("%RETRY%{}", consumer.group);
-            ctx.model.topic(&retry, Life::Live, 1, ctx.now);
+            // With a failed disk the group is not made, and has no retry topic.
+            if ctx.failed[0].is_none() || ctx.model.generation(&retry).is_some() {
+                ctx.model.topic(&retry, Life::Live, 1, ctx.now);
+            }
         }
         Ok(())
     }
 
     fn may_lack_group(&self, ctx: &Ctx<'_>) -> bool {
-        ctx.lossy
+        ctx.lossy || ctx.failed[0].is_some()
     }
 
     fn rejoin(&mut self) -> Check {

@@ -178,6 +178,8 @@ pub struct World {
     mail: BTreeMap<(usize, usize), u64>,
     clients: Vec<Client>,
     traffic: Traffic,
+    /// Crashes that follow each other closely, still to come.
+    blows: u32,
     model: Model,
     opaque: i32,
     uids: u64,
@@ -217,8 +219,9 @@ impl World {
             broker,
             traffic,
             shards,
+            violent,
         } = options::plan(&mut rng, sabotage);
-        let slow = rng.percent(25);
+        let slow = violent || rng.percent(25);
         let pace = Pace {
             net: if rng.percent(20) {
                 (100, 20_000)
@@ -257,6 +260,7 @@ impl World {
             mail: BTreeMap::new(),
             clients: Vec::new(),
             traffic,
+            blows: if violent { 12 } else { 0 },
             model: Model::default(),
             opaque: 0,
             uids: 0,
@@ -1115,6 +1119,12 @@ impl World {
         }
         self.brokers = brokers;
         self.up = true;
+        if self.blows > 0 && !self.ending {
+            self.blows -= 1;
+            let act = *self.rng.pick(&[Act::Kill, Act::Kill, Act::PowerCut]);
+            let at = self.now + self.rng.range(5_000, 150_000);
+            self.schedule(at, Ev::Act(act));
+        }
         for shard in 0..self.brokers.len() {
             let now = self.now();
             self.brokers[shard].step(now, Event::Start);
@@ -1145,9 +1155,6 @@ impl World {
                     return Ok(());
                 }
                 let failed = self.failed.iter().any(Option::is_some);
-                if failed && self.finale == 1 && self.clients.iter().all(|c| !c.is_fresh()) {
-                    // First what a broker with a failed disk still shows.
-                }
                 self.finale = 2;
                 match self.rng.below(if failed { 1 } else { 3 }) {
                     0 => self.crash(self.options.store.flush == Flush::Sync)?,
