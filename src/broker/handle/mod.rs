@@ -34,7 +34,7 @@ use crate::store::Refused;
 use crate::store::read::Woken;
 use bytes::Bytes;
 
-pub(self) use body::{Page, check_length, parse};
+use body::{Page, check_length, parse};
 
 /// The bytes of a request, so that they can be sent on.
 #[derive(Clone, Copy)]
