@@ -146,7 +146,9 @@ impl Broker {
         let mut durable = false;
         for payload in &effects.records {
             let version = u16::from(record::VERSION);
-            let entered = self.store.append_system(now, Kind::Control, version, payload);
+            let entered = self
+                .store
+                .append_system(now, Kind::Control, version, payload);
             durable |= entered.is_ok();
         }
         let gone = effects

@@ -157,8 +157,9 @@ impl Store {
                 let (checkpoint, mut retiring) = self.describe(from);
                 let retired = std::mem::take(&mut self.checkpoints.retired);
                 // No new read begins on a file that was replaced; one under way may finish.
-                let (busy, retired): (Vec<_>, Vec<_>) =
-                    retired.into_iter().partition(|file| self.windows.is_reading(file));
+                let (busy, retired): (Vec<_>, Vec<_>) = retired
+                    .into_iter()
+                    .partition(|file| self.windows.is_reading(file));
                 retiring.extend(busy);
                 self.checkpoints.stage = Stage::Writing { retiring };
                 Some(Box::new(move |dir: &dyn Dir| {
