@@ -7,7 +7,7 @@ use crate::base::disk::{Dir, DiskError, read_file};
 use crate::base::{LogOffset, Map, QueueOffset, ShardId};
 use crate::message::view::RecordView;
 use crate::store::batch::{BatchHeader, HEADER_BYTES, Life, Lineage};
-use crate::store::checkpoint::{Checkpoint, decode_snapshot, load, snapshot_name};
+use crate::store::checkpoint::{Checkpoint, decode_snapshot, is_snapshot, load, snapshot_name};
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::{CommitLog, LogEnd, LogOptions};
 use crate::store::consumequeue::{Entry, Limits, QueueIndex};
@@ -18,6 +18,7 @@ use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WINDOW_BYTES, WindowCache};
 use crate::store::record::{BadRecord, Kind, Record, walk};
 use crate::store::replay::Replay;
+use crate::store::runs::orphans;
 use crate::store::segment::{Segments, file_name};
 use crate::store::{Store, StoreOptions};
 use std::fmt;
@@ -129,6 +130,31 @@ impl Store {
             },
         ))
     }
+}
+
+/// Removes what a crash or an earlier checkpoint left behind: runs and snapshots that neither slot
+/// names. Gives the snapshots that are named, older first.
+fn remove_strays(
+    dir: &dyn Dir,
+    newest: &Checkpoint,
+    older: Option<&Checkpoint>,
+) -> Result<Vec<String>, DiskError> {
+    let named: Vec<&Checkpoint> = older.into_iter().chain([newest]).collect();
+    let runs = named
+        .iter()
+        .flat_map(|c| c.queue_runs.iter().chain(&c.key_runs));
+    let runs: Vec<&str> = runs.map(String::as_str).collect();
+    let mut snapshots: Vec<String> = named
+        .iter()
+        .filter(|checkpoint| checkpoint.snapshot)
+        .map(|checkpoint| checkpoint.snapshot_name())
+        .collect();
+    snapshots.dedup();
+    let mut strays = orphans(dir, &runs)?;
+    let others = dir.list("")?.into_iter().map(|file| file.name);
+    strays.extend(others.filter(|name| is_snapshot(name) && !snapshots.contains(name)));
+    strays.iter().try_for_each(|file| dir.remove(file))?;
+    Ok(snapshots)
 }
 
 /// What the log is replayed onto.
@@ -308,11 +334,7 @@ impl Base {
             key_runs: used.as_ref().map_or(Vec::new(), |c| c.key_runs.clone()),
         };
         named.write(dir)?;
-        let snapshots = if named.snapshot {
-            vec![named.snapshot_name()]
-        } else {
-            Vec::new()
-        };
+        let snapshots = remove_strays(dir, &named, known.first())?;
         let log = CommitLog::new(log_options(&options), lineage, segments, end);
         let mut queues = self.queues;
         let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
