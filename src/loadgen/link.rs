@@ -68,6 +68,7 @@ impl Link {
 
     /// From now on nothing waits; [`receive`](Self::receive) may find nothing.
     pub fn never_wait(&mut self) -> Result<(), String> {
+        self.waits = false;
         self.socket
             .set_nonblocking(true)
             .map_err(|error| self.broken(&error))
