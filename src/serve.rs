@@ -17,7 +17,7 @@ use crate::store::recovery::Report;
 use crate::store::{Flush, Sabotage, StoreOptions};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -142,6 +142,7 @@ fn start_log(config: &Config) {
     ));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second call in one process, as in tests, keeps the first log.
     let _ = match config.log_format {

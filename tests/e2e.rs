@@ -10,6 +10,8 @@ mod wire;
 
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/disk.rs"]
+mod disk;
 #[path = "e2e/host.rs"]
 mod host;
 #[path = "e2e/input.rs"]

@@ -152,9 +152,13 @@ fn mutants() {
         Sabotage::AcceptStaleTail,
         Sabotage::SkipGap,
     ] {
+        let began = Instant::now();
         let caught =
             (0..SEEDS).find_map(|seed| Some((seed, run(seed, sabotage, false).result.err()?)));
         let (seed, error) = caught.unwrap_or_else(|| panic!("{sabotage:?} is not caught"));
-        println!("{sabotage:?} is caught by seed {seed}: {error}");
+        println!(
+            "{sabotage:?} is caught by seed {seed} after {:.1?}: {error}",
+            began.elapsed()
+        );
     }
 }

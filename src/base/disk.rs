@@ -5,7 +5,7 @@
 //!
 //! * **Orders** on the message path: direct writes, syncs and reads of blocks.
 //! * **Work** beside it: a closure over a [`Dir`] that runs on a helper thread (checkpoints,
-//! merges,   zero-filling). Start-up uses a [`Dir`] too, before anything is served.
+//!   merges, zero-filling). Start-up uses a [`Dir`] too, before anything is served.
 
 use bytes::Bytes;
 use std::fmt;

@@ -34,6 +34,7 @@ use crate::broker::control::Control;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::options::ControlOptions;
 use crate::broker::delay::Delays;
+use crate::broker::handle::pull::Pull;
 use crate::broker::handle::{Parked, Raw, Request};
 use crate::broker::holds::Holds;
 use crate::broker::offsets::Offsets;
@@ -368,10 +369,10 @@ impl Broker {
                 continue;
             }
             let newest = QueueOffset(self.visible_end(slot).0 - 1);
-            let Some(tag_hash) = self.store.tag_hash(slot, newest) else {
-                continue;
-            };
-            let woken = self.holds.resume(slot, |pull| pull.wants(newest, tag_hash));
+            // An entry that has left memory already may be wanted by any of them.
+            let tag_hash = self.store.tag_hash(slot, newest);
+            let wants = |pull: &Pull| tag_hash.is_none_or(|hash| pull.wants(newest, hash));
+            let woken = self.holds.resume(slot, wants);
             for pull in woken {
                 handle::pull::run(self, now, pull, out);
             }
@@ -384,6 +385,10 @@ impl Broker {
     }
 
     fn checkpoint(&mut self, now: Now) {
+        if self.stopping {
+            // Even if nothing else has changed since the last checkpoint.
+            self.flush_offsets(now);
+        }
         if self.store.is_checkpointed() || !self.store.can_checkpoint() {
             return;
         }

@@ -112,9 +112,6 @@ impl Broker {
             out.write(conn, |bytes| bytes.extend_from_slice(&frame));
         });
         out.closes.extend(effects.closes);
-        if self.store.log().failed().is_some() {
-            return answer_frozen(effects.answers, out);
-        }
         for Answer {
             conn,
             frame,
@@ -129,15 +126,30 @@ impl Broker {
             return self.release(now, out);
         }
         lead.publication.newest = snapshot.version;
-        let durable = !effects.records.is_empty();
+        if self.store.log().failed().is_some() {
+            // Members come and go, but topics and groups stay as they were published last: other
+            // shards would store messages for what a restart does not know.
+            let snapshot = Arc::new(Snapshot {
+                topics: self.snapshot.topics.clone(),
+                topics_stamp: self.snapshot.topics_stamp,
+                groups: self.snapshot.groups.clone(),
+                ..Snapshot::clone(&snapshot)
+            });
+            let publish = Publish {
+                snapshot,
+                gone: Arc::default(),
+                changed_topics: Vec::new(),
+                durable: false,
+            };
+            return self.give_out(now, publish, out);
+        }
+        let mut durable = false;
         for payload in &effects.records {
-            if self
+            let version = u16::from(record::VERSION);
+            let entered = self
                 .store
-                .append_system(now, Kind::Control, u16::from(record::VERSION), payload)
-                .is_err()
-            {
-                return;
-            }
+                .append_system(now, Kind::Control, version, payload);
+            durable |= entered.is_ok();
         }
         let gone = effects
             .deleted_groups
@@ -255,6 +267,7 @@ impl Broker {
     ) {
         assert!(publish.durable || self.store.log().failed().is_some());
         let Some(lead) = &mut self.lead else { return };
+        lead.publication.unconfirmed -= 1;
         let waiting = std::mem::take(&mut lead.publication.waiting);
         for (_, next) in waiting {
             match next {
@@ -275,13 +288,5 @@ impl Broker {
                 }
             }
         }
-    }
-}
-
-/// Without a disk control state stays as it was published last, so that readers go on. Changes were
-/// refused before they came here; heartbeats and questions are answered.
-fn answer_frozen(answers: Vec<Answer>, out: &mut Outbox<Peer>) {
-    for Answer { conn, frame, .. } in answers {
-        out.write(conn, |bytes| bytes.extend_from_slice(&frame));
     }
 }

@@ -119,7 +119,7 @@ pub fn run(load: &Load) -> Result<(), String> {
     let workers = brokers.len() * target.connections;
     let live = Arc::new(Live::default());
     let (sender, results) = mpsc::channel();
-    let mut jobs: Vec<Box<dyn FnOnce(Schedule) -> Result<Tally, String> + Send>> = Vec::new();
+    let mut jobs: Vec<Job> = Vec::new();
     for index in 0..workers {
         let broker = &brokers[index % brokers.len()];
         let place = Place {
@@ -174,6 +174,9 @@ impl Place {
         whole / workers + u64::from(index < whole % workers)
     }
 }
+
+/// What one worker thread does.
+type Job = Box<dyn FnOnce(Schedule) -> Result<Tally, String> + Send>;
 
 fn pin(core: Option<usize>) -> Result<(), String> {
     let Some(id) = core else {

@@ -91,7 +91,7 @@ impl Fake {
             }
             _ => {
                 *sends += 1;
-                let busy = self.mood == Mood::Busy && *sends % 3 == 0;
+                let busy = self.mood == Mood::Busy && sends.is_multiple_of(3);
                 if busy {
                     response::SYSTEM_BUSY
                 } else {

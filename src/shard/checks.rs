@@ -263,15 +263,23 @@ pub async fn polling_trap(data_dir: &Path, executor: usize) -> Result<(), String
             data_dir.display()
         )
     };
-    let written = File::create(&path).and_then(|mut file| {
-        file.write_all(&[7; BLOCK_BYTES])?;
-        file.sync_all()
-    });
-    written.map_err(|e| fail(e.to_string()))?;
+    write_probe(&path).map_err(|e| fail(e.to_string()))?;
     let outcome = read_probe(&path).await;
     // Left over it would harm nobody.
     let _ = std::fs::remove_file(&path);
     outcome.map_err(fail)
+}
+
+/// Straight to the disk, so that no sync is needed before it is read back.
+fn write_probe(path: &Path) -> io::Result<()> {
+    let direct = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)?;
+    let buffer = vec![7u8; 2 * BLOCK_BYTES];
+    let skip = buffer.as_ptr().align_offset(BLOCK_BYTES);
+    direct.write_all_at(&buffer[skip..skip + BLOCK_BYTES], 0)
 }
 
 async fn read_probe(path: &Path) -> Result<(), String> {

@@ -130,7 +130,7 @@ impl Dir for FsDir {
         if unsafe { libc::fallocate(opened.as_raw_fd(), 0, 0, len) } != 0 {
             return Err(fail(io::Error::last_os_error()));
         }
-        opened.sync_all().map_err(fail)
+        Ok(())
     }
 
     fn zero_fill(&self, file: &str, at: u64, bytes: u64) -> Result<(), DiskError> {

@@ -22,6 +22,8 @@ use std::task::Poll;
 
 /// Receive buffers kept for the next receive; more are needed only while turns overlap.
 const SPARE_BUFFERS: usize = 4;
+/// Connections that a machine may dial when clients have taken all of theirs.
+const DIALED_MAX: usize = 64;
 /// How long a peer may take to end a connection that we have finished.
 const LINGER_MS: u64 = 2_000;
 /// How long a peer may take to read the last output before that.
@@ -123,13 +125,11 @@ impl<M: Machine + 'static> Shard<M> {
     /// Starts to serve a connection, or closes it if there are too many.
     pub fn open(self: &Rc<Self>, stream: TcpStream, dialed: Option<u64>) -> Result<(), String> {
         let (peer, local) = prepare_socket(&stream).map_err(|e| e.to_string())?;
-        let Some(id) = self
-            .conns
-            .borrow_mut()
-            .reserve(self.id, self.around.options.connections_max)
-        else {
+        // Clients must not take the places of connections that the machine itself needs.
+        let extra = dialed.map_or(0, |_| DIALED_MAX);
+        let limit = self.around.options.connections_max + extra;
+        let Some(id) = self.conns.borrow_mut().reserve(self.id, limit) else {
             self.stats.borrow_mut().over_connections += 1;
-            let limit = self.around.options.connections_max;
             self.note_trouble(|| format!("{peer} was refused: {limit} connections are open"));
             return Err(format!("the limit of {limit} connections is reached"));
         };

@@ -1,8 +1,8 @@
 //! Reads all there is of one shard and holds it against its own rules. Writes nothing.
 //!
-//! Looked at: every batch (place, chain, checksum), every record (layout, body CRC, own offset, store
-//! time, queue offsets without a gap), the newest checkpoint with its snapshot (it stands between
-//! two batches and agrees with the queues there) and every block of the runs it names.
+//! Looked at: every batch (place, chain, checksum), every record (layout, body CRC, own offset,
+//! store time, queue offsets without a gap), the newest checkpoint with its snapshot (it stands
+//! between two batches and agrees with the queues there) and every block of the runs it names.
 //!
 //! Not here: the lock, progress on a screen, what `broker` makes of its own records (`apply`).
 

@@ -150,6 +150,11 @@ pub fn snapshot_name(at: LogOffset) -> String {
     format!("snapshot-{:020}", at.0)
 }
 
+/// Whether a listed file is a snapshot, finished or not.
+pub fn is_snapshot(name: &str) -> bool {
+    name.starts_with("snapshot-")
+}
+
 /// A snapshot file around `records`.
 pub fn encode_snapshot(at: LogOffset, records: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(SNAPSHOT_HEADER_BYTES + records.len() + 4);

@@ -154,9 +154,14 @@ impl Store {
                 Some(work)
             }
             Stage::Sealed { from } if self.log.durable() >= from.end => {
-                let (checkpoint, retiring) = self.describe(from);
-                self.checkpoints.stage = Stage::Writing { retiring };
+                let (checkpoint, mut retiring) = self.describe(from);
                 let retired = std::mem::take(&mut self.checkpoints.retired);
+                // No new read begins on a file that was replaced; one under way may finish.
+                let (busy, retired): (Vec<_>, Vec<_>) = retired
+                    .into_iter()
+                    .partition(|file| self.windows.is_reading(file));
+                retiring.extend(busy);
+                self.checkpoints.stage = Stage::Writing { retiring };
                 Some(Box::new(move |dir: &dyn Dir| {
                     name(dir, &checkpoint, &retired)
                 }))

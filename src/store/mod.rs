@@ -416,6 +416,9 @@ impl Store {
 
     /// When something is to be done only because time has passed.
     pub fn deadline(&self) -> Option<Mono> {
+        if self.log.failed().is_some() {
+            return None;
+        }
         [self.log.deadline(), self.checkpoints.deadline()]
             .into_iter()
             .flatten()

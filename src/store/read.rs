@@ -362,6 +362,12 @@ impl WindowCache {
         self.bytes -= freed;
     }
 
+    /// Whether a read of this file is ordered or under way.
+    pub fn is_reading(&self, file: &str) -> bool {
+        let mut windows = self.windows.iter();
+        windows.any(|(key, window)| *key.file == *file && window.bytes.is_none())
+    }
+
     /// Bytes of windows held or ordered.
     pub fn memory_bytes(&self) -> usize {
         self.bytes

@@ -150,7 +150,7 @@ impl Store {
         if let Some(bytes) = self.log.memory(entry.at, entry.size) {
             return Fetch::Ready(bytes);
         }
-        let bytes = ready!(self.from_disk(entry.at, entry.size as usize, waiter));
+        let bytes = ready!(self.disk_bytes(entry.at, entry.size as usize, waiter));
         if crc32fast::hash(&bytes) != entry.crc {
             return Fetch::Damaged(self.place(entry.at));
         }
@@ -192,11 +192,11 @@ impl Store {
     fn bytes_at(&mut self, at: LogOffset, len: u32, waiter: WaiterId) -> Fetch<Bytes> {
         match self.log.memory(at, len) {
             Some(bytes) => Fetch::Ready(bytes),
-            None => self.from_disk(at, len as usize, waiter),
+            None => self.disk_bytes(at, len as usize, waiter),
         }
     }
 
-    fn from_disk(&mut self, at: LogOffset, len: usize, waiter: WaiterId) -> Fetch<Bytes> {
+    fn disk_bytes(&mut self, at: LogOffset, len: usize, waiter: WaiterId) -> Fetch<Bytes> {
         let (file, place) = self.log.segments().place(at);
         let segment = at.0 - place;
         let valid_to = self.log.written().0.min(self.log.segment_end(at).0) - segment;

@@ -7,7 +7,7 @@ use crate::base::disk::{Dir, DiskError, read_file};
 use crate::base::{LogOffset, Map, QueueOffset, ShardId};
 use crate::message::view::RecordView;
 use crate::store::batch::{BatchHeader, HEADER_BYTES, Life, Lineage};
-use crate::store::checkpoint::{Checkpoint, decode_snapshot, load, snapshot_name};
+use crate::store::checkpoint::{Checkpoint, decode_snapshot, is_snapshot, load, snapshot_name};
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::{CommitLog, LogEnd, LogOptions};
 use crate::store::consumequeue::{Entry, Limits, QueueIndex};
@@ -18,9 +18,11 @@ use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WINDOW_BYTES, WindowCache};
 use crate::store::record::{BadRecord, Kind, Record, walk};
 use crate::store::replay::Replay;
+use crate::store::runs::orphans;
 use crate::store::segment::{Segments, file_name};
 use crate::store::{Store, StoreOptions};
 use std::fmt;
+use std::ops::Range;
 
 /// Why a shard cannot be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,7 +113,7 @@ impl Store {
             options: &options,
             report,
             base,
-            lost: Map::default(),
+            lost: Vec::new(),
         };
         let (end, lineage) = opening.replay(dir, apply)?;
         let Opening { report, base, .. } = opening;
@@ -128,6 +130,31 @@ impl Store {
             },
         ))
     }
+}
+
+/// Removes what a crash or an earlier checkpoint left behind: runs and snapshots that neither slot
+/// names. Gives the snapshots that are named, older first.
+fn remove_strays(
+    dir: &dyn Dir,
+    newest: &Checkpoint,
+    older: Option<&Checkpoint>,
+) -> Result<Vec<String>, DiskError> {
+    let named: Vec<&Checkpoint> = older.into_iter().chain([newest]).collect();
+    let runs = named
+        .iter()
+        .flat_map(|c| c.queue_runs.iter().chain(&c.key_runs));
+    let runs: Vec<&str> = runs.map(String::as_str).collect();
+    let mut snapshots: Vec<String> = named
+        .iter()
+        .filter(|checkpoint| checkpoint.snapshot)
+        .map(|checkpoint| checkpoint.snapshot_name())
+        .collect();
+    snapshots.dedup();
+    let mut strays = orphans(dir, &runs)?;
+    let others = dir.list("")?.into_iter().map(|file| file.name);
+    strays.extend(others.filter(|name| is_snapshot(name) && !snapshots.contains(name)));
+    strays.iter().try_for_each(|file| dir.remove(file))?;
+    Ok(snapshots)
 }
 
 /// What the log is replayed onto.
@@ -307,11 +334,7 @@ impl Base {
             key_runs: used.as_ref().map_or(Vec::new(), |c| c.key_runs.clone()),
         };
         named.write(dir)?;
-        let snapshots = if named.snapshot {
-            vec![named.snapshot_name()]
-        } else {
-            Vec::new()
-        };
+        let snapshots = remove_strays(dir, &named, known.first())?;
         let log = CommitLog::new(log_options(&options), lineage, segments, end);
         let mut queues = self.queues;
         let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
@@ -334,12 +357,21 @@ impl Base {
     }
 }
 
+/// Messages of a queue that salvage found missing.
+struct Lost {
+    topic: String,
+    queue_id: i32,
+    /// Messages in front of the gap. A queue's offsets have no gap, so they go with it.
+    before: u64,
+    range: Range<u64>,
+}
+
 struct Opening<'o> {
     options: &'o StoreOptions,
     report: Report,
     base: Base,
-    /// Salvage: messages missing per topic and queue.
-    lost: Map<(String, i32), u64>,
+    /// Salvage: in the order of the log.
+    lost: Vec<Lost>,
 }
 
 impl Opening<'_> {
@@ -388,9 +420,21 @@ impl Opening<'_> {
             };
             self.report.notes.push(format!("{note} {}", resumed.0));
         }
-        for ((topic, queue_id), count) in &self.lost {
-            let note = format!("lost {count} messages of topic {topic}, queue {queue_id}");
-            self.report.notes.push(note);
+        for Lost {
+            topic,
+            queue_id,
+            before,
+            range,
+        } in &self.lost
+        {
+            let count = range.end - range.start;
+            self.report.notes.push(format!(
+                "topic {topic}, queue {queue_id}: lost {count} messages, offsets {} to {}; the \
+                 queue begins behind them now, what was left before ({before} messages) is no \
+                 longer readable",
+                range.start,
+                range.end - 1
+            ));
         }
         self.make_durable(dir, replay.end().end)?;
         let checkpoint = self.base.checkpoint.as_ref();
@@ -452,10 +496,12 @@ impl Opening<'_> {
         let found = u64::try_from(view.queue_offset()).map_err(|_| "negative offset")?;
         let next = self.base.index.next(slot).0;
         if found > next && self.options.salvage {
-            *self
-                .lost
-                .entry((view.topic().to_owned(), view.queue_id()))
-                .or_default() += found - next;
+            self.lost.push(Lost {
+                topic: view.topic().to_owned(),
+                queue_id: view.queue_id(),
+                before: next - self.base.index.min(slot).0,
+                range: next..found,
+            });
             let state = crate::store::consumequeue::QueueState {
                 slot,
                 min: QueueOffset(found),

@@ -1,9 +1,9 @@
 //! Kill -9 under load, again and again, and nothing that was acknowledged is lost.
 //!
 //! `ORBITMQ_ROUNDS` says how often for each durability; `ORBITMQ_SEED` repeats a run's random
-//! numbers (not its timing); `ORBITMQ_KEEP` leaves the directory behind. After each kill and at the end, for every queue: what was acknowledged
-//! or consumed is where it was, no message is there twice, offsets have no gap, committed offsets
-//! and created topics are there.
+//! numbers (not its timing); `ORBITMQ_KEEP` leaves the directory behind. After each kill and at
+//! the end, for every queue: what was acknowledged or consumed is where it was, no message is
+//! there twice, offsets have no gap, committed offsets and created topics are there.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

@@ -240,6 +240,18 @@ impl Client {
         self.try_messages(topic, queue, offset).expect("an answer")
     }
 
+    /// The first `count` messages, in as many pulls as it takes, and no more there.
+    pub fn all_messages(&mut self, topic: &str, queue: i32, count: u64) -> Vec<Pulled> {
+        let mut all = Vec::new();
+        while (all.len() as u64) < count {
+            let some = self.messages(topic, queue, all.len() as u64);
+            assert!(!some.is_empty(), "{topic}/{queue}: a hole at {}", all.len());
+            all.extend(some);
+        }
+        assert_eq!(self.messages(topic, queue, count), []);
+        all
+    }
+
     pub fn queue_offset(&mut self, code: i32, topic: &str, queue: i32) -> u64 {
         let queue = queue.to_string();
         let answer = self.call(code, &[("topic", topic), ("queueId", &queue)], b"");

@@ -30,7 +30,6 @@ const SYSTEM_ERROR: i32 = 1;
 const BUSY: i32 = 2;
 const FLUSH_TIMEOUT: i32 = 10;
 const NOT_AVAILABLE: i32 = 14;
-const NO_TOPIC: i32 = 17;
 const NOT_FOUND: i32 = 22;
 const NO_GROUP: i32 = 26;
 const PULL_NOT_FOUND: i32 = 19;
@@ -94,6 +93,8 @@ pub struct Load {
     level: usize,
     oneway: bool,
     tries: u32,
+    /// Of the topic when the queue was chosen.
+    generation: u64,
 }
 
 pub struct Consumer {
@@ -353,6 +354,7 @@ impl Client {
         } else {
             0
         };
+        let generation = ctx.model.generation(&topic).expect("live");
         self.send(
             ctx,
             Load {
@@ -362,14 +364,16 @@ impl Client {
                 level,
                 oneway,
                 tries: 0,
+                generation,
             },
         );
     }
 
     fn send(&mut self, ctx: &mut Ctx<'_>, load: Load) {
-        let Some(generation) = ctx.model.generation(&load.topic) else {
+        let generation = load.generation;
+        if ctx.model.generation(&load.topic) != Some(generation) {
             return;
-        };
+        }
         let mut texts = Vec::new();
         let mut bodies = Vec::new();
         for uid in &load.uids {
@@ -845,13 +849,16 @@ impl Client {
             consumer.joined = true;
             consumer.joined_once = true;
             let retry = format!("%RETRY%{}", consumer.group);
-            ctx.model.topic(&retry, Life::Live, 1, ctx.now);
+            // With a failed disk the group is not made, and has no retry topic.
+            if ctx.failed[0].is_none() || ctx.model.generation(&retry).is_some() {
+                ctx.model.topic(&retry, Life::Live, 1, ctx.now);
+            }
         }
         Ok(())
     }
 
     fn may_lack_group(&self, ctx: &Ctx<'_>) -> bool {
-        ctx.lossy
+        ctx.lossy || ctx.failed[0].is_some()
     }
 
     fn rejoin(&mut self) -> Check {

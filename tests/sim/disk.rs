@@ -192,14 +192,6 @@ impl Disk {
         }
     }
 
-    pub fn files(&self) -> Vec<(String, usize)> {
-        let files = self.files.borrow();
-        files
-            .iter()
-            .map(|(name, file)| (name.clone(), file.data.len()))
-            .collect()
-    }
-
     /// One `Dir` operation; an error once the plug is pulled.
     fn burn(&self, file: &str, doing: &'static str) -> Result<(), DiskError> {
         if self.blown.get() {

@@ -128,7 +128,12 @@ impl Model {
         if life != Life::Live {
             self.known.retain(|(topic, _), _| topic != name);
             self.shown.retain(|(topic, _), _| topic != name);
-            self.committed.retain(|(_, (topic, _)), _| topic != name);
+            // A late commit may still find the namesake that comes after.
+            for ((_, (topic, _)), commits) in &mut self.committed {
+                if topic == name {
+                    commits.safe.clear();
+                }
+            }
         }
     }
 
@@ -378,14 +383,6 @@ impl Model {
         let nth = rng.below(known.len() as u64) as usize;
         let (offset, known) = known.iter().nth(nth)?;
         Some((queue.clone(), *offset, known.physical))
-    }
-
-    pub fn known_queues(&self) -> Vec<Queue> {
-        self.known
-            .keys()
-            .chain(self.shown.keys())
-            .cloned()
-            .collect()
     }
 
     pub fn known_count(&self) -> usize {

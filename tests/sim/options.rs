@@ -20,6 +20,9 @@ pub struct Plan {
     pub broker: BrokerOptions,
     pub traffic: Traffic,
     pub shards: u16,
+    /// Large messages of one size, slow disks, one crash after the other: what lies behind the end
+    /// of the log then fits where the next life writes.
+    pub violent: bool,
 }
 
 pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
@@ -35,7 +38,8 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
     };
     let big = rng.percent(50);
     let even = rng.percent(40);
-    let traffic = Traffic {
+    let violent = rng.percent(15);
+    let mut traffic = Traffic {
         body_bytes: if even {
             (700, 701)
         } else {
@@ -48,6 +52,17 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         delays: rng.percent(60),
         deletes: rng.percent(30),
     };
+    if violent {
+        traffic = Traffic {
+            big_percent: 100,
+            big_bytes: 36_000,
+            think_us: 2_000,
+            topics: 1,
+            delays: false,
+            deletes: false,
+            ..traffic
+        };
+    }
     let store = StoreOptions {
         shard: ShardId(0),
         store_id: 0x51D0,
@@ -55,7 +70,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         flush,
         flush_interval_ms: *rng.pick(&[50, 200]),
         batch_bytes_max: *rng.pick(&[48, 64]) * KIB,
-        writes_in_flight_max: *rng.pick(&[1, 2, 4]),
+        writes_in_flight_max: if violent { 4 } else { *rng.pick(&[1, 2, 4]) },
         pending_bytes_max: *rng.pick(&[128, 512]) * KIB,
         tail_bytes_max: *rng.pick(&[8, 64, 512]) * KIB,
         window_bytes_max: *rng.pick(&[4, 8]) * 1024 * KIB,
@@ -108,6 +123,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         broker,
         traffic,
         shards,
+        violent,
     }
 }
 

@@ -178,6 +178,8 @@ pub struct World {
     mail: BTreeMap<(usize, usize), u64>,
     clients: Vec<Client>,
     traffic: Traffic,
+    /// Crashes that follow each other closely, still to come.
+    blows: u32,
     model: Model,
     opaque: i32,
     uids: u64,
@@ -193,6 +195,8 @@ pub struct World {
     finale: u32,
     ticks: (u64, u32),
     names_armed: u64,
+    /// Deliveries that wait until a shard admits again.
+    paused: BTreeMap<usize, Vec<(Wire, usize)>>,
     pub counts: Counts,
     pub faults: BTreeMap<Fault, u64>,
     pub hash: u64,
@@ -215,8 +219,9 @@ impl World {
             broker,
             traffic,
             shards,
+            violent,
         } = options::plan(&mut rng, sabotage);
-        let slow = rng.percent(25);
+        let slow = violent || rng.percent(25);
         let pace = Pace {
             net: if rng.percent(20) {
                 (100, 20_000)
@@ -255,6 +260,7 @@ impl World {
             mail: BTreeMap::new(),
             clients: Vec::new(),
             traffic,
+            blows: if violent { 12 } else { 0 },
             model: Model::default(),
             opaque: 0,
             uids: 0,
@@ -269,12 +275,14 @@ impl World {
             finale: 0,
             ticks: (0, 0),
             names_armed: 0,
+            paused: BTreeMap::new(),
             counts: Counts::default(),
             faults: BTreeMap::new(),
             hash: 0,
             steps: 0,
             trace,
         };
+        trace!(world, "{:?}, {}", world.options.store, world.shards);
         world.populate();
         world
     }
@@ -455,6 +463,8 @@ impl World {
             if self.ticks.1 > TICKS_MAX {
                 return Err(format!("shard {shard} spins on its deadline"));
             }
+            trace!(self, "shard {shard}: tick");
+            let node = &mut self.brokers[shard];
             node.step(now, Event::Tick);
         }
         self.settle(shard)
@@ -471,6 +481,11 @@ impl World {
             trace!(self, "shard {shard}: the log failed: {error}");
             if !self.excuse {
                 return Err(format!("the log failed for no reason: {error}"));
+            }
+        }
+        if self.brokers[shard].machine.admits() {
+            for (wire, end) in self.paused.remove(&shard).unwrap_or_default() {
+                self.schedule(self.now, Ev::Deliver(wire, end));
             }
         }
         let Turn {
@@ -782,7 +797,10 @@ impl World {
         if let End::Broker(id) = to
             && !self.brokers[usize::from(id.shard.0)].machine.admits()
         {
-            self.schedule(self.now + 500, Ev::Deliver(wire, end));
+            self.paused
+                .entry(usize::from(id.shard.0))
+                .or_default()
+                .push((wire, end));
             return Ok(());
         }
         let conn = self.conns.get_mut(&wire);
@@ -995,7 +1013,15 @@ impl World {
         if self.options.store.flush == Flush::Async {
             self.lossy = true;
             let bound = self.options.store.flush_interval_ms * 1000 + 2 * SYNC_US_MAX + 20_000;
-            self.model.forget_since(self.now.saturating_sub(bound));
+            // A disk that failed has synced nothing since.
+            let synced = self
+                .failed
+                .iter()
+                .flatten()
+                .copied()
+                .min()
+                .unwrap_or(self.now);
+            self.model.forget_since(synced.saturating_sub(bound));
             self.clients.iter_mut().for_each(Client::forget);
         }
     }
@@ -1029,6 +1055,7 @@ impl World {
     fn gone(&mut self) {
         self.brokers.clear();
         self.mail.clear();
+        self.paused.clear();
         self.life += 1;
         self.up = false;
         self.stopping = false;
@@ -1092,6 +1119,12 @@ impl World {
         }
         self.brokers = brokers;
         self.up = true;
+        if self.blows > 0 && !self.ending {
+            self.blows -= 1;
+            let act = *self.rng.pick(&[Act::Kill, Act::Kill, Act::PowerCut]);
+            let at = self.now + self.rng.range(5_000, 150_000);
+            self.schedule(at, Ev::Act(act));
+        }
         for shard in 0..self.brokers.len() {
             let now = self.now();
             self.brokers[shard].step(now, Event::Start);
@@ -1122,9 +1155,6 @@ impl World {
                     return Ok(());
                 }
                 let failed = self.failed.iter().any(Option::is_some);
-                if failed && self.finale == 1 && self.clients.iter().all(|c| !c.is_fresh()) {
-                    // First what a broker with a failed disk still shows.
-                }
                 self.finale = 2;
                 match self.rng.below(if failed { 1 } else { 3 }) {
                     0 => self.crash(self.options.store.flush == Flush::Sync)?,

@@ -34,7 +34,7 @@ use crate::store::Refused;
 use crate::store::read::Woken;
 use bytes::Bytes;
 
-pub(self) use body::{Page, check_length, parse};
+use body::{Page, check_length, parse};
 
 /// The bytes of a request, so that they can be sent on.
 #[derive(Clone, Copy)]
@@ -124,6 +124,11 @@ pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut
         command: &command,
         raw,
     };
+    if broker.snapshot.version == 0 {
+        // An empty table must not be taken for a topic, group or offset that is not there.
+        let reject = Reject::new(response::SYSTEM_BUSY, "the broker is starting, try again");
+        return refuse(&request, &reject, out);
+    }
     if let Err(reject) = dispatch(broker, &request, out) {
         refuse(&request, &reject, out);
     }
