@@ -327,8 +327,8 @@ fn check_properties(properties: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Copies the properties that a send was given to `stored` as they are to be kept: without those that are not
-/// stored, with those the broker adds.
+/// Copies the properties that a send was given to `stored` as they are to be kept: without those
+/// that are not stored, with those the broker adds.
 fn take_properties(
     broker: &mut Broker,
     given: &[u8],
