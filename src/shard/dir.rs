@@ -192,6 +192,32 @@ impl Dir for FsDir {
     }
 }
 
+/// How long writes of a process that was killed may take to end.
+const WRITES_END_MS: u64 = 10_000;
+
+/// Waits until nothing of an earlier process is under way on the files of `folder`: what it had
+/// handed to the kernel may be written after its death, and must not land on what we write.
+pub fn wait_for_writes(folder: &Path) -> Result<(), String> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let fail = |reason: String| format!("{}: {reason}", path.display());
+        let file = File::open(&path).map_err(|e| fail(e.to_string()))?;
+        let mut waited_ms = 0;
+        while let Err(error) = file.try_lock() {
+            if waited_ms >= WRITES_END_MS {
+                let held = "still in use by a process that has ended: wait, then start again";
+                return Err(fail(format!("{held} ({error})")));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            waited_ms += 1;
+        }
+    }
+    Ok(())
+}
+
 /// What `Dir` and orders report.
 pub(super) fn disk_error(doing: &'static str, file: &str, reason: &io::Error) -> DiskError {
     DiskError {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use glommio::io::{DmaFile, OpenOptions};
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -106,11 +107,23 @@ impl Disk {
             .dma_open(&path)
             .await;
         let file = Rc::new(opened.map_err(|e| disk_error(doing, name, &io_error(e)))?);
+        hold(&file).map_err(|e| disk_error(doing, name, &e))?;
         let evicted = self.files.borrow_mut().keep(name.clone(), file.clone());
         if let Some(evicted) = evicted {
             close(evicted).await;
         }
         Ok(file)
+    }
+}
+
+/// Locks a file for as long as anything of ours is under way on it. A process that is killed leaves
+/// writes behind in the kernel; they hold the open file, and so the lock, until they are done, which
+/// [`wait_for_writes`](super::dir::wait_for_writes) of the next process waits for.
+fn hold(file: &DmaFile) -> io::Result<()> {
+    // SAFETY: the descriptor belongs to `file`, which lives across the call; flock takes no pointer.
+    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

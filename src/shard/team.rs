@@ -3,7 +3,7 @@
 
 use super::bell::Bell;
 use super::clock::Clock;
-use super::dir::FsDir;
+use super::dir::{FsDir, wait_for_writes};
 use super::disk::Disk;
 use super::drive::{Setting, Shard};
 use super::mesh::{Ends, Mail, Post};
@@ -66,6 +66,7 @@ impl<M: Machine + 'static> Team<M> {
         let mut shards = Vec::new();
         for (id, path) in part.dirs {
             let dir = FsDir::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            wait_for_writes(&path.join(crate::store::segment::FOLDER))?;
             let machine = (part.make)(id, &dir, around.clock.now())?;
             let setting = Setting {
                 id,
