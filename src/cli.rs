@@ -74,6 +74,9 @@ enum Verb {
     Namesrv {
         #[command(flatten)]
         server: ServerFlags,
+        /// The same as --listen, as `standalone` calls it
+        #[arg(long, value_name = "ADDR", conflicts_with = "listen")]
+        namesrv_listen: Option<String>,
     },
     /// Look at a store while no broker uses it
     #[command(subcommand)]
@@ -96,7 +99,7 @@ struct ServerFlags {
     /// Address to listen on [default: 127.0.0.1:10911, a name server 127.0.0.1:9876]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Directory of everything on disk [default: ~/orbitmq]
+    /// Directory of everything on disk [default: ~/orbitmq, a name server ~/orbitmq-namesrv]
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
     /// Allow listening beyond loopback: there is no authentication yet
@@ -402,7 +405,13 @@ pub fn parse_from(
             let more = namesrv.map(|list| set("--namesrv", "namesrvAddr", list));
             Command::Broker(load(Role::Broker, server, more)?, damage.salvage)
         }
-        Verb::Namesrv { server } => Command::Namesrv(load(Role::Namesrv, server, None)?),
+        Verb::Namesrv {
+            server,
+            namesrv_listen,
+        } => {
+            let more = namesrv_listen.map(|addr| set("--namesrv-listen", "namesrvListen", addr));
+            Command::Namesrv(load(Role::Namesrv, server, more)?)
+        }
         Verb::Store(StoreVerb::Check(check)) => Command::StoreCheck(check),
         Verb::Config(ConfigVerb::Explain { key }) => Command::Explain(key),
         Verb::Bench(bench) => Command::Bench(bench),

@@ -84,7 +84,7 @@ macro_rules! keys {
 }
 
 keys! {
-    store_path_root_dir: PathBuf = "storePathRootDir", Shape::Text, Derived("~/orbitmq"), "store",
+    store_path_root_dir: PathBuf = "storePathRootDir", Shape::Text, Derived("~/orbitmq, of a name server alone ~/orbitmq-namesrv"), "store",
         "Directory of everything on disk. One process at a time may use it.";
     shards: u64 = "shards", Number { min: 1, max: 64, unit: "" },
         Derived("one for each core in `cores`, at most 8"), "store",

@@ -277,7 +277,12 @@ fn derive(settings: &mut Settings, sources: &Sources) -> Result<(), ConfigError>
         "broker-a"
     };
     settings.derive("brokerName", name.to_owned())?;
-    settings.derive("storePathRootDir", "~/orbitmq".to_owned())?;
+    // A name server beside a broker on one host has a directory, and a lock, of its own.
+    let data = match sources.role {
+        Role::Namesrv => "~/orbitmq-namesrv",
+        Role::Standalone | Role::Broker => "~/orbitmq",
+    };
+    settings.derive("storePathRootDir", data.to_owned())?;
     expand_home(settings, "storePathRootDir", host);
     derive_cores(settings, host)?;
     let cores: CoreList = settings.field("cores")?;
