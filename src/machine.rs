@@ -47,8 +47,8 @@ impl<'a> FrameIn<'a> {
         &self.chunk[self.start..self.end]
     }
 
-    /// Keeps the frame beyond this call: for a request that goes to another shard, or waits. A small
-    /// frame is copied, because a share pins its whole chunk and costs the connection a new one.
+    /// Keeps the frame beyond this call: for a request that goes to another shard, or waits. A
+    /// small frame is copied, because a share pins its chunk and costs the connection a new one.
     pub fn share(&self) -> Bytes {
         let frame = self.start..self.end;
         match frame.len() {

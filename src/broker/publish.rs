@@ -127,20 +127,7 @@ impl Broker {
         }
         lead.publication.newest = snapshot.version;
         if self.store.log().failed().is_some() {
-            // Members come and go, but topics and groups stay as they were published last: other
-            // shards would store messages for what a restart does not know.
-            let snapshot = Arc::new(Snapshot {
-                topics: self.snapshot.topics.clone(),
-                topics_stamp: self.snapshot.topics_stamp,
-                groups: self.snapshot.groups.clone(),
-                ..Snapshot::clone(&snapshot)
-            });
-            let publish = Publish {
-                snapshot,
-                gone: Arc::default(),
-                changed_topics: Vec::new(),
-                durable: false,
-            };
+            let publish = self.publish_members(&snapshot);
             return self.give_out(now, publish, out);
         }
         let mut durable = false;
@@ -174,6 +161,24 @@ impl Broker {
                 .push(self.store.log().end(), Ack::Publish(publish));
         } else {
             self.give_out(now, publish, out);
+        }
+    }
+
+    /// What can still be published without a disk. Members come and go, but topics and groups stay
+    /// as they were published last: other shards would store messages for what a restart does not
+    /// know.
+    fn publish_members(&self, newest: &Snapshot) -> Publish {
+        let snapshot = Arc::new(Snapshot {
+            topics: self.snapshot.topics.clone(),
+            topics_stamp: self.snapshot.topics_stamp,
+            groups: self.snapshot.groups.clone(),
+            ..newest.clone()
+        });
+        Publish {
+            snapshot,
+            gone: Arc::default(),
+            changed_topics: Vec::new(),
+            durable: false,
         }
     }
 

@@ -116,11 +116,11 @@ impl Disk {
     }
 }
 
-/// Locks a file for as long as anything of ours is under way on it. A process that is killed leaves
-/// writes behind in the kernel; they hold the open file, and so the lock, until they are done, which
-/// [`wait_for_writes`](super::dir::wait_for_writes) of the next process waits for.
+/// Locks a file for as long as anything of ours is under way on it. A process that is killed
+/// leaves writes behind in the kernel; they hold the open file, and so the lock, until they are
+/// done, and [`wait_for_writes`](super::dir::wait_for_writes) of the next process waits for that.
 fn hold(file: &DmaFile) -> io::Result<()> {
-    // SAFETY: the descriptor belongs to `file`, which lives across the call; flock takes no pointer.
+    // SAFETY: the descriptor belongs to `file`, which lives across the call; no pointer is given.
     match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -320,11 +320,8 @@ impl Client {
         let (topic, queues) = ctx.rng.pick(&live).clone();
         let queue = ctx.rng.below(queues as u64 + 1) as i32 - 1;
         let most = if ctx.config.big_percent > 0 { 3 } else { 6 };
-        let count = if ctx.rng.percent(20) {
-            ctx.rng.range(2, most)
-        } else {
-            1
-        };
+        let several = ctx.rng.percent(20);
+        let count = if several { ctx.rng.range(2, most) } else { 1 };
         let oneway = count == 1 && ctx.rng.percent(10);
         let delayed = ctx.config.delays && count == 1 && queue >= 0 && ctx.rng.percent(6);
         let mut uids = Vec::new();
@@ -349,11 +346,7 @@ impl Client {
             ctx.model.sent.insert(*ctx.uids, sent);
             uids.push(*ctx.uids);
         }
-        let level = if delayed {
-            ctx.rng.range(1, 3) as usize
-        } else {
-            0
-        };
+        let level = ctx.delay_level(delayed);
         let generation = ctx.model.generation(&topic).expect("live");
         self.send(
             ctx,
@@ -734,12 +727,7 @@ impl Client {
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, pending: Pending, command: &Command<'_>) -> Check {
         let code = command.code;
-        let remark = || {
-            command
-                .remark
-                .map(|text| text.to_string())
-                .unwrap_or_default()
-        };
+        let remark = || remark_of(command);
         if code == BUSY || code == NOT_AVAILABLE {
             let failed = ctx.failed.iter().any(Option::is_some);
             ensure!(
@@ -786,24 +774,6 @@ impl Client {
                 generation,
                 floor,
             } => self.queried(ctx, &queue, generation, floor, command, &remark()),
-            Asked::Commit {
-                queue,
-                generation,
-                value,
-            } => {
-                if code == NO_GROUP && self.may_lack_group(ctx) {
-                    return self.rejoin();
-                }
-                if generation.is_none() || ctx.model.generation(&queue.0) != generation {
-                    return Ok(());
-                }
-                ensure!(code == SUCCESS, "code {code}: {}", remark());
-                if let Role::Consumer(consumer) = &self.role {
-                    ctx.model
-                        .commit_safe(&consumer.group, &queue, value, ctx.now);
-                }
-                Ok(())
-            }
             Asked::End {
                 queue,
                 generation,
@@ -816,13 +786,40 @@ impl Client {
                 ctx.model
                     .check_end(&queue, floor, number(command, "offset")?, ctx.now)
             }
+            Asked::View { known, physical } => viewed(ctx, known, physical, command),
+            Asked::Join => self.joined(ctx, command, &remark()),
+            asked => self.changed(ctx, asked, code, &remark()),
+        }
+    }
+
+    /// The answer to a request that changes something.
+    fn changed(&mut self, ctx: &mut Ctx<'_>, asked: Asked, code: i32, remark: &str) -> Check {
+        match asked {
+            Asked::Commit {
+                queue,
+                generation,
+                value,
+            } => {
+                if code == NO_GROUP && self.may_lack_group(ctx) {
+                    return self.rejoin();
+                }
+                if generation.is_none() || ctx.model.generation(&queue.0) != generation {
+                    return Ok(());
+                }
+                ensure!(code == SUCCESS, "code {code}: {}", remark);
+                if let Role::Consumer(consumer) = &self.role {
+                    ctx.model
+                        .commit_safe(&consumer.group, &queue, value, ctx.now);
+                }
+                Ok(())
+            }
             Asked::Create { topic, queues } => {
-                ensure!(code == SUCCESS, "code {code}: {}", remark());
+                ensure!(code == SUCCESS, "code {code}: {}", remark);
                 ctx.model.topic(&topic, Life::Live, queues, ctx.now);
                 Ok(())
             }
             Asked::Delete { topic } => {
-                ensure!(code == SUCCESS, "code {code}: {}", remark());
+                ensure!(code == SUCCESS, "code {code}: {}", remark);
                 ctx.model.topic(&topic, Life::Gone, 0, ctx.now);
                 Ok(())
             }
@@ -833,13 +830,11 @@ impl Client {
                 if code == FLUSH_TIMEOUT {
                     return Ok(());
                 }
-                ensure!(code == SUCCESS, "code {code}: {}", remark());
+                ensure!(code == SUCCESS, "code {code}: {}", remark);
                 ctx.model.returned.push((group, uid, ctx.now));
                 Ok(())
             }
-            Asked::View { known, physical } => viewed(ctx, known, physical, command),
-            Asked::Join => self.joined(ctx, command, &remark()),
-            Asked::Other => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -1131,4 +1126,19 @@ fn uid_of(record: &RecordView<'_>) -> Option<u64> {
 fn number(command: &Command<'_>, key: &str) -> Result<i64, String> {
     let value = command.ext.find(key).and_then(|text| text.parse_i64());
     value.ok_or_else(|| format!("no {key} in the answer"))
+}
+
+impl Ctx<'_> {
+    /// A delay level, or 0 for none.
+    fn delay_level(&mut self, delayed: bool) -> usize {
+        match delayed {
+            true => self.rng.range(1, 3) as usize,
+            false => 0,
+        }
+    }
+}
+
+fn remark_of(command: &Command<'_>) -> String {
+    let remark = command.remark.map(|text| text.to_string());
+    remark.unwrap_or_default()
 }

@@ -63,7 +63,18 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
             ..traffic
         };
     }
-    let store = StoreOptions {
+    let store = store(rng, flush, violent, sabotage);
+    let broker = broker(rng, store, shards, traffic.deletes);
+    Plan {
+        broker,
+        traffic,
+        shards,
+        violent,
+    }
+}
+
+fn store(rng: &mut Rng, flush: Flush, violent: bool, sabotage: Sabotage) -> StoreOptions {
+    StoreOptions {
         shard: ShardId(0),
         store_id: 0x51D0,
         segment_bytes: (*rng.pick(&[128, 128, 256, 1024]) * KIB) as u64,
@@ -80,14 +91,17 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         checkpoint_interval_ms: *rng.pick(&[300, 2_000]),
         salvage: false,
         sabotage,
-    };
+    }
+}
+
+fn broker(rng: &mut Rng, store: StoreOptions, shards: u16, deletes: bool) -> BrokerOptions {
     let (cluster, broker_name) = ("c".to_owned(), "broker-a".to_owned());
     let control = ControlOptions {
         cluster: cluster.clone(),
         broker_name: broker_name.clone(),
         shards,
         // A late send would make a deleted topic again.
-        auto_create_topic: !traffic.deletes,
+        auto_create_topic: !deletes,
         ..ControlOptions::default()
     };
     let registry = RegistryOptions {
@@ -100,7 +114,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         period_ms: 1_000,
         permission: 6,
     };
-    let broker = BrokerOptions {
+    BrokerOptions {
         store,
         control,
         registry,
@@ -118,12 +132,6 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         young_bytes: 1 << 30,
         properties: String::new(),
         instance: 7,
-    };
-    Plan {
-        broker,
-        traffic,
-        shards,
-        violent,
     }
 }
 

@@ -212,6 +212,22 @@ macro_rules! trace {
     };
 }
 
+impl Pace {
+    fn of(rng: &mut Rng, slow: bool) -> Pace {
+        Pace {
+            net: *rng.pick(&[
+                (100, 20_000),
+                (50, 2_000),
+                (50, 2_000),
+                (50, 2_000),
+                (50, 2_000),
+            ]),
+            write: if slow { (500, 30_000) } else { (100, 3_000) },
+            sync: if slow { (500, 30_000) } else { (200, 6_000) },
+        }
+    }
+}
+
 impl World {
     pub fn new(seed: u64, sabotage: Sabotage, trace: bool) -> World {
         let mut rng = Rng::new(seed);
@@ -222,15 +238,7 @@ impl World {
             violent,
         } = options::plan(&mut rng, sabotage);
         let slow = violent || rng.percent(25);
-        let pace = Pace {
-            net: if rng.percent(20) {
-                (100, 20_000)
-            } else {
-                (50, 2_000)
-            },
-            write: if slow { (500, 30_000) } else { (100, 3_000) },
-            sync: if slow { (500, 30_000) } else { (200, 6_000) },
-        };
+        let pace = Pace::of(&mut rng, slow);
         let disks = (0..shards)
             .map(|_| Rc::new(Disk::new(rng.fork())))
             .collect();
