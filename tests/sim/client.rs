@@ -949,6 +949,12 @@ impl Client {
                 self.set_next(queue, mine, from);
                 return Ok(());
             }
+            // A commit meant for a topic that was deleted may reach its namesake that is made just
+            // then; whoever asks the new one where to begin is told that, and goes back.
+            PULL_MOVED if floor < from && ctx.model.was_made_again(&queue.0) => {
+                self.set_next(queue, mine, floor);
+                return Ok(());
+            }
             PULL_MOVED => {
                 return Err(format!(
                     "{queue:?}: {from} is out of range ({remark}), end {floor}"

@@ -103,6 +103,13 @@ macro_rules! ensure {
 }
 
 impl Model {
+    /// Whether a topic of this name was deleted before.
+    pub fn was_made_again(&self, topic: &str) -> bool {
+        self.topics
+            .get(topic)
+            .is_some_and(|topic| topic.generation > 1)
+    }
+
     pub fn generation(&self, topic: &str) -> Option<u64> {
         let topic = self.topics.get(topic)?;
         (topic.life == Life::Live).then_some(topic.generation)
