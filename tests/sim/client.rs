@@ -949,17 +949,10 @@ impl Client {
                 self.set_next(queue, mine, from);
                 return Ok(());
             }
-            // A commit meant for a topic that was deleted may reach its namesake that is made just
-            // then; whoever asks the new one where to begin is told that, and goes back.
             PULL_MOVED if floor < from && ctx.model.was_made_again(&queue.0) => {
-                self.set_next(queue, mine, floor);
-                return Ok(());
+                return self.begin_again(queue, mine, floor);
             }
-            PULL_MOVED => {
-                return Err(format!(
-                    "{queue:?}: {from} is out of range ({remark}), end {floor}"
-                ));
-            }
+            PULL_MOVED => return Err(out_of_range(queue, from, floor, remark)),
             _ => return Err(format!("{queue:?} from {from}: code {code}: {remark}")),
         }
         let (min, max) = (number(command, "minOffset")?, number(command, "maxOffset")?);
@@ -1001,6 +994,13 @@ impl Client {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A commit meant for a topic that was deleted may reach its namesake that is made just then;
+    /// whoever asks the new one where to begin is told that, and goes back.
+    fn begin_again(&mut self, queue: &Queue, mine: bool, floor: i64) -> Check {
+        self.set_next(queue, mine, floor);
         Ok(())
     }
 
@@ -1142,6 +1142,10 @@ impl Ctx<'_> {
             false => 0,
         }
     }
+}
+
+fn out_of_range(queue: &Queue, from: i64, floor: i64, remark: &str) -> String {
+    format!("{queue:?}: {from} is out of range ({remark}), end {floor}")
 }
 
 fn remark_of(command: &Command<'_>) -> String {
