@@ -48,6 +48,27 @@ fn a_restart_continues_and_both_signals_stop_cleanly() {
 }
 
 #[test]
+fn a_new_group_misses_nothing_that_comes_while_it_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).start();
+    let mut client = Client::connect(server.launch.broker);
+    client.create_topic("new", 1);
+    let fields = [
+        ("consumerGroup", "new-group"),
+        ("topic", "new"),
+        ("queueId", "0"),
+    ];
+    // "Not found" would send a consumer to the end of the queue, past what arrived meanwhile.
+    for count in 0..3 {
+        let answer = client.call(ask::QUERY_CONSUMER_OFFSET, &fields, b"");
+        assert_eq!((answer.code, answer.number("offset")), (0, 0), "{answer:?}");
+        assert_eq!(client.sent("new", 0, b"x"), count);
+    }
+    assert_eq!(client.committed("new", 0), None);
+    server.stop();
+}
+
+#[test]
 fn every_port_reaches_every_queue() {
     let dir = tempfile::tempdir().unwrap();
     // More shards than cores, and a connection lands on any of them.

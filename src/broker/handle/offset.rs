@@ -1,5 +1,9 @@
 //! Offsets: consumer offsets 14 and 15; ends of a queue 30, 31, 32; search by time 29.
 //!
+//! Unlike the reference: a group without an offset gets 0 for a queue that never held a message.
+//! Told "not found", a new consumer asks for the end of the queue next, and skips for ever what
+//! arrives between the two questions.
+//!
 //! Source: `ConsumerManageProcessor`, `AdminBrokerProcessor`; `spec/semantics.md` §5, `store.md`
 //! §7.
 
@@ -89,14 +93,18 @@ pub fn query(
     let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? else {
         return Ok(());
     };
-    let slot = mine.slot.ok_or_else(not_found)?;
-    if let Some(offset) = broker.offsets.committed(&header.consumer_group, slot) {
+    let group = &header.consumer_group;
+    if let Some(offset) = mine
+        .slot
+        .and_then(|slot| broker.offsets.committed(group, slot))
+    {
         broker.flush_offsets(request.now);
         let value = Some(offset as i64);
         broker.answer_when_logged(request.reply_to(), value, out);
         return Ok(());
     }
-    if header.set_zero_if_not_found != Some(false) && is_young(broker, slot) {
+    let young = mine.slot.is_none_or(|slot| is_young(broker, slot));
+    if young && header.set_zero_if_not_found != Some(false) {
         answer(request.reply_to(), 0, out);
         return Ok(());
     }
@@ -108,7 +116,7 @@ pub fn query(
 fn is_young(broker: &mut Broker, slot: QueueSlot) -> bool {
     let (min, max) = broker.store.visible_range(slot);
     if min.0 > 0 || max.0 == 0 {
-        return false;
+        return min.0 == 0;
     }
     let oldest = broker.store.log_offset(slot, QueueOffset(0));
     oldest.is_some_and(|at| broker.log_end().0 - at.0 <= broker.options.young_bytes)

@@ -312,8 +312,10 @@ def run_push(options):
         len(stream.sent) >= already + enough
         and all(ident in one.times for ident in stream.sent[already : already + enough])))
     sent = stream.end()
-    until(60, lambda: "all messages arrive", lambda: all(
-        ident in one.times or ident in other.times for ident in sent))
+    def missing():
+        return [ident for ident in sent if ident not in one.times and ident not in other.times]
+
+    until(60, lambda: f"missing of {len(sent)}: {missing()[:20]}", lambda: not missing())
     one.stop()
     FACTS["sent"] = len(sent)
     FACTS["repeated"] = one.total + other.total - len(sent) - 1
