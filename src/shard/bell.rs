@@ -1,100 +1,100 @@
-//! Waiting for something that another task of the same executor does. One thread, no atomics.
+//! Wakes an executor that sleeps in its ring, from another thread.
+//!
+//! A sleeper says so, then looks once more at everything that could have been meant for it; a
+//! ringer first leaves what it has, then looks whether anybody sleeps. One of the two sees the
+//! other, so ringing somebody awake costs no system call and no ring is lost.
 
-use glommio::timer::Timer;
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-/// Wakes the one task that waits. A ring with nobody waiting is kept; several are one.
-#[derive(Default)]
 pub struct Bell {
-    rung: Cell<bool>,
-    waiter: Cell<Option<Waker>>,
+    event: OwnedFd,
+    asleep: AtomicBool,
 }
 
 impl Bell {
+    pub fn new() -> io::Result<Bell> {
+        // SAFETY: eventfd takes no pointer.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Bell {
+            // SAFETY: the descriptor was just made and nobody else knows it.
+            event: unsafe { OwnedFd::from_raw_fd(fd) },
+            asleep: AtomicBool::new(false),
+        })
+    }
+
+    /// Called after the sleeper's work is where it will find it.
     pub fn ring(&self) {
-        self.rung.set(true);
-        if let Some(waker) = self.waiter.take() {
-            waker.wake();
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            let one = 1u64.to_ne_bytes();
+            // SAFETY: write reads eight bytes that live across the call. It can only fail on a
+            // counter near 2^64, and then the sleeper is awake.
+            unsafe { libc::write(self.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         }
     }
 
-    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.rung.replace(false) {
-            return Poll::Ready(());
-        }
-        self.waiter.set(Some(cx.waker().clone()));
-        Poll::Pending
+    /// The sleeper is about to sleep, and looks for work after this.
+    pub fn lie_down(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
-    pub async fn wait(&self) {
-        poll_fn(|cx| self.poll(cx)).await;
+    pub fn get_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// False if the time was up first.
-    pub async fn wait_for(&self, time: Duration) -> bool {
-        let mut timer = Timer::new(time);
-        poll_fn(|cx| match self.poll(cx) {
-            Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending => Pin::new(&mut timer).poll(cx).map(|_| false),
-        })
-        .await
-    }
-}
-
-/// Tasks that wait for work; woken one at a time. A woken task looks for work and lines up again
-/// if another was faster.
-#[derive(Default)]
-pub struct Waiters {
-    wakers: RefCell<Vec<Waker>>,
-}
-
-impl Waiters {
-    pub fn line_up(&self, cx: &mut Context<'_>) {
-        self.wakers.borrow_mut().push(cx.waker().clone());
+    /// Readable once the bell rang while somebody slept.
+    pub fn descriptor(&self) -> RawFd {
+        self.event.as_raw_fd()
     }
 
-    pub fn wake_one(&self) {
-        let next = self.wakers.borrow_mut().pop();
-        if let Some(waker) = next {
-            waker.wake();
-        }
+    /// Makes the descriptor unreadable again.
+    pub fn silence(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: read fills at most eight bytes, which live across the call. Nothing to read is
+        // as good.
+        unsafe {
+            libc::read(
+                self.event.as_raw_fd(),
+                count.as_mut_ptr().cast(),
+                count.len(),
+            )
+        };
     }
 }
 
-/// Work for several tasks, first in first out. Bounded by whoever pushes.
-pub struct Queue<T> {
-    items: RefCell<VecDeque<T>>,
-    waiters: Waiters,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Queue {
-            items: RefCell::default(),
-            waiters: Waiters::default(),
-        }
-    }
-}
-
-impl<T> Queue<T> {
-    pub fn push(&self, item: T) {
-        self.items.borrow_mut().push_back(item);
-        self.waiters.wake_one();
+    fn readable(bell: &Bell) -> bool {
+        let mut poll = libc::pollfd {
+            fd: bell.descriptor(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: poll reads and writes one struct, which lives across the call.
+        unsafe { libc::poll(&mut poll, 1, 0) == 1 }
     }
 
-    pub async fn pop(&self) -> T {
-        poll_fn(|cx| match self.items.borrow_mut().pop_front() {
-            Some(item) => Poll::Ready(item),
-            None => {
-                self.waiters.line_up(cx);
-                Poll::Pending
-            }
-        })
-        .await
+    #[test]
+    fn only_a_sleeper_is_woken() {
+        let bell = Bell::new().unwrap();
+        bell.ring();
+        assert!(!readable(&bell));
+        bell.lie_down();
+        bell.ring();
+        bell.ring();
+        assert!(readable(&bell));
+        bell.silence();
+        assert!(!readable(&bell));
+        bell.get_up();
+        bell.ring();
+        assert!(!readable(&bell));
     }
 }

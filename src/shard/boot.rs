@@ -8,34 +8,30 @@
 use super::bell::Bell;
 use super::checks::{self, Lock};
 use super::clock::Clock;
+use super::executor::{Engine, Executor, Progress};
+use super::helpers::Helpers;
 use super::mesh::weave;
 use super::net::Door;
-use super::pace::{self, Pace, heartbeat_loop, pace_loop};
-use super::team::{Around, Part, Team};
+use super::team::{Part, Team};
 use super::{Cores, Fleet, Options, Stats};
 use crate::base::ShardId;
 use crate::base::id::SHARDS_MAX;
 use crate::machine::Machine;
-use futures_lite::io::AsyncReadExt;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
-use std::cell::Cell;
-use std::io::{Read, Write};
+use core_affinity::CoreId;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Threads per executor for work on files and for name look-ups.
-const HELPERS: usize = 2;
-
-const SERVE: u8 = 0;
-const STOP: u8 = 1;
-const END: u8 = 2;
+/// What executors are told to do.
+pub const SERVE: u8 = 0;
+pub const STOP: u8 = 1;
+pub const END: u8 = 2;
 
 /// What `ready` is told.
 pub struct Running {
@@ -90,7 +86,7 @@ where
         "a broker has 1 to 256 shards"
     );
     let executors = options.cores.count().min(shards);
-    let mut lock = checks::prepare(data_dir, (executors * options.io_memory_bytes) as u64)?;
+    let mut lock = checks::prepare(data_dir)?;
     let doors = Doors {
         brokers: bind(&brokers)?,
         namesrv: bind(&namesrv)?,
@@ -101,40 +97,44 @@ where
     if options.signals {
         watch_signals(reports.clone())?;
     }
-    let places = place(&options.cores, executors);
     let mut crew = Crew {
         members: Vec::new(),
         inbox,
         clock: Clock::start(),
         lock,
     };
-    let mut namesrv = namesrv.map(|set| split(set, 1)).into_iter().flatten();
-    let mut brokers = brokers
-        .map(|set| split(set, executors))
+    let bells = (0..executors).map(|_| Bell::new().map(Arc::new));
+    let bells: Vec<Arc<Bell>> = bells
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("no eventfd: {e}"))?;
+    let mut namesrv = namesrv
+        .map(|set| split(set, &bells[..1]))
         .into_iter()
         .flatten();
-    for (executor, place) in places.into_iter().enumerate() {
+    let mut brokers = brokers.map(|set| split(set, &bells)).into_iter().flatten();
+    let (places, spare) = place(&options.cores, executors);
+    for ((executor, core), bell) in places.into_iter().enumerate().zip(bells) {
         let (go, start) = channel();
-        let (wake, woken) = UnixStream::pair().map_err(|e| format!("no socket pair: {e}"))?;
         let phase = Arc::new(AtomicU8::new(SERVE));
         let seat = Seat {
-            executor,
+            core,
+            helpers: Helpers::start(&format!("shard-{executor}"), bell.clone(), &spare)?,
+            bell: bell.clone(),
             options: options.clone(),
             clock: crew.clock,
-            data_dir: data_dir.to_owned(),
             brokers: brokers.next(),
             namesrv: namesrv.next(),
             phase: phase.clone(),
-            woken,
             start,
             reporter: Reporter(reports.clone()),
         };
-        let thread = builder(&options, place, executor)
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{executor}"))
             .spawn(move || live(seat))
             .map_err(|e| format!("executor {executor} does not start: {e}"))?;
         crew.members.push(Member {
             phase,
-            wake,
+            bell,
             go: Some(go),
             thread,
         });
@@ -158,35 +158,32 @@ fn bind<M: Machine>(set: &Option<Fleet<M>>) -> Result<Vec<Door>, String> {
 }
 
 /// Deals the machines of a fleet out to executors.
-fn split<M: Machine>(set: Fleet<M>, executors: usize) -> Vec<Part<M>> {
+fn split<M: Machine>(set: Fleet<M>, bells: &[Arc<Bell>]) -> Vec<Part<M>> {
+    let executors = bells.len();
     let shards = set.dirs.len() as u16;
     let mut dirs: Vec<Vec<(ShardId, PathBuf)>> = vec![Vec::new(); executors];
     for (shard, path) in set.dirs.into_iter().enumerate() {
         dirs[shard % executors].push((ShardId(shard as u16), path));
     }
-    let dealt = dirs.into_iter().zip(weave(executors)).enumerate();
+    let dealt = dirs.into_iter().zip(weave(bells)).enumerate();
     let part = |(executor, (dirs, ends))| Part {
         make: set.make.clone(),
         dirs,
         shards,
         executor,
-        executors,
         ends,
     };
     dealt.map(part).collect()
 }
 
-/// Where each executor runs, and where its helper threads do.
-fn place(cores: &Cores, executors: usize) -> Vec<(Placement, PoolPlacement)> {
-    let usable: Vec<usize> = core_affinity::get_core_ids()
-        .unwrap_or_default()
-        .iter()
-        .map(|core| core.id)
-        .collect();
-    let floating = (Placement::Unbound, PoolPlacement::Unbound(HELPERS));
+/// The core of each executor, if they are pinned, and those left for helper threads.
+fn place(cores: &Cores, executors: usize) -> (Vec<Option<usize>>, Vec<usize>) {
+    let floating = (vec![None; executors], Vec::new());
     let Cores::Pinned(cores) = cores else {
-        return vec![floating; executors];
+        return floating;
     };
+    let usable = core_affinity::get_core_ids().unwrap_or_default();
+    let usable: Vec<usize> = usable.iter().map(|core| core.id).collect();
     let taken = &cores[..executors.min(cores.len())];
     if taken.len() < executors || !taken.iter().all(|core| usable.contains(core)) {
         tracing::warn!(
@@ -194,33 +191,11 @@ fn place(cores: &Cores, executors: usize) -> Vec<(Placement, PoolPlacement)> {
             ?usable,
             "not all cores may be used: executors are not pinned"
         );
-        return vec![floating; executors];
+        return floating;
     }
-    let beside = glommio::CpuSet::online()
-        .map(|set| set.filter(|at| usable.contains(&at.cpu) && !taken.contains(&at.cpu)))
-        .ok()
-        .filter(|set| !set.is_empty());
-    let helpers = match beside {
-        Some(set) => PoolPlacement::Fenced(HELPERS, set),
-        None => PoolPlacement::Unbound(HELPERS),
-    };
-    taken
-        .iter()
-        .map(|core| (Placement::Fixed(*core), helpers.clone()))
-        .collect()
-}
-
-fn builder(
-    options: &Options,
-    (placement, helpers): (Placement, PoolPlacement),
-    executor: usize,
-) -> LocalExecutorBuilder {
-    LocalExecutorBuilder::new(placement)
-        .name(&format!("shard-{executor}"))
-        .preempt_timer(pace::NEVER)
-        .spin_before_park(options.spin)
-        .io_memory(options.io_memory_bytes)
-        .blocking_thread_pool_placement(helpers)
+    let spare = usable.iter().copied();
+    let spare = spare.filter(|core| !taken.contains(core)).collect();
+    (taken.iter().copied().map(Some).collect(), spare)
 }
 
 /// SIGTERM and SIGINT become `Report::Stop`. They are blocked here and so in every thread started
@@ -296,10 +271,10 @@ impl From<String> for NoStart {
 
 struct Member {
     phase: Arc<AtomicU8>,
-    wake: UnixStream,
+    bell: Arc<Bell>,
     /// Dropped instead of used if the start fails.
     go: Option<Sender<Doors>>,
-    thread: ExecutorJoinHandle<Result<Stats, String>>,
+    thread: JoinHandle<Result<Stats, String>>,
 }
 
 impl Crew {
@@ -441,8 +416,7 @@ impl Crew {
     fn tell(&self, phase: u8) {
         for member in &self.members {
             member.phase.store(phase, Ordering::Release);
-            // An executor that is gone needs no waking.
-            let _ = (&member.wake).write_all(&[phase]);
+            member.bell.ring();
         }
     }
 
@@ -453,7 +427,7 @@ impl Crew {
             match member.thread.join() {
                 Ok(Ok(stats)) => all.add(&stats),
                 Ok(Err(error)) => failed = failed.or(Some(error)),
-                Err(e) => failed = failed.or(Some(format!("an executor failed: {e}"))),
+                Err(_) => failed = failed.or(Some("an executor panicked".to_owned())),
             }
         }
         failed.map_or(Ok(all), Err)
@@ -462,14 +436,14 @@ impl Crew {
 
 /// What an executor thread is given.
 struct Seat<B: Machine, N: Machine> {
-    executor: usize,
+    core: Option<usize>,
+    helpers: Helpers,
+    bell: Arc<Bell>,
     options: Options,
     clock: Clock,
-    data_dir: PathBuf,
     brokers: Option<Part<B>>,
     namesrv: Option<Part<N>>,
     phase: Arc<AtomicU8>,
-    woken: UnixStream,
     start: Receiver<Doors>,
     reporter: Reporter,
 }
@@ -490,130 +464,49 @@ impl Drop for Reporter {
     }
 }
 
+impl Progress for Reporter {
+    fn serving(&self) {
+        self.report(Report::Serving);
+    }
+
+    fn drained(&self) {
+        self.report(Report::Drained);
+    }
+}
+
 /// The life of an executor.
-async fn live<B, N>(seat: Seat<B, N>) -> Result<Stats, String>
-where
-    B: Machine + 'static,
-    N: Machine + 'static,
-{
-    let Seat {
-        executor,
-        clock,
-        phase,
-        woken,
-        start,
-        reporter,
-        ..
-    } = seat;
-    let around = Around {
-        pace: Rc::new(Pace::new(clock, seat.options.round)),
-        options: Rc::new(seat.options),
-        clock,
-        drain: Rc::default(),
+fn live<B: Machine, N: Machine>(seat: Seat<B, N>) -> Result<Stats, String> {
+    if let Some(id) = seat.core
+        && !core_affinity::set_for_current(CoreId { id })
+    {
+        tracing::warn!(
+            core = id,
+            "the core may not be used: this executor is not pinned"
+        );
+    }
+    let (clock, options) = (seat.clock, seat.options);
+    let reporter = seat.reporter;
+    let make = || {
+        let brokers = seat
+            .brokers
+            .map(|part| Team::make(part, 0, clock, &options));
+        let namesrv = seat
+            .namesrv
+            .map(|part| Team::make(part, 1, clock, &options));
+        let (brokers, namesrv) = (brokers.transpose()?, namesrv.transpose()?);
+        let engine = Engine::new(clock, options, seat.helpers, seat.bell)?;
+        Ok(Executor::new(engine, brokers, namesrv))
     };
-    let pacer = glommio::spawn_local(pace_loop(around.pace.clone()));
-    let heart = glommio::spawn_local(heartbeat_loop(around.pace.clone()));
-    let made = async {
-        checks::polling_trap(&seat.data_dir, executor).await?;
-        let brokers = seat.brokers.map(|part| Team::make(part, &around));
-        let namesrv = seat.namesrv.map(|part| Team::make(part, &around));
-        Ok((brokers.transpose()?, namesrv.transpose()?))
-    };
-    let (brokers, namesrv) = match made.await {
-        Ok(teams) => teams,
+    let executor = match make() {
+        Ok(executor) => executor,
         Err(error) => {
             reporter.report(Report::Made(Err(error)));
             return Ok(Stats::default());
         }
     };
     reporter.report(Report::Made(Ok(())));
-    // Blocking is right: until all machines are made, nothing else happens on this thread.
-    let Ok(doors) = start.recv() else {
+    let Ok(doors) = seat.start.recv() else {
         return Ok(Stats::default());
     };
-    let teams = Rc::new((brokers, namesrv));
-    if let Some(team) = &teams.0 {
-        team.start().await;
-        team.accept(doors.brokers);
-    }
-    if let Some(team) = &teams.1 {
-        team.start().await;
-        team.accept(doors.namesrv);
-    }
-    let reporter = Rc::new(reporter);
-    glommio::spawn_local(watch_ready(teams.clone(), reporter.clone())).detach();
-    let watching = Cell::new(None);
-    obey(&phase, woken, || {
-        teams.0.iter().for_each(|team| team.stop());
-        teams.1.iter().for_each(|team| team.stop());
-        let watch = watch_drain(teams.clone(), around.drain.clone(), reporter.clone());
-        watching.set(Some(glommio::spawn_local(watch)));
-    })
-    .await;
-    drop(watching);
-    let mut stats = Stats::default();
-    if let Some(team) = &teams.0 {
-        stats.add(&team.end().await);
-    }
-    if let Some(team) = &teams.1 {
-        stats.add(&team.end().await);
-    }
-    drop((pacer, heart));
-    Ok(stats)
-}
-
-/// Returns when the end is ordered; calls `stop` once when a stop is.
-async fn obey(phase: &AtomicU8, woken: UnixStream, stop: impl FnOnce()) {
-    // SAFETY: the descriptor is a stream socket that nobody else owns: it was just given up.
-    let mut woken = unsafe { glommio::net::UnixStream::from_raw_fd(woken.into_raw_fd()) };
-    let mut stop = Some(stop);
-    let mut byte = [0];
-    // The end of the stream means that the directing thread is gone.
-    while let Ok(1) = woken.read(&mut byte).await {
-        match phase.load(Ordering::Acquire) {
-            STOP => {
-                if let Some(stop) = stop.take() {
-                    stop();
-                }
-            }
-            END => return,
-            _ => {}
-        }
-    }
-}
-
-/// How often machines are asked at the start whether they can serve.
-const READY_POLL: Duration = Duration::from_millis(1);
-
-/// Reports once all machines here can serve.
-async fn watch_ready<B, N>(teams: Rc<Teams<B, N>>, reporter: Rc<Reporter>)
-where
-    B: Machine + 'static,
-    N: Machine + 'static,
-{
-    let ready = || {
-        teams.0.as_ref().is_none_or(|team| team.ready())
-            && teams.1.as_ref().is_none_or(|team| team.ready())
-    };
-    while !ready() {
-        glommio::timer::sleep(READY_POLL).await;
-    }
-    reporter.report(Report::Serving);
-}
-
-type Teams<B, N> = (Option<Rc<Team<B>>>, Option<Rc<Team<N>>>);
-
-async fn watch_drain<B, N>(teams: Rc<Teams<B, N>>, drain: Rc<Bell>, reporter: Rc<Reporter>)
-where
-    B: Machine + 'static,
-    N: Machine + 'static,
-{
-    let drained = || {
-        teams.0.as_ref().is_none_or(|team| team.drained())
-            && teams.1.as_ref().is_none_or(|team| team.drained())
-    };
-    while !drained() {
-        drain.wait().await;
-    }
-    reporter.report(Report::Drained);
+    executor.run(doors.brokers, doors.namesrv, &seat.phase, &reporter)
 }

@@ -8,12 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::base::disk::BLOCK_BYTES;
 
-/// The first long-term kernel with all that io_uring must do for us.
-const KERNEL_MIN: (u32, u32) = (5, 10);
-/// glommio refuses to start below this.
-const MEMLOCK_MIN_BYTES: u64 = 512 * 1024;
-/// The slab of an executor is registered with three rings.
-const RINGS: u64 = 3;
+/// The first long-term kernel with all that io_uring must do for us: waiting with a time limit
+/// (5.11), and rings that are not counted as locked memory (5.12).
+const KERNEL_MIN: (u32, u32) = (5, 15);
 
 /// Holds the data directory for this process until dropped.
 pub struct Lock {
@@ -39,13 +36,12 @@ impl Drop for Lock {
     }
 }
 
-/// Checks the host and takes the data directory. `io_memory_bytes` is that of all executors.
-pub fn prepare(data_dir: &Path, io_memory_bytes: u64) -> Result<Lock, String> {
+/// Checks the host and takes the data directory.
+pub fn prepare(data_dir: &Path) -> Result<Lock, String> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     check_kernel(release.trim())?;
     check_io_uring()?;
     raise(libc::RLIMIT_NOFILE);
-    check_memlock(raise(libc::RLIMIT_MEMLOCK), io_memory_bytes)?;
     let lock = take_lock(data_dir)?;
     check_direct_io(data_dir)?;
     Ok(lock)
@@ -108,45 +104,19 @@ fn check_io_uring() -> Result<(), String> {
     })
 }
 
-/// Raises the soft limit to the hard one; gives what holds now.
-fn raise(resource: libc::__rlimit_resource_t) -> u64 {
+/// Raises the soft limit to the hard one. A limit that stays is met later, and said then.
+fn raise(resource: libc::__rlimit_resource_t) {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: getrlimit fills the struct behind the pointer, which lives across the call.
-    if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
-        return u64::MAX;
+    // SAFETY: both calls get a struct that lives across them; getrlimit fills it, setrlimit reads.
+    unsafe {
+        if libc::getrlimit(resource, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(resource, &limit);
+        }
     }
-    let raised = libc::rlimit {
-        rlim_cur: limit.rlim_max,
-        ..limit
-    };
-    // SAFETY: setrlimit only reads the struct behind the pointer.
-    if unsafe { libc::setrlimit(resource, &raised) } == 0 {
-        raised.rlim_cur
-    } else {
-        limit.rlim_cur
-    }
-}
-
-fn check_memlock(limit: u64, io_memory_bytes: u64) -> Result<(), String> {
-    if limit < MEMLOCK_MIN_BYTES {
-        return Err(format!(
-            "only {limit} bytes of memory may be locked but io_uring needs {MEMLOCK_MIN_BYTES}: \
-             raise it (ulimit -l, LimitMEMLOCK= in systemd, --ulimit memlock= in docker)"
-        ));
-    }
-    let need = RINGS * io_memory_bytes;
-    if limit < need {
-        tracing::warn!(
-            limit,
-            need,
-            "disk buffers may stay unregistered, which costs speed: raise LimitMEMLOCK or grant \
-             CAP_IPC_LOCK"
-        );
-    }
-    Ok(())
 }
 
 fn take_lock(data_dir: &Path) -> Result<Lock, String> {
@@ -252,54 +222,6 @@ fn check_direct_io(data_dir: &Path) -> Result<(), String> {
     })
 }
 
-/// glommio 0.9 takes a disk for a polled one if the first file it opens there for reading and
-/// writing is empty; every read fails from then on. So the first file on each executor thread is
-/// one with a block in it, and reading that block back is the proof.
-pub async fn polling_trap(data_dir: &Path, executor: usize) -> Result<(), String> {
-    let path = data_dir.join(format!("probe-{executor}"));
-    let fail = |e: String| {
-        format!(
-            "direct reads do not work in {} ({e}): use ext4 or XFS on a local disk",
-            data_dir.display()
-        )
-    };
-    write_probe(&path).map_err(|e| fail(e.to_string()))?;
-    let outcome = read_probe(&path).await;
-    // Left over it would harm nobody.
-    let _ = std::fs::remove_file(&path);
-    outcome.map_err(fail)
-}
-
-/// Straight to the disk, so that no sync is needed before it is read back.
-fn write_probe(path: &Path) -> io::Result<()> {
-    let direct = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(path)?;
-    let buffer = vec![7u8; 2 * BLOCK_BYTES];
-    let skip = buffer.as_ptr().align_offset(BLOCK_BYTES);
-    direct.write_all_at(&buffer[skip..skip + BLOCK_BYTES], 0)
-}
-
-async fn read_probe(path: &Path) -> Result<(), String> {
-    let file = glommio::io::DmaFile::open(path)
-        .await
-        .map_err(|e| e.to_string())?;
-    let read = file
-        .read_at_aligned(0, BLOCK_BYTES)
-        .await
-        .map_err(|e| e.to_string())?;
-    let whole = *read == [7; BLOCK_BYTES];
-    drop(read);
-    file.close().await.map_err(|e| e.to_string())?;
-    if whole {
-        Ok(())
-    } else {
-        Err("what was read is not what was written".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,21 +232,11 @@ mod tests {
             assert_eq!(check_kernel(release).is_ok(), fine, "{release}");
         };
         check("5.4.0-generic", false);
-        check("5.9.16", false);
+        check("5.10.0-28-amd64", false);
         check("4.19", false);
-        check("5.10.0-28-amd64", true);
+        check("5.15.0-100-generic", true);
         check("6.1", true);
         check("unreadable", true);
-    }
-
-    #[test]
-    fn memlock_has_a_floor() {
-        assert!(
-            check_memlock(MEMLOCK_MIN_BYTES - 1, 0)
-                .unwrap_err()
-                .contains("ulimit -l")
-        );
-        assert!(check_memlock(MEMLOCK_MIN_BYTES, 1 << 30).is_ok());
     }
 
     #[test]

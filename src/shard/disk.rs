@@ -1,125 +1,285 @@
-//! Orders of a machine, carried out on io_uring with direct I/O; work goes to helper threads.
+//! Orders of a machine, carried out on the ring with direct I/O; work goes to helper threads.
 //!
 //! Orders run side by side. A sync covers the writes whose completion was reported before it was
-//! ordered, which is what the machine can know.
+//! ordered, which is what the machine can know. Orders for a file that is not open yet wait for it.
 
-use super::dir::{FsDir, disk_error};
+use super::dir::disk_error;
+use super::executor::Engine;
+use super::ring::Done as Ended;
+use super::token::{Kind, Place, pack};
 use crate::base::disk::{BLOCK_BYTES, Done, FileName, Work};
-use crate::base::{DiskError, Map, Order};
-use bytes::Bytes;
-use glommio::io::{DmaFile, OpenOptions};
-use std::cell::RefCell;
+use crate::base::{DiskError, Map, Order, OrderId};
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Files kept open per machine. The log needs two, readers a few.
 const OPEN_FILES_MAX: usize = 64;
 
+/// The answer to an order.
+type Answer = (OrderId, Result<Done, DiskError>);
+
 pub struct Disk {
     root: PathBuf,
-    files: RefCell<OpenFiles>,
+    place: Place,
+    files: Files,
+    /// What the ring is asked for, by slot.
+    asked: Vec<Option<Asked>>,
+    free: Vec<u32>,
+    /// Log writes and syncs under way.
+    log_orders: usize,
+    /// Other orders under way, and those that wait for a place among them.
+    others: usize,
+    waiting: VecDeque<(OrderId, Order)>,
+    /// Orders whose file cannot be opened; they are to be answered.
+    pub refused: Vec<(OrderId, DiskError)>,
+}
+
+enum Asked {
+    Open { file: FileName },
+    Order { id: OrderId, what: What, log: bool },
+}
+
+/// An order on a file, without its data.
+enum What {
+    Write { file: FileName, bytes: usize },
+    Sync { file: FileName },
+    Read { file: FileName },
 }
 
 #[derive(Default)]
-struct OpenFiles {
-    by_name: Map<FileName, (Rc<DmaFile>, u64)>,
+struct Files {
+    by_name: Map<FileName, Entry>,
     uses: u64,
 }
 
+enum Entry {
+    /// With the orders that wait for it.
+    Opening(Vec<(OrderId, Order, bool)>),
+    Open {
+        file: Rc<File>,
+        used: u64,
+    },
+}
+
 impl Disk {
-    pub fn new(root: PathBuf) -> Self {
+    pub fn new(root: PathBuf, place: Place) -> Self {
         Disk {
             root,
-            files: RefCell::default(),
+            place,
+            files: Files::default(),
+            asked: Vec::new(),
+            free: Vec::new(),
+            log_orders: 0,
+            others: 0,
+            waiting: VecDeque::new(),
+            refused: Vec::new(),
         }
     }
 
-    pub async fn perform(&self, order: Order) -> Result<Done, DiskError> {
-        match order {
-            Order::Write { file, at, data } => self.write(&file, at, &data).await,
-            Order::Sync { file } => self.sync(&file).await,
-            Order::Read { file, at, len } => self.read(&file, at, len).await,
-            Order::Work(work) => self.work(work).await,
+    /// Log writes and syncs at the disk now.
+    pub fn log_orders(&self) -> usize {
+        self.log_orders
+    }
+
+    /// Whether anything is under way.
+    pub fn is_busy(&self) -> bool {
+        self.log_orders + self.others > 0
+    }
+
+    /// A write or sync of the log; whoever asks keeps within the limit.
+    pub fn log_order(&mut self, id: OrderId, order: Order, engine: &mut Engine) {
+        self.log_orders += 1;
+        self.begin(id, order, true, engine);
+    }
+
+    /// Any other order; waits its turn if there are too many.
+    pub fn order(&mut self, id: OrderId, order: Order, engine: &mut Engine) {
+        if self.others >= engine.options.orders_in_flight {
+            return self.waiting.push_back((id, order));
         }
+        self.others += 1;
+        self.begin(id, order, false, engine);
     }
 
-    async fn write(&self, file: &FileName, at: u64, data: &Bytes) -> Result<Done, DiskError> {
-        assert!(
-            whole_blocks(at, data.len()),
-            "direct writes are whole blocks"
-        );
-        let opened = self.open(file, "writing").await?;
-        let mut buffer = opened.alloc_dma_buffer(data.len());
-        buffer.as_bytes_mut().copy_from_slice(data);
-        let written = opened.write_at(buffer, at).await;
-        let written = written.map_err(|e| disk_error("writing", file, &io_error(e)))?;
-        if written != data.len() {
-            let short = format!("{written} of {} bytes were written", data.len());
-            return Err(disk_error("writing", file, &io::Error::other(short)));
-        }
-        Ok(Done::Written)
-    }
-
-    async fn sync(&self, file: &FileName) -> Result<Done, DiskError> {
-        let opened = self.open(file, "syncing").await?;
-        let synced = opened.fdatasync().await;
-        synced.map_err(|e| disk_error("syncing", file, &io_error(e)))?;
-        Ok(Done::Synced)
-    }
-
-    async fn read(&self, file: &FileName, at: u64, len: usize) -> Result<Done, DiskError> {
-        assert!(whole_blocks(at, len), "direct reads are whole blocks");
-        let opened = self.open(file, "reading").await?;
-        let read = opened.read_at_aligned(at, len).await;
-        let read = read.map_err(|e| disk_error("reading", file, &io_error(e)))?;
-        // Copied out: the registered buffer is scarce and may not leave this thread.
-        Ok(Done::Read(Bytes::copy_from_slice(&read)))
-    }
-
-    async fn work(&self, work: Work) -> Result<Done, DiskError> {
-        let dir = FsDir::existing(&self.root);
-        let job = move || {
-            let result = work(&dir);
-            (result, dir.take_moved())
+    fn begin(&mut self, id: OrderId, order: Order, log: bool, engine: &mut Engine) {
+        let name = match &order {
+            Order::Work(_) => return self.work(id, order, engine),
+            Order::Write { file, .. } | Order::Sync { file } | Order::Read { file, .. } => {
+                file.clone()
+            }
         };
-        let (result, moved) = glommio::executor().spawn_blocking(job).await;
-        let mut closing = Vec::new();
-        for name in moved {
-            let gone = self.files.borrow_mut().by_name.remove(name.as_str());
-            closing.extend(gone.map(|(file, _)| file));
+        self.files.uses += 1;
+        match self.files.by_name.get_mut(&name) {
+            Some(Entry::Open { file, used }) => {
+                *used = self.files.uses;
+                let file = file.clone();
+                self.ask(id, order, log, file, engine);
+            }
+            Some(Entry::Opening(orders)) => orders.push((id, order, log)),
+            None => {
+                let path = self.root.join(&*name);
+                let path = CString::new(path.as_os_str().as_bytes());
+                let path = path.expect("file names are ours and hold no NUL");
+                let orders = vec![(id, order, log)];
+                self.files
+                    .by_name
+                    .insert(name.clone(), Entry::Opening(orders));
+                let slot = self.take_slot(Asked::Open { file: name });
+                engine.ring.open(path, pack(Kind::Disk, self.place, slot));
+            }
         }
-        for file in closing {
-            close(file).await;
-        }
-        result.map(Done::Work)
     }
 
-    async fn open(&self, name: &FileName, doing: &'static str) -> Result<Rc<DmaFile>, DiskError> {
-        if let Some(file) = self.files.borrow_mut().find(name) {
-            return Ok(file);
+    fn work(&mut self, id: OrderId, order: Order, engine: &mut Engine) {
+        let Order::Work(work) = order else { return };
+        let work: Work = work;
+        engine.helpers.work(self.place, id, self.root.clone(), work);
+    }
+
+    fn ask(&mut self, id: OrderId, order: Order, log: bool, file: Rc<File>, engine: &mut Engine) {
+        let what = match &order {
+            Order::Write { file, data, .. } => What::Write {
+                file: file.clone(),
+                bytes: data.len(),
+            },
+            Order::Read { file, .. } => What::Read { file: file.clone() },
+            Order::Sync { file } => What::Sync { file: file.clone() },
+            Order::Work(_) => return,
+        };
+        let slot = self.take_slot(Asked::Order { id, what, log });
+        let token = pack(Kind::Disk, self.place, slot);
+        match order {
+            Order::Write { at, data, .. } => {
+                assert!(
+                    whole_blocks(at, data.len()),
+                    "direct writes are whole blocks"
+                );
+                engine.ring.write(file, at, data, false, token);
+            }
+            Order::Read { at, len, .. } => {
+                assert!(whole_blocks(at, len), "direct reads are whole blocks");
+                engine.ring.read(file, at, len, token);
+            }
+            Order::Sync { .. } => engine.ring.sync(file, token),
+            Order::Work(_) => {}
         }
-        let path = self.root.join(&**name);
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .dma_open(&path)
-            .await;
-        let file = Rc::new(opened.map_err(|e| disk_error(doing, name, &io_error(e)))?);
-        hold(&file).map_err(|e| disk_error(doing, name, &e))?;
-        let evicted = self.files.borrow_mut().keep(name.clone(), file.clone());
-        if let Some(evicted) = evicted {
-            close(evicted).await;
+    }
+
+    fn take_slot(&mut self, asked: Asked) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.asked.push(None);
+            u32::try_from(self.asked.len() - 1).expect("orders in flight are bounded")
+        });
+        self.asked[slot as usize] = Some(asked);
+        slot
+    }
+
+    /// The ring has done what it was asked for. Gives the answer if that was an order.
+    pub fn handle_done(&mut self, slot: u32, done: Ended, engine: &mut Engine) -> Option<Answer> {
+        let asked = self.asked[slot as usize].take();
+        self.free.push(slot);
+        match asked.expect("the ring answers once") {
+            Asked::Open { file } => {
+                let Ended::Opened(result) = done else {
+                    panic!("an open ends as one");
+                };
+                self.opened(file, result, engine);
+                None
+            }
+            Asked::Order { id, what, log } => {
+                self.ended(log, engine);
+                Some((id, answer(what, done)))
+            }
         }
-        Ok(file)
+    }
+
+    fn opened(&mut self, name: FileName, result: io::Result<File>, engine: &mut Engine) {
+        let Some(Entry::Opening(orders)) = self.files.by_name.remove(&name) else {
+            panic!("a file is opened once");
+        };
+        let file = match result.and_then(|file| hold(&file).map(|()| file)) {
+            Ok(file) => Rc::new(file),
+            Err(error) => {
+                for (id, order, log) in orders {
+                    let refused = disk_error(doing(&order), &name, &error);
+                    self.refused.push((id, refused));
+                    self.ended(log, engine);
+                }
+                return;
+            }
+        };
+        self.files.keep(name, file.clone());
+        for (id, order, log) in orders {
+            self.ask(id, order, log, file.clone(), engine);
+        }
+    }
+
+    /// Makes room for an order that waits.
+    fn ended(&mut self, log: bool, engine: &mut Engine) {
+        if log {
+            self.log_orders -= 1;
+            return;
+        }
+        self.others -= 1;
+        if let Some((id, order)) = self.waiting.pop_front() {
+            self.order(id, order, engine);
+        }
+    }
+
+    /// Work has ended; the names in `moved` now mean other files.
+    pub fn work_ended(&mut self, moved: &[String], engine: &mut Engine) {
+        for name in moved {
+            // A file that is being opened is the new one, or as good: the machine named it after
+            // it had been told of the work before.
+            if let Some(Entry::Open { .. }) = self.files.by_name.get(name.as_str()) {
+                self.files.by_name.remove(name.as_str());
+            }
+        }
+        self.ended(false, engine);
+    }
+}
+
+fn answer(what: What, done: Ended) -> Result<Done, DiskError> {
+    match (what, done) {
+        (What::Write { file, bytes }, Ended::Written(result)) => match result {
+            Ok(written) if written == bytes => Ok(Done::Written),
+            Ok(written) => {
+                let short = format!("{written} of {bytes} bytes were written");
+                Err(disk_error("writing", &file, &io::Error::other(short)))
+            }
+            Err(error) => Err(disk_error("writing", &file, &error)),
+        },
+        (What::Sync { file }, Ended::Synced(result)) => match result {
+            Ok(()) => Ok(Done::Synced),
+            Err(error) => Err(disk_error("syncing", &file, &error)),
+        },
+        (What::Read { file }, Ended::Read(result)) => match result {
+            Ok(bytes) => Ok(Done::Read(bytes)),
+            Err(error) => Err(disk_error("reading", &file, &error)),
+        },
+        _ => panic!("the ring answers what it was asked"),
+    }
+}
+
+fn doing(order: &Order) -> &'static str {
+    match order {
+        Order::Write { .. } => "writing",
+        Order::Sync { .. } => "syncing",
+        Order::Read { .. } => "reading",
+        Order::Work(_) => "working on",
     }
 }
 
 /// Locks a file for as long as anything of ours is under way on it. A process that is killed
 /// leaves writes behind in the kernel; they hold the open file, and so the lock, until they are
 /// done, and [`wait_for_writes`](super::dir::wait_for_writes) of the next process waits for that.
-fn hold(file: &DmaFile) -> io::Result<()> {
+fn hold(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor belongs to `file`, which lives across the call; no pointer is given.
     match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) } {
         0 => Ok(()),
@@ -127,45 +287,26 @@ fn hold(file: &DmaFile) -> io::Result<()> {
     }
 }
 
-impl OpenFiles {
-    fn find(&mut self, name: &FileName) -> Option<Rc<DmaFile>> {
-        self.uses += 1;
-        let (file, used) = self.by_name.get_mut(name)?;
-        *used = self.uses;
-        Some(file.clone())
-    }
-
-    /// Gives back the file used longest ago if there are too many.
-    fn keep(&mut self, name: FileName, file: Rc<DmaFile>) -> Option<Rc<DmaFile>> {
-        self.by_name.insert(name, (file, self.uses));
+impl Files {
+    /// Keeps a file open, and lets go of the one used longest ago if there are too many. An order
+    /// that still uses it keeps it until it has ended.
+    fn keep(&mut self, name: FileName, file: Rc<File>) {
+        let used = self.uses;
+        self.by_name.insert(name, Entry::Open { file, used });
         if self.by_name.len() <= OPEN_FILES_MAX {
-            return None;
+            return;
         }
-        let oldest = self
-            .by_name
-            .iter()
-            .min_by_key(|(_, (_, used))| *used)?
-            .0
-            .clone();
-        self.by_name.remove(&oldest).map(|(file, _)| file)
-    }
-}
-
-/// An order that still uses the file keeps it; the last one out closes it by dropping.
-async fn close(file: Rc<DmaFile>) {
-    if let Err(e) = file.close_rc().await {
-        tracing::warn!(reason = %e, "closing a file failed");
+        let open = self.by_name.iter().filter_map(|(name, entry)| match entry {
+            Entry::Open { used, .. } => Some((*used, name)),
+            Entry::Opening(_) => None,
+        });
+        if let Some((_, oldest)) = open.min() {
+            let oldest = oldest.clone();
+            self.by_name.remove(&oldest);
+        }
     }
 }
 
 fn whole_blocks(at: u64, len: usize) -> bool {
     at.is_multiple_of(BLOCK_BYTES as u64) && len.is_multiple_of(BLOCK_BYTES)
-}
-
-/// The operating system's error where there is one, without glommio's wrapping.
-fn io_error(error: glommio::GlommioError<()>) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::other(error.to_string()),
-    }
 }

@@ -1,26 +1,25 @@
 //! A machine and what surrounds it on its executor: turns, connections, limits.
 //!
-//! Nothing here waits. The loops that call in here are in `team` (disk, mail, deadlines) and
-//! `conn` (sockets).
+//! Nothing here waits; `executor` calls in when there is something to do.
 
-use super::Stats;
-use super::bell::{Bell, Queue, Waiters};
-use super::conn::{Conn, Phase, Sending, close_on_exec, serve, with_socket, write_loop};
+use super::conn::{Chunk, Conn, Input, Phase, Received, Sending};
 use super::disk::Disk;
+use super::executor::Engine;
+use super::helpers::What;
 use super::mesh::{Letter, Mail, Post};
-use super::team::Around;
-use crate::base::{ConnId, Mono, Now, Order, OrderId, ShardId};
+use super::ring;
+use super::token::{Kind, Place, pack};
+use super::{Options, Stats};
+use crate::base::disk::Done;
+use crate::base::{ConnId, DiskError, Mono, Now, OrderId, ShardId};
 use crate::machine::{Dial, Event, FrameIn, Link, Machine, Outbox};
-use crate::remoting::frame::FrameError;
+use crate::remoting::frame::{FrameError, frame_len};
+use crate::remoting::sniff::{Protocol, refusal, sniff};
 use bytes::{Bytes, BytesMut};
-use glommio::net::TcpStream;
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::task::Poll;
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpStream};
 
-/// Receive buffers kept for the next receive; more are needed only while turns overlap.
+/// Receive buffers kept for the next receive; more are needed only while chunks are shared.
 const SPARE_BUFFERS: usize = 4;
 /// Connections that a machine may dial when clients have taken all of theirs.
 const DIALED_MAX: usize = 64;
@@ -28,35 +27,31 @@ const DIALED_MAX: usize = 64;
 const LINGER_MS: u64 = 2_000;
 /// How long a peer may take to read the last output before that.
 const FINISH_MS: u64 = 10_000;
+/// Frames between two looks at the clock.
+const FRAMES_PER_LOOK: u64 = 32;
+/// Received bytes after which a turn ends even if more connections are ready.
+const TURN_BYTES: usize = 64 * 1024;
 
 pub struct Shard<M: Machine> {
     pub id: ShardId,
-    pub around: Around,
-    pub disk: Disk,
-    pub stats: RefCell<Stats>,
-    pub flushers: Waiters,
-    pub orders: Queue<(OrderId, Order)>,
-    pub dials: Queue<Dial>,
-    pub deadline_moved: Bell,
-    /// Rung when the last connection is gone.
-    pub emptied: Bell,
-    core: RefCell<Core<M>>,
-    conns: RefCell<Conns>,
-    post: Rc<Post<M::Peer>>,
+    place: Place,
     shards: u16,
-    scratch: RefCell<Scratch<M::Peer>>,
-    buffers: RefCell<Vec<BytesMut>>,
-    /// What the deadline loop sleeps until.
-    armed: Cell<Option<Mono>>,
-    admits: Cell<bool>,
-    paused: RefCell<Vec<Rc<Conn>>>,
-    drained: Cell<bool>,
-    trouble: RefCell<Trouble>,
-}
-
-struct Core<M: Machine> {
     machine: M,
     out: Outbox<M::Peer>,
+    pub disk: Disk,
+    pub stats: Stats,
+    conns: Conns,
+    /// Connections to be read, in turn.
+    ready: VecDeque<u32>,
+    /// Connections that are not read until the machine admits and mail flows.
+    paused: Vec<u32>,
+    /// Connections that have ended.
+    dead: Vec<u32>,
+    scratch: Scratch<M::Peer>,
+    buffers: Vec<BytesMut>,
+    receive_bytes: usize,
+    admits: bool,
+    trouble: Trouble,
 }
 
 /// Memory of `settle`, kept between turns.
@@ -73,199 +68,160 @@ struct Trouble {
     example: String,
 }
 
-/// What a shard is made of.
-pub struct Setting<P: Send + 'static> {
-    pub id: ShardId,
-    pub shards: u16,
-    pub around: Around,
-    pub disk: Disk,
-    pub post: Rc<Post<P>>,
+impl Trouble {
+    fn note(&mut self, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.count == 1 {
+            self.example = example();
+        }
+    }
 }
 
-impl<M: Machine + 'static> Shard<M> {
-    pub fn new(machine: M, setting: Setting<M::Peer>) -> Self {
+impl<M: Machine> Shard<M> {
+    /// Shard `id` of `shards`.
+    pub fn new(
+        machine: M,
+        (id, shards): (ShardId, u16),
+        place: Place,
+        disk: Disk,
+        receive_bytes: usize,
+    ) -> Self {
         let letter = |to| Letter {
-            from: setting.id,
+            from: id,
             to: ShardId(to),
             frames: None,
             peers: Vec::new(),
             closes: Vec::new(),
         };
         Shard {
-            id: setting.id,
-            around: setting.around,
-            disk: setting.disk,
-            stats: RefCell::default(),
-            flushers: Waiters::default(),
-            orders: Queue::default(),
-            dials: Queue::default(),
-            deadline_moved: Bell::default(),
-            emptied: Bell::default(),
-            core: RefCell::new(Core {
-                machine,
-                out: Outbox::new(setting.id, setting.shards),
-            }),
-            conns: RefCell::default(),
-            post: setting.post,
-            shards: setting.shards,
-            scratch: RefCell::new(Scratch {
+            id,
+            place,
+            shards,
+            machine,
+            out: Outbox::new(id, shards),
+            disk,
+            stats: Stats::default(),
+            conns: Conns::default(),
+            ready: VecDeque::new(),
+            paused: Vec::new(),
+            dead: Vec::new(),
+            scratch: Scratch {
                 touched: Vec::new(),
                 sending: Sending::default(),
-                letters: (0..setting.shards).map(letter).collect(),
-            }),
-            buffers: RefCell::default(),
-            armed: Cell::new(None),
-            admits: Cell::new(true),
-            paused: RefCell::default(),
-            drained: Cell::new(false),
-            trouble: RefCell::default(),
+                letters: (0..shards).map(letter).collect(),
+            },
+            buffers: Vec::new(),
+            receive_bytes,
+            admits: true,
+            trouble: Trouble::default(),
         }
-    }
-
-    /// Starts to serve a connection, or closes it if there are too many.
-    pub fn open(self: &Rc<Self>, stream: TcpStream, dialed: Option<u64>) -> Result<(), String> {
-        let (peer, local) = prepare_socket(&stream).map_err(|e| e.to_string())?;
-        // Clients must not take the places of connections that the machine itself needs.
-        let extra = dialed.map_or(0, |_| DIALED_MAX);
-        let limit = self.around.options.connections_max + extra;
-        let Some(id) = self.conns.borrow_mut().reserve(self.id, limit) else {
-            self.stats.borrow_mut().over_connections += 1;
-            self.note_trouble(|| format!("{peer} was refused: {limit} connections are open"));
-            return Err(format!("the limit of {limit} connections is reached"));
-        };
-        let now = self.now();
-        let link = Link {
-            conn: id,
-            peer,
-            local,
-        };
-        let conn = Rc::new(Conn::new(link, stream, now));
-        self.conns.borrow_mut().fill(conn.clone());
-        self.stats.borrow_mut().opened += 1;
-        self.core.borrow_mut().out.open(id);
-        self.step(now, Event::Opened { link, dialed });
-        self.settle(now);
-        glommio::spawn_local(serve(self.clone(), conn)).detach();
-        Ok(())
-    }
-
-    /// Starts the task that sends what the socket would not take at once.
-    fn start_writer(self: &Rc<Self>, conn: &Rc<Conn>) {
-        glommio::spawn_local(write_loop(self.clone(), conn.clone())).detach();
-    }
-}
-
-impl<M: Machine + 'static> Shard<M> {
-    pub fn now(&self) -> Now {
-        self.around.clock.now()
     }
 
     /// One event. The turn ends with [`settle`](Self::settle).
-    pub fn step(&self, now: Now, event: Event<'_, M::Peer>) {
-        let core = &mut *self.core.borrow_mut();
-        core.machine.handle(now, event, &mut core.out);
+    pub fn step(&mut self, now: Now, event: Event<'_, M::Peer>) {
+        self.machine.handle(now, event, &mut self.out);
+    }
+
+    pub fn deadline(&self) -> Option<Mono> {
+        self.machine.deadline()
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.machine.ready()
+    }
+
+    pub fn drained(&self) -> bool {
+        self.machine.drained()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.conns.open
+    }
+
+    /// Whether connections wait to be read.
+    pub fn has_input(&self) -> bool {
+        !self.ready.is_empty()
     }
 }
 
-impl<M: Machine + 'static> Shard<M> {
-    /// A frame's step. A machine that ends the connection over it could not read its header.
-    pub fn step_frame(&self, now: Now, link: &Link, frame: FrameIn<'_>) {
-        self.step(now, Event::Frame { link, frame });
-        let mut stats = self.stats.borrow_mut();
-        stats.frames += 1;
-        if self.core.borrow().out.closes.last() == Some(&link.conn) {
-            stats.broken += 1;
-            self.note_trouble(|| format!("{} sent an unreadable header", link.peer));
+/// The end of a turn.
+impl<M: Machine> Shard<M> {
+    /// Sends what was written, starts what was ordered, takes away who has ended.
+    pub fn settle(&mut self, now: Now, engine: &mut Engine, post: &mut Post<M::Peer>) {
+        self.stats.turns += 1;
+        loop {
+            self.send_outputs(now, engine);
+            self.post_letters(now, post);
+            self.start_orders(now, engine);
+            let admits = self.machine.admits();
+            if !std::mem::replace(&mut self.admits, admits) && admits {
+                self.resume();
+            }
+            if self.dead.is_empty() {
+                return;
+            }
+            self.bury(now);
         }
     }
 
-    /// The end of a turn: sends what was written, starts what was ordered.
-    pub fn settle(self: &Rc<Self>, now: Now) {
-        self.stats.borrow_mut().turns += 1;
-        let stuck = self.carry_out(now);
-        for conn in stuck {
-            self.start_writer(&conn);
-        }
-        self.flushers.wake_one();
-        self.around.pace.worked();
-    }
-
-    /// Gives the connections that need a writer now.
-    fn carry_out(&self, now: Now) -> Vec<Rc<Conn>> {
-        let core = &mut *self.core.borrow_mut();
-        let scratch = &mut *self.scratch.borrow_mut();
-        let stuck = self.send_outputs(now, &mut core.out, scratch);
-        self.post_letters(now, &mut core.out, scratch);
-        for order in core.out.orders.drain(..) {
-            self.orders.push(order);
-        }
-        for dial in core.out.dials.drain(..) {
-            self.dials.push(dial);
-        }
-        let admits = core.machine.admits();
-        if !self.admits.replace(admits) && admits {
-            self.resume();
-        }
-        if let Some(deadline) = core.machine.deadline()
-            && self.armed.get().is_none_or(|armed| deadline < armed)
-        {
-            self.armed.set(Some(deadline));
-            self.deadline_moved.ring();
-        }
-        if !self.drained.get() && core.machine.drained() {
-            self.drained.set(true);
-            self.around.drain.ring();
-        }
-        stuck
-    }
-
-    fn send_outputs(
-        &self,
-        now: Now,
-        out: &mut Outbox<M::Peer>,
-        scratch: &mut Scratch<M::Peer>,
-    ) -> Vec<Rc<Conn>> {
-        let mut stuck = Vec::new();
-        let mut sent = 0;
-        let conns = self.conns.borrow();
-        out.drain_touched(|slot| scratch.touched.push(slot));
-        for slot in scratch.touched.drain(..) {
-            let Some(conn) = conns.at(slot) else { continue };
-            let Some(output) = out.pending(conn.link.conn) else {
+    fn send_outputs(&mut self, now: Now, engine: &mut Engine) {
+        let Scratch {
+            touched, sending, ..
+        } = &mut self.scratch;
+        self.out.drain_touched(|slot| touched.push(slot));
+        for slot in touched.drain(..) {
+            let Some(conn) = self.conns.at(slot) else {
                 continue;
             };
-            sent += conn.send(output, &mut scratch.sending, now);
-            if conn.wants_writer() {
-                stuck.push(conn.clone());
+            let Some(output) = self.out.pending(conn.link.conn) else {
+                continue;
+            };
+            let mut broken = false;
+            match conn.send(output, sending, now) {
+                Ok(sent) => self.stats.bytes_out += sent as u64,
+                Err(_) => broken = true,
             }
-            let over = conn.backlog() > self.around.options.output_close_bytes;
-            if over && conn.phase() != Phase::Dead {
-                self.stats.borrow_mut().slow += 1;
-                self.note_trouble(|| format!("{} reads too slowly", conn.link.peer));
-                conn.hang_up();
+            if conn.backlog() > engine.options.output_close_bytes {
+                broken = true;
+                self.stats.slow += 1;
+                let peer = conn.link.peer;
+                self.trouble.note(|| format!("{peer} reads too slowly"));
+            }
+            if broken {
+                if conn.hang_up() {
+                    self.dead.push(slot);
+                }
+            } else if conn.backlog() > 0 && !conn.output_watched {
+                conn.output_watched = true;
+                let token = pack(Kind::Output, self.place, slot);
+                engine.ring.watch(conn.descriptor(), libc::POLLOUT, token);
             }
         }
-        self.stats.borrow_mut().bytes_out += sent as u64;
-        stuck
     }
 
-    fn post_letters(&self, now: Now, out: &mut Outbox<M::Peer>, scratch: &mut Scratch<M::Peer>) {
-        for (to, message) in out.peers.drain(..) {
-            scratch.letters[usize::from(to.0)].peers.push(message);
+    fn post_letters(&mut self, now: Now, post: &mut Post<M::Peer>) {
+        for (to, message) in self.out.peers.drain(..) {
+            self.scratch.letters[usize::from(to.0)].peers.push(message);
         }
-        for conn in out.closes.drain(..) {
-            match scratch.letters.get_mut(usize::from(conn.shard.0)) {
-                Some(letter) if conn.shard != self.id => letter.closes.push(conn),
-                _ => self.finish(conn, now),
+        for conn in std::mem::take(&mut self.out.closes) {
+            if conn.shard != self.id {
+                self.scratch.letters[usize::from(conn.shard.0)]
+                    .closes
+                    .push(conn);
+            } else if let Some(conn) = self.conns.find(conn)
+                && conn.finish(now)
+            {
+                let slot = conn.link.conn.slot;
+                self.wake(slot);
             }
         }
         for to in (0..self.shards).map(ShardId) {
-            let draft = &mut scratch.letters[usize::from(to.0)];
-            let frames = out.take_remote(to);
+            let draft = &mut self.scratch.letters[usize::from(to.0)];
+            let frames = self.out.take_remote(to);
             if frames.is_none() && draft.peers.is_empty() && draft.closes.is_empty() {
                 continue;
             }
-            self.post.send(Mail::Letter(Letter {
+            post.send(Mail::Letter(Letter {
                 from: self.id,
                 to,
                 frames,
@@ -275,188 +231,359 @@ impl<M: Machine + 'static> Shard<M> {
         }
     }
 
-    fn finish(&self, conn: ConnId, now: Now) {
-        if let Some(conn) = self.conns.borrow().find(conn) {
-            conn.finish(now);
+    fn start_orders(&mut self, now: Now, engine: &mut Engine) {
+        for (id, order) in self.out.orders.drain(..) {
+            self.disk.order(id, order, engine);
+        }
+        while self.disk.log_orders() < engine.options.writes_in_flight
+            && let Some((id, order)) = self.machine.poll_write(now)
+        {
+            self.disk.log_order(id, order, engine);
+        }
+        for dial in std::mem::take(&mut self.out.dials) {
+            self.dial(dial, now, engine);
         }
     }
 
-    /// A letter from another shard: one turn.
-    pub fn deliver(self: &Rc<Self>, letter: Letter<M::Peer>) {
-        let now = self.now();
-        if let Some(frames) = letter.frames {
-            self.core.borrow_mut().out.accept_remote(frames);
+    fn dial(&mut self, dial: Dial, now: Now, engine: &mut Engine) {
+        let token = dial.token;
+        let timeout = engine.options.dial_timeout;
+        if let Err(reason) = engine.helpers.dial(self.place, dial, timeout) {
+            self.step(now, Event::DialFailed { token, reason });
         }
-        for message in letter.peers {
-            self.step(
-                now,
-                Event::Peer {
-                    from: letter.from,
-                    message,
-                },
-            );
-        }
-        self.core.borrow_mut().out.closes.extend(letter.closes);
-        self.settle(now);
     }
 
-    /// Waits until the connection may be read: the machine admits, letters flow, and the peer
-    /// takes what was sent to it. A connection that ends may always be read.
-    pub async fn may_read(&self, conn: &Rc<Conn>) {
-        while conn.phase() == Phase::Open {
-            if !self.admits.get() || self.post.congested() {
-                if !conn.paused.replace(true) {
-                    self.paused.borrow_mut().push(conn.clone());
-                }
-            } else if conn.backlog() <= self.around.options.output_pause_bytes {
-                return;
+    /// Takes away connections that have ended and that the ring no longer watches; of the others
+    /// the ring will tell.
+    fn bury(&mut self, now: Now) {
+        for slot in std::mem::take(&mut self.dead) {
+            let Some(conn) = self.conns.at(slot) else {
+                continue;
+            };
+            if conn.is_watched() {
+                continue;
             }
-            conn.reader.wait().await;
+            let id = conn.link.conn;
+            let input = conn.input;
+            self.conns.release(id);
+            match input {
+                Input::Ready => self.ready.retain(|ready| *ready != slot),
+                Input::Paused => self.paused.retain(|paused| *paused != slot),
+                Input::Watched | Input::Throttled => {}
+            }
+            self.stats.closed += 1;
+            self.out.forget(id);
+            self.step(now, Event::Closed { conn: id });
         }
+    }
+}
+
+/// Connections.
+impl<M: Machine> Shard<M> {
+    /// Starts to serve a connection, or closes it if there are too many.
+    pub fn open(
+        &mut self,
+        now: Now,
+        stream: TcpStream,
+        dialed: Option<u64>,
+        options: &Options,
+    ) -> Result<(), String> {
+        let (peer, local) = prepare_socket(&stream).map_err(|e| e.to_string())?;
+        // Clients must not take the places of connections that the machine itself needs.
+        let extra = dialed.map_or(0, |_| DIALED_MAX);
+        let limit = options.connections_max + extra;
+        let Some(id) = self.conns.reserve(self.id, limit) else {
+            self.stats.over_connections += 1;
+            self.trouble
+                .note(|| format!("{peer} was refused: {limit} connections are open"));
+            return Err(format!("the limit of {limit} connections is reached"));
+        };
+        let link = Link {
+            conn: id,
+            peer,
+            local,
+        };
+        self.conns.fill(Conn::new(link, stream, now));
+        self.ready.push_back(id.slot);
+        self.stats.opened += 1;
+        self.out.open(id);
+        self.step(now, Event::Opened { link, dialed });
+        Ok(())
+    }
+
+    /// Puts a connection among those to be read, unless the ring will do so.
+    fn wake(&mut self, slot: u32) {
+        let Some(conn) = self.conns.at(slot) else {
+            return;
+        };
+        match conn.input {
+            Input::Watched | Input::Ready => return,
+            Input::Paused => self.paused.retain(|paused| *paused != slot),
+            Input::Throttled => {}
+        }
+        conn.input = Input::Ready;
+        self.ready.push_back(slot);
     }
 
     /// Lets paused connections look again.
-    pub fn resume(&self) {
-        for conn in self.paused.borrow_mut().drain(..) {
-            conn.paused.set(false);
-            conn.reader.ring();
+    pub fn resume(&mut self) {
+        for slot in std::mem::take(&mut self.paused) {
+            if let Some(conn) = self.conns.at(slot) {
+                conn.input = Input::Ready;
+                self.ready.push_back(slot);
+            }
+        }
+    }
+
+    fn hang_up(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.at(slot)
+            && conn.hang_up()
+        {
+            self.dead.push(slot);
+        }
+    }
+
+    pub fn hang_up_all(&mut self) {
+        for slot in 0..self.conns.slots.len() as u32 {
+            self.hang_up(slot);
+        }
+    }
+
+    /// The ring no longer watches for input.
+    pub fn handle_input(&mut self, slot: u32) {
+        let conn = self.conns.at(slot).expect("a watched connection stays");
+        assert_eq!(conn.input, Input::Watched);
+        conn.input = Input::Ready;
+        match conn.phase() {
+            Phase::Dead => self.dead.push(slot),
+            _ => self.ready.push_back(slot),
+        }
+    }
+
+    /// The ring no longer watches for room.
+    pub fn handle_room(&mut self, now: Now, slot: u32, engine: &mut Engine) {
+        let conn = self.conns.at(slot).expect("a watched connection stays");
+        conn.output_watched = false;
+        if conn.phase() == Phase::Dead {
+            return self.dead.push(slot);
+        }
+        match conn.send_on(now) {
+            Ok(sent) => self.stats.bytes_out += sent as u64,
+            Err(_) => return self.hang_up(slot),
+        }
+        if conn.backlog() > 0 {
+            conn.output_watched = true;
+            let token = pack(Kind::Output, self.place, slot);
+            engine.ring.watch(conn.descriptor(), libc::POLLOUT, token);
+        }
+        if conn.input == Input::Throttled && conn.backlog() <= engine.options.output_pause_bytes {
+            self.wake(slot);
+        }
+    }
+
+    /// Reads connections until about [`TURN_BYTES`] came in or the time is up. The turn ends with
+    /// [`settle`](Self::settle).
+    pub fn read_some(&mut self, engine: &mut Engine, congested: bool) {
+        let mut bytes = 0;
+        let mut now = engine.clock.now();
+        while bytes < TURN_BYTES
+            && let Some(slot) = self.ready.pop_front()
+        {
+            bytes += self.read_one(slot, now, engine, congested);
+            if engine.round_is_over() {
+                return;
+            }
+            now = engine.clock.now();
+        }
+    }
+
+    /// One receive, or the rest of one. Gives its bytes.
+    fn read_one(&mut self, slot: u32, now: Now, engine: &mut Engine, congested: bool) -> usize {
+        let stopped = congested || !self.admits;
+        let Some(conn) = self.conns.at(slot) else {
+            return 0;
+        };
+        if conn.phase() == Phase::Open {
+            if stopped {
+                conn.input = Input::Paused;
+                self.paused.push(slot);
+                return 0;
+            }
+            if conn.backlog() > engine.options.output_pause_bytes {
+                conn.input = Input::Throttled;
+                return 0;
+            }
+        }
+        let (received, count) = match conn.unread.take() {
+            Some(chunk) => (Received::Chunk(chunk), 0),
+            None => {
+                let spare = self.buffers.pop();
+                let new = || BytesMut::zeroed(self.receive_bytes);
+                let mut buffer = Some(spare.unwrap_or_else(new));
+                let received = conn.receive(now, &mut buffer);
+                self.buffers.extend(buffer);
+                received
+            }
+        };
+        self.stats.bytes_in += count as u64;
+        match received {
+            Received::Chunk(chunk) => {
+                let link = conn.link;
+                let dropped = conn.phase() != Phase::Open;
+                self.ready.push_back(slot);
+                if dropped {
+                    self.give_back(chunk.bytes);
+                } else {
+                    self.hand_over(link, chunk, now, engine);
+                }
+            }
+            Received::More => self.ready.push_back(slot),
+            Received::Empty => {
+                conn.input = Input::Watched;
+                let token = pack(Kind::Input, self.place, slot);
+                engine.ring.watch(conn.descriptor(), libc::POLLIN, token);
+            }
+            Received::End => {
+                // Not in the list of the ready any more.
+                conn.input = Input::Throttled;
+                self.hang_up(slot);
+            }
+        }
+        count
+    }
+
+    /// Hands whole frames to the machine and keeps the rest, or all that follows if the round is
+    /// over.
+    fn hand_over(&mut self, link: Link, mut chunk: Chunk, now: Now, engine: &mut Engine) {
+        let slot = link.conn.slot;
+        let Some(conn) = self.conns.at(slot) else {
+            return;
+        };
+        if !conn.known {
+            match sniff(&chunk.bytes[chunk.used..chunk.filled]) {
+                Some(Protocol::Remoting) => conn.known = true,
+                Some(other) => return self.refuse(slot, &refusal(other)),
+                None => {
+                    let large = self.receive_bytes;
+                    return conn.keep(now, &chunk.bytes[..chunk.filled], None, false, large);
+                }
+            }
+        }
+        let start = chunk.used;
+        let mut handed = 0;
+        let outcome = loop {
+            let len = match frame_len(&chunk.bytes[chunk.used..chunk.filled]) {
+                Ok(Some(len)) if len <= chunk.filled - chunk.used => len,
+                Ok(len) => break Ok(len),
+                Err(error) => break Err(error),
+            };
+            let frame = FrameIn::new(&chunk.bytes, chunk.used, chunk.used + len);
+            self.step_frame(now, &link, frame);
+            chunk.used += len;
+            handed += 1;
+            if handed % FRAMES_PER_LOOK == 0 && engine.round_is_over() {
+                if let Some(conn) = self.conns.at(slot) {
+                    conn.unread = Some(chunk);
+                }
+                return;
+            }
+        };
+        let Some(conn) = self.conns.at(slot) else {
+            return;
+        };
+        match outcome {
+            Ok(len) => {
+                let rest = &chunk.bytes[chunk.used..chunk.filled];
+                conn.keep(now, rest, len, chunk.used > start, self.receive_bytes);
+            }
+            Err(error) => self.broken(slot, &error),
+        }
+        self.give_back(chunk.bytes);
+    }
+
+    /// A frame's step. A machine that ends the connection over it could not read its header.
+    fn step_frame(&mut self, now: Now, link: &Link, frame: FrameIn<'_>) {
+        self.step(now, Event::Frame { link, frame });
+        self.stats.frames += 1;
+        if self.out.closes.last() == Some(&link.conn) {
+            self.stats.broken += 1;
+            self.trouble
+                .note(|| format!("{} sent an unreadable header", link.peer));
+        }
+    }
+
+    /// Takes a chunk's memory back unless a frame in it was shared.
+    fn give_back(&mut self, chunk: Bytes) {
+        if self.buffers.len() < SPARE_BUFFERS
+            && let Ok(buffer) = chunk.try_into_mut()
+            && buffer.len() == self.receive_bytes
+        {
+            self.buffers.push(buffer);
         }
     }
 
     /// Answers a peer of another protocol and closes.
-    pub fn refuse(self: &Rc<Self>, conn: &Conn, answer: &[u8]) {
-        self.stats.borrow_mut().foreign += 1;
-        self.note_trouble(|| format!("{} does not speak RocketMQ remoting", conn.link.peer));
+    fn refuse(&mut self, slot: u32, answer: &[u8]) {
+        let Some(conn) = self.conns.at(slot) else {
+            return;
+        };
+        let link = conn.link;
+        self.stats.foreign += 1;
+        self.trouble
+            .note(|| format!("{} does not speak RocketMQ remoting", link.peer));
         if answer.is_empty() {
-            return conn.hang_up();
+            return self.hang_up(slot);
         }
-        let mut core = self.core.borrow_mut();
-        core.out
-            .write(conn.link.conn, |out| out.extend_from_slice(answer));
-        core.out.closes.push(conn.link.conn);
-        drop(core);
-        self.settle(self.now());
+        self.out
+            .write(link.conn, |out| out.extend_from_slice(answer));
+        self.out.closes.push(link.conn);
     }
 
-    pub fn broken(&self, conn: &Conn, error: &FrameError) {
-        self.stats.borrow_mut().broken += 1;
-        self.note_trouble(|| format!("{} sent a broken frame: {error}", conn.link.peer));
-        conn.hang_up();
-    }
-
-    /// The last act of a connection's reader.
-    pub fn closed(self: &Rc<Self>, conn: &Conn) {
-        let id = conn.link.conn;
-        let now = self.now();
-        self.conns.borrow_mut().release(id);
-        if conn.paused.get() {
-            self.paused
-                .borrow_mut()
-                .retain(|paused| paused.link.conn != id);
-        }
-        if self.connections() == 0 {
-            self.emptied.ring();
-        }
-        self.stats.borrow_mut().closed += 1;
-        self.core.borrow_mut().out.forget(id);
-        self.step(now, Event::Closed { conn: id });
-        self.settle(now);
+    fn broken(&mut self, slot: u32, error: &FrameError) {
+        let Some(conn) = self.conns.at(slot) else {
+            return;
+        };
+        let peer = conn.link.peer;
+        self.stats.broken += 1;
+        self.trouble
+            .note(|| format!("{peer} sent a broken frame: {error}"));
+        self.hang_up(slot);
     }
 
     /// Ends connections that have outstayed a limit. Called about once a second.
-    pub fn sweep(&self) {
-        let now = self.now();
+    pub fn sweep(&mut self, now: Now, options: &Options) {
         let over = |ms: u64, limit: std::time::Duration| u128::from(ms) > limit.as_millis();
-        for conn in self.conns.borrow().all() {
-            let mut stats = self.stats.borrow_mut();
+        for slot in 0..self.conns.slots.len() as u32 {
+            let Some(conn) = self.conns.at(slot) else {
+                continue;
+            };
+            let peer = conn.link.peer;
             let limit_ms = if conn.backlog() > 0 {
                 FINISH_MS
             } else {
                 LINGER_MS
             };
-            if conn.finishing_ms(now) > limit_ms {
-                conn.hang_up();
-            } else if conn.phase() == Phase::Open
-                && over(conn.partial_ms(now), self.around.options.half_frame)
-            {
-                stats.cut += 1;
-                self.note_trouble(|| format!("{} sent half a frame", conn.link.peer));
-                conn.hang_up();
-            } else if conn.phase() == Phase::Open
-                && over(conn.idle_ms(now), self.around.options.idle)
-            {
-                stats.idle += 1;
-                conn.hang_up();
-            }
-        }
-    }
-
-    pub fn hang_up_all(&self) {
-        for conn in self.conns.borrow().all() {
-            conn.hang_up();
-        }
-    }
-
-    pub fn connections(&self) -> usize {
-        self.conns.borrow().open
-    }
-
-    pub fn ready(&self) -> bool {
-        self.core.borrow().machine.ready()
-    }
-
-    pub fn drained(&self) -> bool {
-        self.drained.get()
-    }
-
-    /// The next write, as soon as the machine has one.
-    pub async fn next_write(&self) -> (OrderId, Order) {
-        let write = poll_fn(|cx| {
-            let write = self.core.borrow_mut().machine.poll_write(self.now());
-            match write {
-                Some(write) => Poll::Ready(write),
-                None => {
-                    self.flushers.line_up(cx);
-                    Poll::Pending
+            if conn.finishing_ms(now) <= limit_ms {
+                if conn.phase() != Phase::Open {
+                    continue;
+                }
+                if over(conn.partial_ms(now), options.half_frame) {
+                    self.stats.cut += 1;
+                    self.trouble.note(|| format!("{peer} sent half a frame"));
+                } else if over(conn.idle_ms(now), options.idle) {
+                    self.stats.idle += 1;
+                } else {
+                    continue;
                 }
             }
-        })
-        .await;
-        // There may be another one for another free slot.
-        self.flushers.wake_one();
-        write
-    }
-
-    /// Carries out an order and tells the machine.
-    pub async fn perform(self: &Rc<Self>, id: OrderId, order: Order) {
-        let result = self.disk.perform(order).await;
-        if let Err(error) = &result {
-            self.stats.borrow_mut().disk_errors += 1;
-            tracing::error!(shard = self.id.0, %error, "a disk order failed");
+            self.hang_up(slot);
         }
-        let now = self.now();
-        self.step(now, Event::Disk { id, result });
-        self.settle(now);
-    }
-
-    /// When the machine wants its next tick; the deadline loop sleeps until then.
-    pub fn arm(&self) -> Option<Mono> {
-        let deadline = self.core.borrow().machine.deadline();
-        self.armed.set(deadline);
-        deadline
-    }
-
-    fn note_trouble(&self, example: impl FnOnce() -> String) {
-        let mut trouble = self.trouble.borrow_mut();
-        trouble.count += 1;
-        if trouble.count == 1 {
-            trouble.example = example();
-        }
+        self.log_trouble();
     }
 
     /// One line for all refused and broken peers since the last one.
-    pub fn log_trouble(&self) {
-        let Trouble { count, example } = std::mem::take(&mut *self.trouble.borrow_mut());
+    fn log_trouble(&mut self) {
+        let Trouble { count, example } = std::mem::take(&mut self.trouble);
         if count > 0 {
             tracing::warn!(
                 shard = self.id.0,
@@ -466,32 +593,61 @@ impl<M: Machine + 'static> Shard<M> {
             );
         }
     }
+}
 
-    pub fn lend_buffer(&self) -> BytesMut {
-        let spare = self.buffers.borrow_mut().pop();
-        spare.unwrap_or_else(|| BytesMut::zeroed(self.around.options.receive_bytes))
+/// What comes back.
+impl<M: Machine> Shard<M> {
+    /// A letter from another shard.
+    pub fn deliver(&mut self, now: Now, letter: Letter<M::Peer>) {
+        if let Some(frames) = letter.frames {
+            self.out.accept_remote(frames);
+        }
+        for message in letter.peers {
+            let from = letter.from;
+            self.step(now, Event::Peer { from, message });
+        }
+        self.out.closes.extend(letter.closes);
     }
 
-    pub fn return_buffer(&self, buffer: BytesMut) {
-        let mut buffers = self.buffers.borrow_mut();
-        if buffers.len() < SPARE_BUFFERS && buffer.len() == self.around.options.receive_bytes {
-            buffers.push(buffer);
+    pub fn handle_disk(&mut self, now: Now, slot: u32, done: ring::Done, engine: &mut Engine) {
+        if let Some((id, result)) = self.disk.handle_done(slot, done, engine) {
+            self.answer_order(now, id, result);
+        }
+        while let Some((id, error)) = self.disk.refused.pop() {
+            self.answer_order(now, id, Err(error));
         }
     }
 
-    /// Takes a chunk's memory back unless a frame in it was shared.
-    pub fn give_back(&self, chunk: Bytes) {
-        if let Ok(buffer) = chunk.try_into_mut() {
-            self.return_buffer(buffer);
+    pub fn handle_found(&mut self, now: Now, what: What, engine: &mut Engine) {
+        match what {
+            What::Work { id, result, moved } => {
+                self.disk.work_ended(&moved, engine);
+                self.answer_order(now, id, result.map(Done::Work));
+            }
+            What::Dialed { token, result } => {
+                let opened =
+                    result.and_then(|stream| self.open(now, stream, Some(token), &engine.options));
+                if let Err(reason) = opened {
+                    self.step(now, Event::DialFailed { token, reason });
+                }
+            }
         }
+    }
+
+    fn answer_order(&mut self, now: Now, id: OrderId, result: Result<Done, DiskError>) {
+        if let Err(error) = &result {
+            self.stats.disk_errors += 1;
+            tracing::error!(shard = self.id.0, %error, "a disk order failed");
+        }
+        self.step(now, Event::Disk { id, result });
     }
 }
 
 /// Sets the options an accepted socket lacks; gives the peer's and our address. IPv4 in IPv6
 /// clothes is undressed, for a message's host fields take four bytes.
 fn prepare_socket(stream: &TcpStream) -> std::io::Result<(SocketAddr, SocketAddr)> {
-    with_socket(stream, |socket| socket.set_tcp_nodelay(true))?;
-    close_on_exec(stream)?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
     let plain = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
     Ok((plain(stream.peer_addr()?), plain(stream.local_addr()?)))
 }
@@ -507,7 +663,7 @@ struct Conns {
 #[derive(Default)]
 struct Slot {
     generation: u32,
-    conn: Option<Rc<Conn>>,
+    conn: Option<Box<Conn>>,
 }
 
 impl Conns {
@@ -530,9 +686,9 @@ impl Conns {
         })
     }
 
-    fn fill(&mut self, conn: Rc<Conn>) {
+    fn fill(&mut self, conn: Conn) {
         let slot = conn.link.conn.slot as usize;
-        self.slots[slot].conn = Some(conn);
+        self.slots[slot].conn = Some(Box::new(conn));
     }
 
     fn release(&mut self, id: ConnId) {
@@ -545,15 +701,11 @@ impl Conns {
         self.open -= 1;
     }
 
-    fn at(&self, slot: u32) -> Option<&Rc<Conn>> {
-        self.slots.get(slot as usize)?.conn.as_ref()
+    fn at(&mut self, slot: u32) -> Option<&mut Conn> {
+        self.slots.get_mut(slot as usize)?.conn.as_deref_mut()
     }
 
-    fn find(&self, id: ConnId) -> Option<&Rc<Conn>> {
+    fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.at(id.slot).filter(|conn| conn.link.conn == id)
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Rc<Conn>> {
-        self.slots.iter().filter_map(|slot| slot.conn.as_ref())
     }
 }

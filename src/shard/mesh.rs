@@ -1,27 +1,24 @@
-//! Letters between the shards of a fleet. Per pair of executors and direction there is one channel;
-//! shards on the same executor write to each other through its inbox. Both keep the order of
-//! sending, and a letter is always delivered by a task, never from inside the turn that wrote it.
+//! Letters between the shards of a fleet. Per pair of executors and direction there is one
+//! single-producer queue; shards on the same executor write to each other through its inbox. Both
+//! keep the order of sending, and a letter is never delivered from inside the turn that wrote it.
 //!
-//! A channel that is full makes letters wait in its lane, where they count as congestion: then
-//! connections are not read until the lane is empty. So what waits is bounded by what turns
+//! A queue that is full makes letters wait in its line, where they count as congestion: then
+//! connections are not read until the line is empty. So what waits is bounded by what turns
 //! already under way can write.
 
-use super::bell::{Bell, Queue};
+use super::bell::Bell;
 use crate::base::{ConnId, ShardId};
 use crate::machine::RemoteFrames;
-use glommio::channels::shared_channel::{
-    ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender, new_bounded,
-};
-use glommio::net::AcceptedTcpStream;
-use glommio::{GlommioError, ResourceType};
-use std::cell::{Cell, RefCell};
+use rtrb::{Consumer, Producer, RingBuffer};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-/// Letters in a channel.
-const CHANNEL_LETTERS: usize = 256;
-/// Letters waiting for a full channel before connections are no longer read.
-const LANE_LETTERS_MAX: usize = 256;
+/// Letters in a queue.
+const QUEUE_LETTERS: usize = 256;
+/// Letters waiting for a full queue before connections are no longer read.
+const LINE_LETTERS_MAX: usize = 256;
 
 /// What one shard had for another at the end of a turn.
 pub struct Letter<P> {
@@ -37,7 +34,7 @@ pub enum Mail<P> {
     /// A connection that this shard is to hold.
     Socket {
         to: ShardId,
-        accepted: AcceptedTcpStream,
+        stream: TcpStream,
     },
 }
 
@@ -50,149 +47,203 @@ impl<P> Mail<P> {
     }
 }
 
-/// The ends of the channels that one executor gets, indexed by the other executor.
-pub struct Ends<P: Send + 'static> {
-    pub senders: Vec<Option<SharedSender<Mail<P>>>>,
-    pub receivers: Vec<Option<SharedReceiver<Mail<P>>>>,
+/// The ends of the queues that one executor gets, indexed by the other executor.
+pub struct Ends<P> {
+    lanes: Vec<Option<Lane<P>>>,
+    arrivals: Vec<Option<Arrivals<P>>>,
 }
 
-/// All channels between `executors` executors.
-pub fn weave<P: Send + 'static>(executors: usize) -> Vec<Ends<P>> {
+/// All queues between executors; `bells` has one for each.
+pub fn weave<P>(bells: &[Arc<Bell>]) -> Vec<Ends<P>> {
     let none = || Ends {
-        senders: (0..executors).map(|_| None).collect(),
-        receivers: (0..executors).map(|_| None).collect(),
+        lanes: bells.iter().map(|_| None).collect(),
+        arrivals: bells.iter().map(|_| None).collect(),
     };
-    let mut all: Vec<Ends<P>> = (0..executors).map(|_| none()).collect();
-    for from in 0..executors {
-        for to in (0..executors).filter(|to| *to != from) {
-            let (sender, receiver) = new_bounded(CHANNEL_LETTERS);
-            all[from].senders[to] = Some(sender);
-            all[to].receivers[from] = Some(receiver);
+    let mut all: Vec<Ends<P>> = bells.iter().map(|_| none()).collect();
+    for from in 0..bells.len() {
+        for to in (0..bells.len()).filter(|to| *to != from) {
+            let (producer, consumer) = RingBuffer::new(QUEUE_LETTERS);
+            let held_up = Arc::new(AtomicBool::new(false));
+            all[from].lanes[to] = Some(Lane {
+                producer,
+                line: VecDeque::new(),
+                held_up: held_up.clone(),
+                bell: bells[to].clone(),
+            });
+            all[to].arrivals[from] = Some(Arrivals {
+                consumer,
+                held_up,
+                bell: bells[from].clone(),
+            });
         }
     }
     all
 }
 
-/// Where the shards of one executor post their mail.
-pub struct Post<P: Send + 'static> {
-    me: usize,
-    executors: usize,
-    pub inbox: Queue<Mail<P>>,
-    lanes: RefCell<Vec<Option<Rc<Lane<P>>>>>,
-    congested: Cell<bool>,
+/// The way to one other executor.
+struct Lane<P> {
+    producer: Producer<Mail<P>>,
+    line: VecDeque<Mail<P>>,
+    /// The line is not empty: whoever empties the queue rings back.
+    held_up: Arc<AtomicBool>,
+    bell: Arc<Bell>,
 }
 
-impl<P: Send + 'static> Post<P> {
-    pub fn new(me: usize, executors: usize) -> Self {
+/// The way from one other executor.
+struct Arrivals<P> {
+    consumer: Consumer<Mail<P>>,
+    held_up: Arc<AtomicBool>,
+    bell: Arc<Bell>,
+}
+
+/// Where the shards of one executor post and get their mail.
+pub struct Post<P> {
+    me: usize,
+    inbox: VecDeque<Mail<P>>,
+    ends: Ends<P>,
+    congested: bool,
+}
+
+impl<P> Post<P> {
+    pub fn new(me: usize, ends: Ends<P>) -> Self {
         Post {
             me,
-            executors,
-            inbox: Queue::default(),
-            lanes: RefCell::default(),
-            congested: Cell::new(false),
+            inbox: VecDeque::new(),
+            ends,
+            congested: false,
         }
     }
 
-    /// Connects with all other executors; they must do the same now.
-    pub async fn join(&self, ends: Ends<P>) -> Vec<ConnectedReceiver<Mail<P>>> {
-        let mut senders = Vec::new();
-        for sender in ends.senders {
-            senders.push(sender.map(|end| glommio::spawn_local(end.connect())));
-        }
-        let mut receivers = Vec::new();
-        for receiver in ends.receivers.into_iter().flatten() {
-            receivers.push(glommio::spawn_local(receiver.connect()));
-        }
-        let mut lanes = Vec::new();
-        for sender in senders {
-            lanes.push(match sender {
-                Some(connecting) => Some(Rc::new(Lane::new(connecting.await))),
-                None => None,
-            });
-        }
-        *self.lanes.borrow_mut() = lanes;
-        let mut connected = Vec::new();
-        for connecting in receivers {
-            connected.push(connecting.await);
-        }
-        connected
+    pub fn executors(&self) -> usize {
+        self.ends.lanes.len()
     }
 
-    pub fn send(&self, mail: Mail<P>) {
-        let executor = usize::from(mail.to().0) % self.executors;
+    pub fn send(&mut self, mail: Mail<P>) {
+        let executor = usize::from(mail.to().0) % self.executors();
         if executor == self.me {
-            return self.inbox.push(mail);
+            return self.inbox.push_back(mail);
         }
-        let lanes = self.lanes.borrow();
-        let lane = lanes[executor]
-            .as_ref()
+        let lane = self.ends.lanes[executor]
+            .as_mut()
             .expect("every other executor has a lane");
-        lane.send(mail);
-        if lane.waiting.get() > LANE_LETTERS_MAX {
-            self.congested.set(true);
-        }
-    }
-
-    pub fn lanes(&self) -> Vec<Rc<Lane<P>>> {
-        self.lanes.borrow().iter().flatten().cloned().collect()
+        lane.line.push_back(mail);
+        lane.push();
+        self.congested |= lane.line.len() > LINE_LETTERS_MAX;
     }
 
     pub fn congested(&self) -> bool {
-        self.congested.get()
+        self.congested
     }
 
-    /// True if this ended a congestion.
-    pub fn relieve(&self) -> bool {
-        let waiting = |lane: &Rc<Lane<P>>| lane.waiting.get() > 0;
-        if self.lanes.borrow().iter().flatten().any(waiting) {
-            return false;
-        }
-        self.congested.replace(false)
-    }
-}
-
-/// The way to one other executor.
-pub struct Lane<P: Send + 'static> {
-    sender: ConnectedSender<Mail<P>>,
-    line: RefCell<VecDeque<Mail<P>>>,
-    /// Letters in the line, and the one that the pump holds.
-    waiting: Cell<usize>,
-    bell: Bell,
-}
-
-impl<P: Send + 'static> Lane<P> {
-    fn new(sender: ConnectedSender<Mail<P>>) -> Self {
-        Lane {
-            sender,
-            line: RefCell::default(),
-            waiting: Cell::new(0),
-            bell: Bell::default(),
-        }
-    }
-
-    fn send(&self, mail: Mail<P>) {
-        let mut mail = mail;
-        if self.waiting.get() == 0 {
-            match self.sender.try_send(mail) {
-                Err(GlommioError::WouldBlock(ResourceType::Channel(refused))) => mail = refused,
-                // Delivered, or the other executor has ended: then nobody needs it.
-                _ => return,
+    /// Sends on what waits in lines. True if this ended a congestion.
+    pub fn relieve(&mut self) -> bool {
+        let mut waiting = false;
+        for lane in self.ends.lanes.iter_mut().flatten() {
+            if !lane.line.is_empty() {
+                lane.push();
+                waiting |= !lane.line.is_empty();
             }
         }
-        self.line.borrow_mut().push_back(mail);
-        self.waiting.set(self.waiting.get() + 1);
-        self.bell.ring();
+        !waiting && std::mem::take(&mut self.congested)
     }
 
-    /// Sends what waits, in order, until nothing does.
-    pub async fn pump(&self) {
-        self.bell.wait().await;
-        loop {
-            let next = self.line.borrow_mut().pop_front();
-            let Some(mail) = next else { return };
-            // An error says that the other executor has ended.
-            let _ = self.sender.send(mail).await;
-            self.waiting.set(self.waiting.get() - 1);
+    /// Whether anything waits to be delivered here.
+    pub fn has_mail(&self) -> bool {
+        let arrived = |from: &Arrivals<P>| !from.consumer.is_empty();
+        !self.inbox.is_empty() || self.ends.arrivals.iter().flatten().any(arrived)
+    }
+
+    /// Takes up to one queue's worth of mail from each side.
+    pub fn collect(&mut self, into: &mut Vec<Mail<P>>) {
+        into.extend(self.inbox.drain(..));
+        for from in self.ends.arrivals.iter_mut().flatten() {
+            let mut taken = 0;
+            while taken < QUEUE_LETTERS
+                && let Ok(mail) = from.consumer.pop()
+            {
+                into.push(mail);
+                taken += 1;
+            }
+            if taken > 0 {
+                fence(Ordering::SeqCst);
+                if from.held_up.load(Ordering::Relaxed) {
+                    from.bell.ring();
+                }
+            }
         }
+    }
+}
+
+impl<P> Lane<P> {
+    fn push(&mut self) {
+        let before = self.line.len();
+        while let Some(mail) = self.line.pop_front() {
+            if let Err(rtrb::PushError::Full(mail)) = self.producer.push(mail) {
+                self.line.push_front(mail);
+                break;
+            }
+        }
+        let held_up = !self.line.is_empty();
+        if self.held_up.load(Ordering::Relaxed) != held_up {
+            self.held_up.store(held_up, Ordering::Relaxed);
+        }
+        if self.line.len() < before {
+            self.bell.ring();
+        } else {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the line could go on now: asked by an executor that is about to sleep.
+    fn may_move(&self) -> bool {
+        !self.line.is_empty() && self.producer.slots() > 0
+    }
+}
+
+impl<P> Post<P> {
+    /// Whether there is anything to do before sleeping.
+    pub fn is_restless(&self) -> bool {
+        self.has_mail() || self.ends.lanes.iter().flatten().any(Lane::may_move)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(peer: u32) -> Mail<u32> {
+        Mail::Letter(Letter {
+            from: ShardId(0),
+            to: ShardId(1),
+            frames: None,
+            peers: vec![peer],
+            closes: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_full_queue_keeps_the_order_and_says_so() {
+        let bells: Vec<_> = (0..2).map(|_| Arc::new(Bell::new().unwrap())).collect();
+        let mut ends = weave::<u32>(&bells).into_iter();
+        let mut here = Post::new(0, ends.next().unwrap());
+        let mut there = Post::new(1, ends.next().unwrap());
+        let count = (QUEUE_LETTERS + LINE_LETTERS_MAX) as u32 + 1;
+        for peer in 0..count {
+            assert!(!here.congested());
+            here.send(letter(peer));
+        }
+        assert!(here.congested() && !here.relieve() && !here.is_restless());
+        let mut got = Vec::new();
+        while there.has_mail() {
+            there.collect(&mut got);
+            assert!(here.is_restless() || got.len() as u32 == count);
+            here.relieve();
+        }
+        assert!(!here.congested());
+        let peers = got.into_iter().map(|mail| match mail {
+            Mail::Letter(letter) => letter.peers[0],
+            Mail::Socket { .. } => panic!("nobody sent a socket"),
+        });
+        assert!(peers.eq(0..count));
     }
 }

@@ -11,16 +11,18 @@
 //! | file | holds |
 //! |---|---|
 //! | `boot` | placing executors, start-up, stopping |
-//! | `team` | the machines of one fleet on one executor, and their loops |
-//! | `drive` | a machine with its outbox; turns |
+//! | `executor` | the loop of one executor: rounds, sleeping |
+//! | `team` | the machines of one fleet on one executor |
+//! | `drive` | a machine with its outbox and connections; turns |
 //! | `conn` | one connection: receiving, sending, limits |
-//! | `mesh` | letters between shards |
-//! | `pace` | when to look at sockets and disks again |
+//! | `ring` | io_uring: disk orders in flight, descriptors waited for |
+//! | `mesh` | letters between shards; `bell` wakes who sleeps |
 //! | `net` | listeners, accepting, dialling |
-//! | `disk` | orders on io_uring; `dir` the same directory for start-up and helper threads |
+//! | `disk` | orders on the ring; `dir` the same directory for start-up and helper threads |
+//! | `helpers` | threads for what blocks |
 //! | `checks` | what the host must offer; the lock file |
 //!
-//! Not here: TLS, HTTP, a ring of our own. This folder alone names glommio.
+//! Not here: TLS, HTTP. This folder alone knows io_uring, and reads clocks.
 
 mod bell;
 mod boot;
@@ -30,12 +32,15 @@ mod conn;
 pub mod dir;
 mod disk;
 mod drive;
+mod executor;
+mod helpers;
 mod mesh;
 mod net;
-mod pace;
+mod ring;
 mod team;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use boot::{Running, Stopper, run};
 pub use dir::FsDir;
@@ -80,10 +85,8 @@ pub struct Options {
     pub cores: Cores,
     /// How long a pinned executor polls before it sleeps. Zero unless the cores are dedicated.
     pub spin: Duration,
-    /// How long tasks may run before sockets and disks are looked at again.
+    /// How long connections may be read before disks and mail are looked at again.
     pub round: Duration,
-    /// Registered memory for direct I/O, per executor. Powers of two are not wasted.
-    pub io_memory_bytes: usize,
     /// Log writes and syncs that may be at the disk at once, per machine.
     pub writes_in_flight: usize,
     /// Other disk orders that may be under way at once, per machine.
@@ -113,7 +116,6 @@ impl Default for Options {
             cores: Cores::usable(),
             spin: Duration::ZERO,
             round: Duration::from_micros(300),
-            io_memory_bytes: 4 * 1024 * 1024,
             writes_in_flight: 2,
             orders_in_flight: 16,
             connections_max: 16_384,

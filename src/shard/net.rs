@@ -3,18 +3,11 @@
 //! Addresses are bound before anything is recovered, so that a taken port is said at once, but
 //! they listen only when the machines serve: until then a client is refused, not kept waiting.
 
-use super::drive::Shard;
-use super::mesh::{Mail, Post};
-use super::pace::Pace;
-use crate::base::ShardId;
-use crate::machine::{Dial, Event, Machine};
-use glommio::net::{TcpListener, TcpStream};
+use crate::base::{Mono, Now};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::cell::Cell;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::rc::Rc;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 /// Connections the kernel completes before we accept them.
@@ -24,7 +17,9 @@ const BACKLOG: i32 = 1024;
 const BIND_TRIES: usize = 20;
 const BIND_REST: Duration = Duration::from_millis(50);
 /// Rest after a failed accept, which is mostly "too many open files".
-const ACCEPT_REST: Duration = Duration::from_millis(100);
+const ACCEPT_REST_MS: u64 = 100;
+/// Connections accepted before others get their turn.
+const ACCEPTS: usize = 64;
 /// Addresses of one host that a dial tries.
 const DIAL_TRIES: usize = 3;
 
@@ -64,11 +59,6 @@ impl Door {
             .listen(BACKLOG)
             .map_err(|e| cannot_listen(self.addr, &e))
     }
-
-    fn into_listener(self) -> TcpListener {
-        // SAFETY: the descriptor is a TCP socket that nobody else owns: it was just given up.
-        unsafe { TcpListener::from_raw_fd(self.socket.into_raw_fd()) }
-    }
 }
 
 fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> String {
@@ -85,81 +75,80 @@ fn cannot_listen(addr: SocketAddr, error: &std::io::Error) -> String {
     format!("cannot listen on {addr}: {error}; {remedy}")
 }
 
-/// Accepts and sends the sockets round the machines. `next` is shared by all doors of a fleet.
-pub async fn accept_loop<P: Send + 'static>(
-    door: Door,
-    post: Rc<Post<P>>,
-    shards: u16,
-    next: Rc<Cell<u16>>,
-    pace: Rc<Pace>,
-) {
-    let addr = door.addr;
-    let listener = door.into_listener();
-    loop {
-        match listener.shared_accept().await {
-            Ok(accepted) => {
-                let to = ShardId(next.get());
-                next.set((to.0 + 1) % shards);
-                post.send(Mail::Socket { to, accepted });
-                pace.breathe().await;
-            }
-            Err(e) => {
-                tracing::warn!(%addr, reason = %e, "accepting a connection failed");
-                glommio::timer::sleep(ACCEPT_REST).await;
+/// A door that is open: clients come in.
+pub struct Hall {
+    listener: TcpListener,
+    addr: SocketAddr,
+    rests_until: Option<Mono>,
+    shut: bool,
+}
+
+impl Hall {
+    pub fn open(door: Door) -> Result<Hall, String> {
+        let Door { socket, addr } = door;
+        let nonblocking = socket.set_nonblocking(true);
+        nonblocking.map_err(|e| cannot_listen(addr, &e))?;
+        Ok(Hall {
+            listener: socket.into(),
+            addr,
+            rests_until: None,
+            shut: false,
+        })
+    }
+
+    pub fn descriptor(&self) -> RawFd {
+        self.listener.as_raw_fd()
+    }
+
+    /// When to try again after a failure.
+    pub fn rests_until(&self) -> Option<Mono> {
+        self.rests_until
+    }
+
+    /// Accepts who waits. True if the descriptor is to be watched for more; false after a
+    /// failure, which is rested for, and once shut.
+    pub fn admit(&mut self, now: Now, mut give: impl FnMut(TcpStream)) -> bool {
+        self.rests_until = None;
+        if self.shut {
+            return false;
+        }
+        for _ in 0..ACCEPTS {
+            match self.listener.accept() {
+                Ok((stream, _)) => give(stream),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+                Err(e) => {
+                    let addr = self.addr;
+                    tracing::warn!(%addr, reason = %e, "accepting a connection failed");
+                    self.rests_until = Some(now.mono.after_ms(ACCEPT_REST_MS));
+                    return false;
+                }
             }
         }
+        true
+    }
+
+    /// Nobody comes in any more. The ring may still hold the descriptor, so that closing it would
+    /// not be enough.
+    pub fn shut(&mut self) {
+        self.shut = true;
+        self.rests_until = None;
+        // An error means that nobody listened.
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
     }
 }
 
-/// Resolves one dial after the other, so that a slow name server costs one helper thread at most;
-/// connecting goes side by side.
-pub async fn dial_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
-    loop {
-        let dial = shard.dials.pop().await;
-        let addrs = resolve(dial.addr.clone()).await;
-        glommio::spawn_local(connect(shard.clone(), dial, addrs)).detach();
-    }
-}
-
-async fn resolve(addr: String) -> Result<Vec<SocketAddr>, String> {
-    if let Ok(plain) = addr.parse() {
-        return Ok(vec![plain]);
-    }
-    let look_up = move || match addr.to_socket_addrs() {
-        Ok(found) => Ok(found.collect()),
-        Err(e) => Err(format!("{addr} cannot be resolved: {e}")),
-    };
-    glommio::executor().spawn_blocking(look_up).await
-}
-
-async fn connect<M: Machine + 'static>(
-    shard: Rc<Shard<M>>,
-    dial: Dial,
-    addrs: Result<Vec<SocketAddr>, String>,
-) {
-    let Dial { token, addr } = dial;
-    let reason = match addrs {
-        Ok(addrs) => match try_addresses(&addrs, shard.around.options.dial_timeout).await {
-            Ok(stream) => match shard.open(stream, Some(token)) {
-                Ok(()) => return,
-                Err(reason) => reason,
-            },
-            Err(reason) => format!("{addr}: {reason}"),
-        },
-        Err(reason) => reason,
-    };
-    let now = shard.now();
-    shard.step(now, Event::DialFailed { token, reason });
-    shard.settle(now);
-}
-
-async fn try_addresses(addrs: &[SocketAddr], timeout: Duration) -> Result<TcpStream, String> {
+/// Connects to `host:port`. Blocks.
+pub fn dial(addr: &str, timeout: Duration) -> Result<TcpStream, String> {
+    let found = addr
+        .to_socket_addrs()
+        .map_err(|e| format!("{addr} cannot be resolved: {e}"))?;
     let mut reason = "the name has no address".to_owned();
-    for addr in addrs.iter().take(DIAL_TRIES) {
-        match TcpStream::connect_timeout(addr, timeout).await {
+    for found in found.take(DIAL_TRIES) {
+        match TcpStream::connect_timeout(&found, timeout) {
             Ok(stream) => return Ok(stream),
             Err(e) => reason = e.to_string(),
         }
     }
-    Err(reason)
+    Err(format!("{addr}: {reason}"))
 }

@@ -1,29 +1,19 @@
-//! The machines of one fleet on one executor, and the loops that call into them. All loops live as
-//! long as the team; nothing is spawned per message.
+//! The machines of one fleet on one executor: mail, doors, ticks.
 
-use super::bell::Bell;
 use super::clock::Clock;
 use super::dir::{FsDir, wait_for_writes};
 use super::disk::Disk;
-use super::drive::{Setting, Shard};
+use super::drive::Shard;
+use super::executor::Engine;
+use super::helpers::Found;
 use super::mesh::{Ends, Mail, Post};
-use super::net::{Door, accept_loop, dial_loop};
-use super::pace::Pace;
+use super::net::{Door, Hall};
+use super::ring;
+use super::token::{Kind, Place, pack};
 use super::{Make, Options, Stats};
-use crate::base::ShardId;
+use crate::base::{Mono, Now, ShardId};
 use crate::machine::{Event, Machine};
-use glommio::Task;
-use glommio::channels::shared_channel::ConnectedReceiver;
-use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::time::Duration;
-
-/// How often limits of connections are looked at, unless they are shorter.
-const SWEEP: Duration = Duration::from_secs(1);
-/// How long closing connections may take at the end.
-const CLOSING: Duration = Duration::from_secs(1);
 
 /// The part of a fleet that one executor gets; sent to its thread.
 pub struct Part<M: Machine> {
@@ -33,229 +23,254 @@ pub struct Part<M: Machine> {
     /// Machines in the whole fleet.
     pub shards: u16,
     pub executor: usize,
-    pub executors: usize,
     pub ends: Ends<M::Peer>,
 }
 
-/// What all machines of an executor share.
-#[derive(Clone)]
-pub struct Around {
-    pub options: Rc<Options>,
-    pub clock: Clock,
-    pub pace: Rc<Pace>,
-    /// Rung when a machine has drained.
-    pub drain: Rc<Bell>,
-}
-
 pub struct Team<M: Machine> {
-    shards: Vec<Rc<Shard<M>>>,
+    fleet: u8,
+    shards: Vec<Shard<M>>,
     /// Machines in the whole fleet.
     all_shards: u16,
-    executors: usize,
-    post: Rc<Post<M::Peer>>,
-    ends: Cell<Option<Ends<M::Peer>>>,
-    pace: Rc<Pace>,
-    tasks: RefCell<Vec<Task<()>>>,
-    doors: RefCell<Vec<Task<()>>>,
+    post: Post<M::Peer>,
+    halls: Vec<Hall>,
+    /// The machine that gets the next connection.
+    next: u16,
+    /// Memory of `deliver`.
+    mail: Vec<Mail<M::Peer>>,
 }
 
-impl<M: Machine + 'static> Team<M> {
+impl<M: Machine> Team<M> {
     /// Makes the machines; blocks while they recover.
-    pub fn make(part: Part<M>, around: &Around) -> Result<Rc<Self>, String> {
-        let post = Rc::new(Post::new(part.executor, part.executors));
+    pub fn make(part: Part<M>, fleet: u8, clock: Clock, options: &Options) -> Result<Self, String> {
         let mut shards = Vec::new();
         for (id, path) in part.dirs {
             let dir = FsDir::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
             wait_for_writes(&path.join(crate::store::segment::FOLDER))?;
-            let machine = (part.make)(id, &dir, around.clock.now())?;
-            let setting = Setting {
-                id,
-                shards: part.shards,
-                around: around.clone(),
-                disk: Disk::new(path),
-                post: post.clone(),
+            let machine = (part.make)(id, &dir, clock.now())?;
+            let place = Place {
+                fleet,
+                machine: shards.len() as u16,
             };
-            shards.push(Rc::new(Shard::new(machine, setting)));
+            let disk = Disk::new(path, place);
+            let ids = (id, part.shards);
+            shards.push(Shard::new(machine, ids, place, disk, options.receive_bytes));
         }
-        Ok(Rc::new(Team {
+        Ok(Team {
+            fleet,
             shards,
             all_shards: part.shards,
-            executors: part.executors,
-            post,
-            ends: Cell::new(Some(part.ends)),
-            pace: around.pace.clone(),
-            tasks: RefCell::default(),
-            doors: RefCell::default(),
-        }))
+            post: Post::new(part.executor, part.ends),
+            halls: Vec::new(),
+            next: 0,
+            mail: Vec::new(),
+        })
     }
 
-    /// Joins the mesh and starts all loops. The same must happen on all executors.
-    pub async fn start(self: &Rc<Self>) {
-        let ends = self.ends.take().expect("a team starts once");
-        for receiver in self.post.join(ends).await {
-            self.spawn(mail_loop(self.clone(), receiver));
+    /// Tells the machines that all of the fleet are made, and lets clients in.
+    pub fn start(&mut self, now: Now, doors: Vec<Door>, engine: &mut Engine) -> Result<(), String> {
+        for door in doors {
+            let hall = Hall::open(door)?;
+            self.halls.push(hall);
+            self.watch_door(self.halls.len() - 1, engine);
         }
-        for lane in self.post.lanes() {
-            let team = self.clone();
-            self.spawn(async move {
-                loop {
-                    lane.pump().await;
-                    team.relieve();
-                }
-            });
-        }
-        self.spawn(inbox_loop(self.clone()));
-        for shard in &self.shards {
-            for _ in 0..shard.around.options.writes_in_flight {
-                self.spawn(flush_loop(shard.clone()));
-            }
-            for _ in 0..shard.around.options.orders_in_flight {
-                self.spawn(order_loop(shard.clone()));
-            }
-            self.spawn(dial_loop(shard.clone()));
-            self.spawn(deadline_loop(shard.clone()));
-            self.spawn(sweep_loop(shard.clone()));
-            let now = shard.now();
+        for shard in &mut self.shards {
             shard.step(now, Event::Start);
-            shard.settle(now);
+            shard.settle(now, engine, &mut self.post);
+        }
+        Ok(())
+    }
+
+    fn watch_door(&mut self, slot: usize, engine: &mut Engine) {
+        let place = Place {
+            fleet: self.fleet,
+            machine: 0,
+        };
+        let token = pack(Kind::Door, place, slot as u32);
+        engine
+            .ring
+            .watch(self.halls[slot].descriptor(), libc::POLLIN, token);
+    }
+
+    /// Accepts who waits and sends the sockets round the machines.
+    pub fn handle_door(&mut self, slot: u32, now: Now, engine: &mut Engine) {
+        let hall = &mut self.halls[slot as usize];
+        let (post, next, shards) = (&mut self.post, &mut self.next, self.all_shards);
+        let again = hall.admit(now, |stream| {
+            let to = ShardId(*next);
+            *next = (to.0 + 1) % shards;
+            post.send(Mail::Socket { to, stream });
+        });
+        if again {
+            self.watch_door(slot as usize, engine);
         }
     }
 
     /// Whether every machine here can serve.
-    pub fn ready(&self) -> bool {
-        self.shards.iter().all(|shard| shard.ready())
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.tasks.borrow_mut().push(glommio::spawn_local(task));
-    }
-
-    pub fn accept(&self, doors: Vec<Door>) {
-        let next = Rc::new(Cell::new(0));
-        for door in doors {
-            let post = self.post.clone();
-            let pace = self.pace.clone();
-            let accepting = accept_loop(door, post, self.all_shards, next.clone(), pace);
-            self.doors
-                .borrow_mut()
-                .push(glommio::spawn_local(accepting));
-        }
-    }
-
-    /// No new connections; the machines finish what they have.
-    pub fn stop(&self) {
-        self.doors.borrow_mut().clear();
-        for shard in &self.shards {
-            let now = shard.now();
-            shard.step(now, Event::Stop);
-            shard.settle(now);
-        }
+    pub fn is_ready(&self) -> bool {
+        self.shards.iter().all(Shard::is_ready)
     }
 
     pub fn drained(&self) -> bool {
-        self.shards.iter().all(|shard| shard.drained())
+        self.shards.iter().all(Shard::drained)
     }
 
-    /// Closes what is open and ends all loops.
-    pub async fn end(&self) -> Stats {
-        self.doors.borrow_mut().clear();
-        for shard in &self.shards {
+    /// No new connections; the machines finish what they have.
+    pub fn stop(&mut self, now: Now, engine: &mut Engine) {
+        self.shut_doors();
+        for shard in &mut self.shards {
+            shard.step(now, Event::Stop);
+            shard.settle(now, engine, &mut self.post);
+        }
+    }
+
+    fn shut_doors(&mut self) {
+        self.halls.iter_mut().for_each(Hall::shut);
+    }
+
+    /// Closes what is open.
+    pub fn end(&mut self, now: Now, engine: &mut Engine) {
+        self.shut_doors();
+        for shard in &mut self.shards {
             shard.hang_up_all();
+            shard.settle(now, engine, &mut self.post);
         }
-        for shard in &self.shards {
-            while shard.connections() > 0 && shard.emptied.wait_for(CLOSING).await {}
-        }
-        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
-        for task in tasks {
-            task.cancel().await;
-        }
+    }
+
+    /// Whether connections or disk orders are left.
+    pub fn is_busy(&self) -> bool {
+        let busy = |shard: &Shard<M>| shard.connections() > 0 || shard.disk.is_busy();
+        self.shards.iter().any(busy)
+    }
+
+    pub fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        for shard in &self.shards {
-            stats.add(&shard.stats.borrow());
-        }
+        self.shards.iter().for_each(|shard| stats.add(&shard.stats));
         stats
     }
 
-    fn deliver(&self, mail: Mail<M::Peer>) {
-        let at = usize::from(mail.to().0) / self.executors;
-        let shard = &self.shards[at];
-        assert_eq!(shard.id, mail.to(), "mail arrives where its shard lives");
-        match mail {
-            Mail::Letter(letter) => shard.deliver(letter),
-            // What keeps a connection from opening was noted by the shard.
-            Mail::Socket { accepted, .. } => drop(shard.open(accepted.bind_to_executor(), None)),
-        }
+    /// Whether there is work that no completion will tell of.
+    pub fn is_restless(&self) -> bool {
+        self.post.is_restless() || self.shards.iter().any(Shard::has_input)
     }
 
-    fn relieve(&self) {
+    /// When the next tick, or another try at a door, is due.
+    pub fn deadline(&self) -> Option<Mono> {
+        let ticks = self.shards.iter().filter_map(Shard::deadline);
+        ticks
+            .chain(self.halls.iter().filter_map(Hall::rests_until))
+            .min()
+    }
+
+    /// One event for the machine at `place`, and what follows from it.
+    pub fn handle(
+        &mut self,
+        (kind, place, slot): (Kind, Place, u32),
+        done: ring::Done,
+        now: Now,
+        engine: &mut Engine,
+    ) {
+        if kind == Kind::Door {
+            return self.handle_door(slot, now, engine);
+        }
+        let shard = &mut self.shards[usize::from(place.machine)];
+        match kind {
+            Kind::Input => shard.handle_input(slot),
+            Kind::Output => shard.handle_room(now, slot, engine),
+            Kind::Disk => shard.handle_disk(now, slot, done, engine),
+            Kind::Bell | Kind::Door => {}
+        }
+        engine.touch(place);
+    }
+
+    pub fn handle_found(&mut self, found: Found, now: Now, engine: &mut Engine) {
+        let shard = &mut self.shards[usize::from(found.place.machine)];
+        shard.handle_found(now, found.what, engine);
+        engine.touch(found.place);
+    }
+
+    /// Delivers the mail that has come.
+    pub fn deliver(&mut self, now: Now, engine: &mut Engine) {
         if self.post.relieve() {
-            for shard in &self.shards {
-                shard.resume();
+            self.shards.iter_mut().for_each(Shard::resume);
+        }
+        if !self.post.has_mail() {
+            return;
+        }
+        let mut all = std::mem::take(&mut self.mail);
+        self.post.collect(&mut all);
+        for mail in all.drain(..) {
+            let to = mail.to();
+            let at = usize::from(to.0) / self.post.executors();
+            let shard = &mut self.shards[at];
+            assert_eq!(shard.id, to, "mail arrives where its shard lives");
+            match mail {
+                Mail::Letter(letter) => shard.deliver(now, letter),
+                // What keeps a connection from opening was noted by the shard.
+                Mail::Socket { stream, .. } => {
+                    drop(shard.open(now, stream, None, &engine.options));
+                }
+            }
+            engine.touch(Place {
+                fleet: self.fleet,
+                machine: at as u16,
+            });
+        }
+        self.mail = all;
+    }
+
+    /// Ticks of machines that asked for one, and doors that may try again.
+    pub fn tick(&mut self, now: Now, engine: &mut Engine) {
+        for (at, shard) in self.shards.iter_mut().enumerate() {
+            if shard.deadline().is_some_and(|due| due <= now.mono) {
+                shard.step(now, Event::Tick);
+                engine.touch(Place {
+                    fleet: self.fleet,
+                    machine: at as u16,
+                });
+            }
+        }
+        for slot in 0..self.halls.len() {
+            if self.halls[slot]
+                .rests_until()
+                .is_some_and(|until| until <= now.mono)
+            {
+                self.handle_door(slot as u32, now, engine);
             }
         }
     }
-}
 
-async fn mail_loop<M: Machine + 'static>(
-    team: Rc<Team<M>>,
-    receiver: ConnectedReceiver<Mail<M::Peer>>,
-) {
-    while let Some(mail) = receiver.recv().await {
-        team.deliver(mail);
-        team.pace.breathe().await;
-    }
-}
-
-async fn inbox_loop<M: Machine + 'static>(team: Rc<Team<M>>) {
-    loop {
-        let mail = team.post.inbox.pop().await;
-        team.deliver(mail);
-        team.pace.breathe().await;
-    }
-}
-
-/// All of group commit outside the store: while a write is at the disk, the next group gathers.
-async fn flush_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
-    loop {
-        let (id, order) = shard.next_write().await;
-        shard.perform(id, order).await;
-    }
-}
-
-async fn order_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
-    loop {
-        let (id, order) = shard.orders.pop().await;
-        shard.perform(id, order).await;
-    }
-}
-
-async fn deadline_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
-    loop {
-        let Some(deadline) = shard.arm() else {
-            shard.deadline_moved.wait().await;
-            continue;
-        };
-        let wait_ms = deadline.since_ms(shard.now().mono);
-        shard
-            .deadline_moved
-            .wait_for(Duration::from_millis(wait_ms))
-            .await;
-        let now = shard.now();
-        if shard.arm().is_some_and(|deadline| deadline <= now.mono) {
-            shard.step(now, Event::Tick);
-            shard.settle(now);
-            shard.around.pace.breathe().await;
+    /// Ends the turns of machines that something happened to.
+    pub fn settle(&mut self, now: Now, engine: &mut Engine) {
+        for (at, shard) in self.shards.iter_mut().enumerate() {
+            if engine.take_touched(self.fleet, at) {
+                shard.settle(now, engine, &mut self.post);
+            }
         }
     }
-}
 
-async fn sweep_loop<M: Machine + 'static>(shard: Rc<Shard<M>>) {
-    let every = SWEEP
-        .min(shard.around.options.idle / 2)
-        .min(shard.around.options.half_frame / 2);
-    loop {
-        glommio::timer::sleep(every).await;
-        shard.sweep();
-        shard.log_trouble();
+    /// Reads connections, some of each machine, until the round is over or none is left.
+    pub fn read(&mut self, engine: &mut Engine) {
+        for shard in &mut self.shards {
+            if !shard.has_input() {
+                continue;
+            }
+            shard.read_some(engine, self.post.congested());
+            let now = engine.clock.now();
+            shard.settle(now, engine, &mut self.post);
+        }
+    }
+
+    pub fn has_input(&self) -> bool {
+        self.shards.iter().any(Shard::has_input)
+    }
+
+    pub fn sweep(&mut self, now: Now, engine: &mut Engine) {
+        for (at, shard) in self.shards.iter_mut().enumerate() {
+            shard.sweep(now, &engine.options);
+            engine.touch(Place {
+                fleet: self.fleet,
+                machine: at as u16,
+            });
+        }
     }
 }

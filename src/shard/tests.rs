@@ -268,7 +268,6 @@ fn told(result: Result<Done, DiskError>) -> String {
 fn options(executors: usize) -> Options {
     Options {
         cores: Cores::Floating(executors),
-        io_memory_bytes: 1 << 20,
         signals: false,
         ..Options::default()
     }
