@@ -25,11 +25,13 @@ pub type FileName = Arc<str>;
 pub type Work = Box<dyn FnOnce(&dyn Dir) -> Result<Vec<u8>, DiskError> + Send>;
 
 pub enum Order {
-    /// Direct write of whole blocks into the existing, allocated part of `file`.
+    /// Direct write of whole blocks into the existing, allocated part of `file`; with `durable`
+    /// it is answered when these bytes survive a loss of power.
     Write {
         file: FileName,
         at: u64,
         data: Bytes,
+        durable: bool,
     },
     /// fdatasync: on success everything written to `file` before this order is durable.
     Sync {
@@ -47,7 +49,15 @@ pub enum Order {
 impl fmt::Debug for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Order::Write { file, at, data } => write!(f, "write {file}@{at}+{}", data.len()),
+            Order::Write {
+                file,
+                at,
+                data,
+                durable,
+            } => {
+                let sync = if *durable { " durably" } else { "" };
+                write!(f, "write {file}@{at}+{}{sync}", data.len())
+            }
             Order::Sync { file } => write!(f, "sync {file}"),
             Order::Read { file, at, len } => write!(f, "read {file}@{at}+{len}"),
             Order::Work(_) => write!(f, "work"),
@@ -185,8 +195,17 @@ impl MemDir {
     /// Carries out an order as a driver would.
     pub fn carry_out(&self, order: Order) -> Result<Done, DiskError> {
         match order {
-            Order::Write { file, at, data } => {
-                self.write_at(&file, at, &data).map(|()| Done::Written)
+            Order::Write {
+                file,
+                at,
+                data,
+                durable,
+            } => {
+                self.write_at(&file, at, &data)?;
+                if durable {
+                    self.sync(&file)?;
+                }
+                Ok(Done::Written)
             }
             Order::Sync { file } => self.sync(&file).map(|()| Done::Synced),
             Order::Read { file, at, len } => {

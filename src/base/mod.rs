@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what a message or a request is, and nothing here does I/O.
 
+pub mod blocks;
 pub mod cursor;
 pub mod disk;
 pub mod heap;

@@ -365,6 +365,13 @@ fn cores_are_counted_or_listed() {
     check("2", &[0, 1], 2);
     check("3-3", &[3], 1);
     check("0,2-3", &[0, 2, 3], 3);
+    // The only core of a machine, or of a container, is mostly the first one.
+    let alone = Host {
+        cores: vec![0],
+        ..host()
+    };
+    let config = Config::load(&Sources::new(Role::Standalone, alone)).unwrap();
+    assert_eq!(config.cores.0, [0]);
     let config = load(&["cores=1", "shards=16"]).unwrap();
     assert_eq!(
         (config.shards, config.memory_limit),

@@ -244,7 +244,11 @@ impl FromStr for CoreList {
 }
 
 impl fmt::Display for CoreList {
+    /// One core is a range, for a bare number would be read as a count.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [core] = self.0[..] {
+            return write!(f, "{core}-{core}");
+        }
         let cores: Vec<String> = self.0.iter().map(usize::to_string).collect();
         f.write_str(&cores.join(","))
     }

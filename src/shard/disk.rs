@@ -155,12 +155,14 @@ impl Disk {
         let slot = self.take_slot(Asked::Order { id, what, log });
         let token = pack(Kind::Disk, self.place, slot);
         match order {
-            Order::Write { at, data, .. } => {
+            Order::Write {
+                at, data, durable, ..
+            } => {
                 assert!(
                     whole_blocks(at, data.len()),
                     "direct writes are whole blocks"
                 );
-                engine.ring.write(file, at, data, false, token);
+                engine.ring.write(file, at, data, durable, token);
             }
             Order::Read { at, len, .. } => {
                 assert!(whole_blocks(at, len), "direct reads are whole blocks");

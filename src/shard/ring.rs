@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::base::blocks::BlockBuffer;
 use crate::base::disk::BLOCK_BYTES;
 
 /// Orders handed to the kernel in one call; more wait here for the next.
@@ -39,10 +40,20 @@ struct Held {
 
 enum Kept {
     Nothing,
-    Write { _file: Rc<File>, _data: Bytes },
-    Sync { _file: Rc<File> },
-    Read { _file: Rc<File>, buffer: Block },
-    Open { _path: CString },
+    Write {
+        _file: Rc<File>,
+        _data: Bytes,
+    },
+    Sync {
+        _file: Rc<File>,
+    },
+    Read {
+        _file: Rc<File>,
+        buffer: BlockBuffer,
+    },
+    Open {
+        _path: CString,
+    },
 }
 
 /// The end of an order.
@@ -119,7 +130,7 @@ impl Ring {
 
     /// Direct read of whole blocks.
     pub fn read(&mut self, file: Rc<File>, at: u64, len: usize, token: u64) {
-        let mut buffer = Block::new(len);
+        let mut buffer = BlockBuffer::zeroed(len);
         let target = buffer.as_mut_ptr();
         let len = u32::try_from(len).expect("a read is shorter than 4 GiB");
         let entry = opcode::Read::new(types::Fd(file.as_raw_fd()), target, len)
@@ -239,7 +250,10 @@ impl Ring {
             Kept::Nothing => return Some((token, Done::Ready)),
             Kept::Write { .. } => Done::Written(result),
             Kept::Sync { .. } => Done::Synced(result.map(drop)),
-            Kept::Read { buffer, .. } => Done::Read(result.map(|count| buffer.filled(count))),
+            Kept::Read { mut buffer, .. } => Done::Read(result.map(|count| {
+                buffer.truncate(count);
+                buffer.into_bytes()
+            })),
             Kept::Open { .. } => Done::Opened(result.map(|fd| {
                 // SAFETY: the kernel has just made this descriptor and nobody else knows it.
                 File::from(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
@@ -268,33 +282,9 @@ fn aligned(data: Bytes) -> Bytes {
     if data.as_ptr().align_offset(BLOCK_BYTES) == 0 {
         return data;
     }
-    let mut copy = Block::new(data.len());
-    copy.bytes[copy.skip..copy.skip + data.len()].copy_from_slice(&data);
-    let len = data.len();
-    copy.filled(len)
-}
-
-/// Memory that starts at a block boundary.
-struct Block {
-    bytes: Vec<u8>,
-    skip: usize,
-}
-
-impl Block {
-    fn new(len: usize) -> Block {
-        let bytes = vec![0; len + BLOCK_BYTES];
-        let skip = bytes.as_ptr().align_offset(BLOCK_BYTES);
-        Block { bytes, skip }
-    }
-
-    fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.bytes[self.skip..].as_mut_ptr()
-    }
-
-    fn filled(mut self, count: usize) -> Bytes {
-        self.bytes.truncate(self.skip + count);
-        Bytes::from(self.bytes).slice(self.skip..)
-    }
+    let mut copy = BlockBuffer::with_capacity(data.len());
+    copy.tail().extend_from_slice(&data);
+    copy.into_bytes()
 }
 
 #[cfg(test)]

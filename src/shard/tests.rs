@@ -135,6 +135,7 @@ impl Puppet {
                     file,
                     at: words[2].parse().unwrap(),
                     data,
+                    durable: blocks == 1,
                 }
             }
             _ => Order::Sync { file },

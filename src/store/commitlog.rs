@@ -12,6 +12,7 @@
 //!
 //! Not here: what a record says (`record`, `dispatch`), who waits for it (`durability`).
 
+use crate::base::blocks::BlockBuffer;
 use crate::base::disk::{BLOCK_BYTES, Done, Order};
 use crate::base::{DiskError, LogOffset, Mono, Now, OrderId};
 use crate::store::batch::{BATCH_BYTES_MAX, BatchHeader, HEADER_BYTES, Life, Lineage};
@@ -72,7 +73,7 @@ struct OpenBatch {
     at: LogOffset,
     /// Bytes of the predecessor in the shared block, at the start of `bytes`.
     prefix: usize,
-    bytes: Vec<u8>,
+    bytes: BlockBuffer,
     records: u32,
     first_ms: i64,
 }
@@ -89,6 +90,8 @@ struct InFlight {
     end: LogOffset,
     pending: usize,
     done: bool,
+    /// Its answer says that it is durable.
+    durable: bool,
 }
 
 struct TailBatch {
@@ -97,6 +100,8 @@ struct TailBatch {
     /// Log offset of `data[0]`.
     block: LogOffset,
     data: Bytes,
+    /// What `data` takes.
+    memory: usize,
 }
 
 /// The end of a batch, or where a log begins: all that its successor must agree with.
@@ -222,8 +227,9 @@ impl CommitLog {
                 self.seal();
             }
         }
-        if self.open.is_none() {
-            self.open_batch(whole);
+        match &mut self.open {
+            Some(open) => open.bytes.reserve(bytes + BLOCK_BYTES),
+            None => self.open_batch(whole),
         }
     }
 
@@ -237,7 +243,7 @@ impl CommitLog {
         let open = self.open.as_mut().expect("room was reserved");
         let at = open.end();
         let before = open.bytes.len();
-        encode(at, &mut open.bytes);
+        encode(at, open.bytes.tail());
         let added = open.bytes.len() - before;
         assert!(added > 0, "a record has bytes");
         if open.records == 0 {
@@ -277,16 +283,19 @@ impl CommitLog {
         // While a write is in flight about as much gathers as during the one before.
         let expected = self.previous_bytes.min(self.options.batch_bytes_max) + BLOCK_BYTES;
         let gathers = if busy { expected } else { 0 };
-        let mut bytes = Vec::with_capacity(BATCH_BYTES_FIRST.max(prefix + whole).max(gathers));
+        // Room also for the zeros behind the last record.
+        let room = (prefix + whole + BLOCK_BYTES).max(gathers);
+        let mut bytes = BlockBuffer::with_capacity(room.max(BATCH_BYTES_FIRST));
         if prefix > 0 {
             let last = self
                 .tail
                 .back()
                 .expect("a continuing batch has a predecessor");
             let from = (end.0 - last.block.0) as usize - prefix;
-            bytes.extend_from_slice(&last.data[from..from + prefix]);
+            let shared = &last.data[from..from + prefix];
+            bytes.tail().extend_from_slice(shared);
         }
-        bytes.resize(prefix + HEADER_BYTES, 0);
+        bytes.tail().extend_from_slice(&[0; HEADER_BYTES]);
         self.open = Some(OpenBatch {
             at,
             prefix,
@@ -321,17 +330,20 @@ impl CommitLog {
         self.previous_bytes = open.bytes.len() - open.prefix;
         self.sealed_end = end;
         let whole = open.bytes.len().next_multiple_of(BLOCK_BYTES);
-        open.bytes.resize(whole, 0);
-        // What stays in the tail takes the memory it is counted with.
-        open.bytes.shrink_to_fit();
-        let data = Bytes::from(open.bytes);
+        let zeros = [0; BLOCK_BYTES];
+        let missing = whole - open.bytes.len();
+        open.bytes.reserve(missing);
+        open.bytes.tail().extend_from_slice(&zeros[..missing]);
+        let memory = open.bytes.capacity();
+        let data = open.bytes.into_bytes();
         let block = LogOffset(open.at.0 - open.prefix as u64);
-        self.tail_bytes += data.len();
+        self.tail_bytes += memory;
         self.tail.push_back(TailBatch {
             at: open.at,
             end,
             block,
             data: data.clone(),
+            memory,
         });
         self.sealed.push_back(SealedBatch {
             at: open.at,
@@ -401,16 +413,21 @@ impl CommitLog {
         let block = LogOffset(batch.at.0 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
         let (file, at) = self.segments.place(block);
         let pending = (batch.end.0 - batch.at.0) as usize - HEADER_BYTES;
+        // Nothing else is under way, so that one order may do the work of two.
+        let alone = self.in_flight.is_empty() && self.written == self.durable;
+        let durable = self.options.flush == Flush::Sync && alone;
         self.in_flight.push_back(InFlight {
             id,
             end: batch.end,
             pending,
             done: false,
+            durable,
         });
         Some(Order::Write {
             file,
             at,
             data: batch.data,
+            durable,
         })
     }
 
@@ -444,6 +461,10 @@ impl CommitLog {
         }
         while self.in_flight.front().is_some_and(|write| write.done) {
             let write = self.in_flight.pop_front().expect("there is a front");
+            if write.durable {
+                assert!(self.durable < write.end, "durability only grows");
+                self.durable = write.end;
+            }
             self.written = self.written.max(write.end);
             self.pending_bytes -= write.pending;
         }
@@ -461,7 +482,7 @@ impl CommitLog {
                 return;
             }
             let batch = self.tail.pop_front().expect("there is a front");
-            self.tail_bytes -= batch.data.len();
+            self.tail_bytes -= batch.memory;
         }
     }
 

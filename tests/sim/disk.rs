@@ -114,6 +114,15 @@ impl Disk {
         Ok(())
     }
 
+    /// A write that is durable once done: these sectors, and no others.
+    pub fn write_durably(&self, file: &str, at: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.write(file, at, bytes)?;
+        let sectors = at as usize / SECTOR..(at as usize + bytes.len()).div_ceil(SECTOR);
+        self.with(file, "writing", |held| {
+            held.before.retain(|sector, _| !sectors.contains(sector));
+        })
+    }
+
     /// A write that a crash interrupted: any of its sectors.
     pub fn tear(&self, file: &str, at: u64, bytes: &[u8], keep_percent: u64) {
         for (n, sector) in bytes.chunks(SECTOR).enumerate() {

@@ -148,6 +148,7 @@ struct InFlight {
     file: String,
     at: u64,
     data: Bytes,
+    durable: bool,
     fails: bool,
 }
 
@@ -571,7 +572,12 @@ impl World {
         let life = self.life;
         trace!(self, "shard {shard}: order {} {order:?}", id.0);
         match order {
-            Order::Write { file, at, data } => {
+            Order::Write {
+                file,
+                at,
+                data,
+                durable,
+            } => {
                 let clash = self.in_flight.values().any(|other| {
                     other.shard == shard
                         && *other.file == *file
@@ -598,10 +604,14 @@ impl World {
                         file,
                         at,
                         data,
+                        durable,
                         fails,
                     },
                 );
-                self.after(self.pace_write(), Ev::WriteDone(life, shard, number));
+                let sync = if durable { self.pace.sync } else { (0, 0) };
+                let write = self.pace_write();
+                let pace = (write.0 + sync.0, write.1 + sync.1);
+                self.after(pace, Ev::WriteDone(life, shard, number));
             }
             Order::Sync { file } => {
                 let ticket = self.disks[shard]
@@ -649,6 +659,9 @@ impl World {
             self.hit(Fault::FailedWrite);
             disk.tear(&write.file, write.at, &write.data, 50);
             Err(error(&write.file, "writing", "input/output error", false))
+        } else if write.durable {
+            disk.write_durably(&write.file, write.at, &write.data)
+                .map(|()| Done::Written)
         } else {
             disk.write(&write.file, write.at, &write.data)
                 .map(|()| Done::Written)
