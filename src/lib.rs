@@ -8,7 +8,7 @@
 //! | 1 | [`message`] [`remoting`] [`filter`] | bytes, parsing, arithmetic |
 //! | 2 | [`machine`] [`store`] [`client`] | parts: state over bytes |
 //! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
-//! | 4 | [`shard`] | async, glommio, sockets, files, clocks |
+//! | 4 | [`shard`] | io_uring, sockets, files, clocks, threads |
 //! | 5 | [`loadgen`] | front doors and tools |
 //! | 6 | [`config`] [`cli`] [`serve`] [`check`] | assembly |
 //!

@@ -10,6 +10,9 @@ pub struct BlockBuffer {
     bytes: Vec<u8>,
     /// Where the first block begins.
     skip: usize,
+    /// Bytes that fit behind that. Counted here, not asked of the vector, so that what is decided
+    /// by it does not depend on addresses.
+    room: usize,
 }
 
 impl BlockBuffer {
@@ -18,14 +21,22 @@ impl BlockBuffer {
         let mut bytes: Vec<u8> = Vec::with_capacity(capacity + BLOCK_BYTES);
         let skip = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
         bytes.resize(skip, 0);
-        BlockBuffer { bytes, skip }
+        BlockBuffer {
+            bytes,
+            skip,
+            room: capacity,
+        }
     }
 
     /// `len` zeros.
     pub fn zeroed(len: usize) -> BlockBuffer {
         let bytes: Vec<u8> = vec![0; len + BLOCK_BYTES];
         let skip = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
-        let mut buffer = BlockBuffer { bytes, skip };
+        let mut buffer = BlockBuffer {
+            bytes,
+            skip,
+            room: len,
+        };
         buffer.truncate(len);
         buffer
     }
@@ -40,12 +51,12 @@ impl BlockBuffer {
 
     /// Memory held, for whoever counts it.
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.room + BLOCK_BYTES
     }
 
     /// Makes room for `more` bytes, at least doubling what is there.
     pub fn reserve(&mut self, more: usize) {
-        if self.bytes.capacity() - self.bytes.len() >= more {
+        if self.room >= self.len() + more {
             return;
         }
         let mut larger = BlockBuffer::with_capacity((self.len() + more).max(2 * self.len()));
