@@ -1,0 +1,317 @@
+//! Line and bar charts as SVG: no script, no font of its own, legible on light and dark grounds and
+//! on paper, told apart by dashes where colours repeat.
+//!
+//! A value without a place on its axis (none, not a number, 0 on a logarithm) is left out and breaks
+//! its line. All text is escaped here.
+
+use std::fmt::Write as _;
+
+use super::scale::{Axis, Scale};
+use super::units::{escape, fitted, number, short_tick};
+
+/// Of every chart; heights follow the content.
+pub const WIDTH: f64 = 860.0;
+/// Colours that the theme has.
+pub const COLOURS: usize = 7;
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = 28.0;
+const ROW: f64 = 20.0;
+/// Points are marked one by one up to so many in a line.
+const MARKED_MAX: usize = 24;
+const NAME_CHARS: usize = 60;
+
+/// After Okabe and Ito, darkened or lightened to stand out from the ground; `screen` keeps paper light.
+pub const THEME: &str = "\
+.chart{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;max-width:100%;height:auto}
+.chart text{fill:#24292f}.chart .title{font-size:14px;font-weight:600}.chart .dim{fill:#57606a}
+.chart .end{text-anchor:end}.chart .mid{text-anchor:middle}
+.chart .ground{fill:#fff}.chart .grid{stroke:#d8dee4}.chart .axis{stroke:#8c959f}.chart .shade{fill:#8c959f;opacity:.13}
+.chart .line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}.chart .range{stroke:#24292f;stroke-width:1.2}
+.chart .d1{stroke-dasharray:7 5}.chart .d2{stroke-dasharray:.1 4.5}.chart .d3{stroke-dasharray:9 5 .1 5}
+.chart .s0{stroke:#0072b2}.chart .f0{fill:#0072b2}.chart .s1{stroke:#d55e00}.chart .f1{fill:#d55e00}
+.chart .s2{stroke:#009e73}.chart .f2{fill:#009e73}.chart .s3{stroke:#b2558c}.chart .f3{fill:#b2558c}
+.chart .s4{stroke:#c78500}.chart .f4{fill:#c78500}.chart .s5{stroke:#3d9fdc}.chart .f5{fill:#3d9fdc}
+.chart .s6{stroke:#6e6e6e}.chart .f6{fill:#6e6e6e}
+@media screen and (prefers-color-scheme:dark){
+.chart text{fill:#e6edf3}.chart .dim{fill:#9da7b3}
+.chart .ground{fill:#14181d}.chart .grid{stroke:#2b323a}.chart .axis{stroke:#6e7681}.chart .range{stroke:#e6edf3}
+.chart .s0{stroke:#4da9e8}.chart .f0{fill:#4da9e8}.chart .s1{stroke:#ff8a3d}.chart .f1{fill:#ff8a3d}
+.chart .s2{stroke:#2fc79b}.chart .f2{fill:#2fc79b}.chart .s3{stroke:#e08fc0}.chart .f3{fill:#e08fc0}
+.chart .s4{stroke:#f0b93a}.chart .f4{fill:#f0b93a}.chart .s5{stroke:#9bd4f7}.chart .f5{fill:#9bd4f7}
+.chart .s6{stroke:#b4b4b4}.chart .f6{fill:#b4b4b4}}
+";
+
+/// One line.
+#[derive(Clone, Debug, Default)]
+pub struct Series {
+    pub name: String,
+    /// In the order in which the line connects them.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A chart of lines over any two quantities.
+#[derive(Clone, Debug, Default)]
+pub struct Chart {
+    pub title: String,
+    /// With the unit; so is the other.
+    pub x_label: String,
+    pub y_label: String,
+    pub x_log: bool,
+    pub y_log: bool,
+    pub series: Vec<Series>,
+}
+
+impl Chart {
+    /// A whole SVG file.
+    pub fn svg(&self) -> String {
+        let scale = |log| if log { Scale::Log } else { Scale::Linear };
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let (xs, ys): (Vec<f64>, Vec<f64>) = points().copied().unzip();
+        let line = |(index, series): (usize, &Series)| Line {
+            name: series.name.clone(),
+            points: series.points.clone(),
+            look: Look::nth(index),
+        };
+        let panel = Panel {
+            title: self.title.clone(),
+            x: Axis::across(&self.x_label, scale(self.x_log), &xs),
+            y: Axis::up(&self.y_label, scale(self.y_log), short_tick, &ys),
+            lines: self.series.iter().enumerate().map(line).collect(),
+            shade_until: None,
+            height: 320.0,
+        };
+        sheet(&self.title, &[panel.drawn()], true)
+    }
+}
+
+/// Colour and dashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub colour: usize,
+    pub dash: usize,
+}
+
+impl Look {
+    pub fn nth(index: usize) -> Look {
+        Look {
+            colour: index % COLOURS,
+            dash: index / COLOURS % 4,
+        }
+    }
+}
+
+/// A line of a panel. Lines of the same name share one entry in the legend.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub name: String,
+    pub points: Vec<(f64, f64)>,
+    pub look: Look,
+}
+
+/// One pair of axes and what is drawn in it.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    pub title: String,
+    pub x: Axis,
+    pub y: Axis,
+    pub lines: Vec<Line>,
+    /// The ground is darker up to here.
+    pub shade_until: Option<f64>,
+    /// Of the plot alone.
+    pub height: f64,
+}
+
+/// Part of a picture: its height, and what is in it, from 0 down.
+#[derive(Clone, Debug, Default)]
+pub struct Drawing {
+    pub height: f64,
+    pub body: String,
+}
+
+/// Drawings one below the other; a picture that stands `alone` brings its theme.
+pub fn sheet(title: &str, drawings: &[Drawing], alone: bool) -> String {
+    let height: f64 = drawings.iter().map(|drawing| drawing.height).sum();
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" width=\"{WIDTH}\" \
+         height=\"{height:.0}\" viewBox=\"0 0 {WIDTH} {height:.0}\">\n<title>{}</title>\n",
+        escape(title)
+    );
+    if alone {
+        let _ = writeln!(out, "<style>{THEME}</style>");
+    }
+    out.push_str("<rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n");
+    let mut top = 0.0;
+    for drawing in drawings {
+        let _ = writeln!(
+            out,
+            "<g transform=\"translate(0 {top:.0})\">\n{}</g>",
+            drawing.body
+        );
+        top += drawing.height;
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+/// A text at a place; `class` picks size, colour and anchor.
+pub fn text(out: &mut String, (x, y): (f64, f64), class: &str, words: &str) {
+    let words = escape(words);
+    let _ = writeln!(
+        out,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{words}</text>"
+    );
+}
+
+/// About how wide a text is. System fonts differ: rather too much than too little.
+pub fn text_width(words: &str) -> f64 {
+    words
+        .chars()
+        .map(|c| if c.is_ascii() { 6.9 } else { 12.0 })
+        .sum()
+}
+
+/// Where a plot lies.
+#[derive(Clone, Copy)]
+struct Area {
+    top: f64,
+    height: f64,
+}
+
+impl Area {
+    fn x(place: f64) -> f64 {
+        LEFT + place * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn y(self, place: f64) -> f64 {
+        self.top + (1.0 - place) * self.height
+    }
+}
+
+impl Panel {
+    pub fn drawn(&self) -> Drawing {
+        let mut body = String::new();
+        text(&mut body, (16.0, 26.0), "title", &fitted(&self.title, 110));
+        let below_legend = self.legend(&mut body, 26.0 + ROW);
+        let y_label = below_legend + 2.0;
+        text(
+            &mut body,
+            (16.0, y_label),
+            "dim",
+            &fitted(&self.y.label, 110),
+        );
+        let area = Area {
+            top: y_label + 12.0,
+            height: self.height,
+        };
+        self.frame(&mut body, area);
+        for line in &self.lines {
+            self.line(&mut body, area, line);
+        }
+        Drawing {
+            height: area.top + area.height + 54.0,
+            body,
+        }
+    }
+
+    /// Gives the base line below it.
+    fn legend(&self, out: &mut String, top: f64) -> f64 {
+        let mut names: Vec<(&str, Look)> = Vec::new();
+        for line in self.lines.iter().filter(|line| !line.name.is_empty()) {
+            if !names.contains(&(&line.name, line.look)) {
+                names.push((&line.name, line.look));
+            }
+        }
+        let (mut x, mut y) = (16.0, top);
+        for (name, Look { colour, dash }) in &names {
+            let name = fitted(name, NAME_CHARS);
+            let width = 34.0 + text_width(&name) + 18.0;
+            if x > 16.0 && x + width > WIDTH {
+                (x, y) = (16.0, y + ROW);
+            }
+            let (right, middle) = (x + 26.0, y - 4.0);
+            let _ = writeln!(
+                out,
+                "<path class=\"line s{colour} d{dash}\" d=\"M{x:.1} {middle:.1}H{right:.1}\"/>"
+            );
+            text(out, (x + 33.0, y), "", &name);
+            x += width;
+        }
+        if names.is_empty() { top } else { y + ROW + 2.0 }
+    }
+
+    fn frame(&self, out: &mut String, area: Area) {
+        let (left, right) = (Area::x(0.0), Area::x(1.0));
+        let (top, bottom) = (area.y(1.0), area.y(0.0));
+        if let Some(place) = self.shade_until.and_then(|until| self.x.place(until)) {
+            let (width, height) = (Area::x(place) - left, bottom - top);
+            let _ = writeln!(
+                out,
+                "<rect class=\"shade\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
+            );
+        }
+        for (at, words) in &self.y.ticks {
+            let y = area.y(self.y.place(*at).unwrap_or(0.0));
+            let _ = writeln!(
+                out,
+                "<path class=\"grid\" d=\"M{left:.1} {y:.1}H{right:.1}\"/>"
+            );
+            text(out, (left - 8.0, y + 4.0), "dim end", words);
+        }
+        let mut free = f64::NEG_INFINITY;
+        for (at, words) in &self.x.ticks {
+            let x = Area::x(self.x.place(*at).unwrap_or(0.0));
+            let _ = writeln!(
+                out,
+                "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>"
+            );
+            let half = text_width(words) / 2.0;
+            if x - half >= free {
+                text(out, (x, bottom + 18.0), "dim mid", words);
+                free = x + half + 4.0;
+            }
+        }
+        let _ = writeln!(
+            out,
+            "<path class=\"axis\" d=\"M{left:.1} {bottom:.1}H{right:.1}\"/>"
+        );
+        let middle = f64::midpoint(left, right);
+        text(
+            out,
+            (middle, bottom + 38.0),
+            "dim mid",
+            &fitted(&self.x.label, 110),
+        );
+    }
+
+    fn line(&self, out: &mut String, area: Area, line: &Line) {
+        let Look { colour, dash } = line.look;
+        let place =
+            |(x, y): &(f64, f64)| Some((Area::x(self.x.place(*x)?), area.y(self.y.place(*y)?)));
+        let (mut path, mut marks) = (String::new(), String::new());
+        let mut joined = false;
+        for point in &line.points {
+            let Some((x, y)) = place(point) else {
+                joined = false;
+                continue;
+            };
+            // A line of no length shows as a dot if nothing follows it.
+            let _ = match joined {
+                true => write!(path, "L{x:.1} {y:.1}"),
+                false => write!(path, "M{x:.1} {y:.1}h0"),
+            };
+            joined = true;
+            let (across, up) = (number(point.0), number(point.1));
+            let _ = writeln!(
+                marks,
+                "<circle class=\"f{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"><title>{} {across}: {up}</title></circle>",
+                escape(&line.name)
+            );
+        }
+        if !path.is_empty() {
+            let _ = writeln!(out, "<path class=\"line s{colour} d{dash}\" d=\"{path}\"/>");
+        }
+        if line.points.len() <= MARKED_MAX {
+            out.push_str(&marks);
+        }
+    }
+}
