@@ -48,7 +48,7 @@ impl Axis {
                 let around = (low.abs() * 0.1).max(0.5);
                 (low - around, high + around)
             }
-            (Scale::Log, Some((low, high))) if low == high => (low / 2.0, high * 2.0),
+            (Scale::Log, Some((low, high))) if high / low < 1.001 => (low / 2.0, high * 2.0),
             (_, Some(ends)) => ends,
         };
         let mut axis = Axis::new(label, scale, low, high);

@@ -6,7 +6,7 @@ use super::units::{NONE, bytes, count, fitted, nanos, number, percent, plain, ut
 use crate::loadgen::outcome::{BrokerCost, GeneratorCost, Outcome, Part, Verified};
 
 const COLUMNS: usize = 100;
-const NAME_CHARS: usize = 24;
+const NAME_CHARS: usize = 20;
 /// Name column of the lines that are no table.
 const HEAD: usize = 11;
 
@@ -83,12 +83,12 @@ fn rates(out: &mut String, parts: &[Part]) {
         &["messages", "requests", "seconds", "msg/s", "MB/s", "failed"],
     )];
     for part in parts {
-        let mut cells = vec![name(&part.name), count(part.messages), count(part.requests)];
+        let mut cells = vec![name(&part.name), whole(part.messages), whole(part.requests)];
         cells.extend([
-            format!("{:.2}", part.seconds),
+            number(part.seconds),
             number(part.messages_per_second),
             number(megabytes_per_second(part)),
-            count(failed(part)),
+            whole(failed(part)),
         ]);
         rows.push(cells);
     }
@@ -131,7 +131,7 @@ fn failures(out: &mut String, parts: &[Part]) {
             rows.push(vec![
                 name(&part.name),
                 fitted(&plain(code), 50),
-                count(*times),
+                whole(*times),
             ]);
         }
     }
@@ -226,6 +226,14 @@ fn name(words: &str) -> String {
     match words {
         "" => NONE.to_owned(),
         words => fitted(&plain(words), NAME_CHARS),
+    }
+}
+
+/// Exact as long as a column holds it.
+fn whole(value: u64) -> String {
+    match value {
+        0..10_000_000_000 => count(value),
+        _ => number(value as f64),
     }
 }
 

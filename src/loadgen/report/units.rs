@@ -20,7 +20,7 @@ pub fn count(value: u64) -> String {
     out
 }
 
-/// A number of any size: `41,152`, `12.3`, `0.0125`.
+/// A number of any size in at most 13 characters: `41,152`, `12.3`, `0.0125`, `1.84e19`.
 pub fn number(value: f64) -> String {
     if !value.is_finite() {
         return NONE.to_owned();
@@ -28,6 +28,7 @@ pub fn number(value: f64) -> String {
     let sign = if value < 0.0 { "-" } else { "" };
     let size = value.abs();
     match size {
+        s if s >= 1e10 => format!("{sign}{s:.2e}"),
         s if s >= 999.5 => format!("{sign}{}", count(s.round() as u64)),
         0.0 => "0".to_owned(),
         s if s < 0.1 => format!("{sign}{s:.4}"),
@@ -68,6 +69,9 @@ const TIMES: [(f64, &str); 4] = [(1.0, "ns"), (1e3, "µs"), (MILLION, "ms"), (1e
 pub fn nanos(value: f64) -> String {
     if value > 0.0 && value < 999.5 {
         return format!("{value:.0} ns");
+    }
+    if value >= 1e13 {
+        return format!("{:.2e} s", value / 1e9);
     }
     scaled(value, &TIMES)
 }
