@@ -6,11 +6,11 @@ use super::chart::{Drawing, WIDTH, text};
 use super::units::{escape, fitted};
 
 /// Names end here, bars begin.
-const LEFT: f64 = 230.0;
+const LEFT: f64 = 200.0;
 /// Room for the figures behind the longest bar.
-const RIGHT: f64 = 210.0;
+const RIGHT: f64 = 260.0;
 const ROW: f64 = 24.0;
-const NAME_CHARS: usize = 30;
+const NAME_CHARS: usize = 26;
 
 /// One bar: a value and the range of the runs it stands for.
 #[derive(Clone, Debug)]

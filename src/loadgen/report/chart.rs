@@ -13,6 +13,8 @@ use super::units::{escape, fitted, number, short_tick};
 pub const WIDTH: f64 = 860.0;
 /// Colours that the theme has.
 pub const COLOURS: usize = 7;
+/// Ways of breaking a line that it has.
+pub const DASHES: usize = 4;
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 28.0;
 const ROW: f64 = 20.0;
@@ -95,7 +97,7 @@ impl Look {
     pub fn nth(index: usize) -> Look {
         Look {
             colour: index % COLOURS,
-            dash: index / COLOURS % 4,
+            dash: index / COLOURS % DASHES,
         }
     }
 }
@@ -200,7 +202,7 @@ impl Panel {
             &fitted(&self.y.label, 110),
         );
         let area = Area {
-            top: y_label + 12.0,
+            top: y_label + 18.0,
             height: self.height,
         };
         self.frame(&mut body, area);
@@ -266,7 +268,7 @@ impl Panel {
             );
             let half = text_width(words) / 2.0;
             if x - half >= free {
-                text(out, (x, bottom + 18.0), "dim mid", words);
+                text(out, (x, bottom + 19.0), "dim mid", words);
                 free = x + half + 4.0;
             }
         }
