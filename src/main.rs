@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use orbitmq::cli::{self, Command, EXIT_CONFIG, EXIT_FAILED, Refusal};
-use orbitmq::serve::{self, Failure};
 use orbitmq::loadgen::report::verb;
+use orbitmq::serve::{self, Failure};
 use orbitmq::{check, config, loadgen};
 
 fn main() -> ExitCode {

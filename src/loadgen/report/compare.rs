@@ -1,7 +1,7 @@
 //! Which runs may stand beside each other, and what they give together.
 //!
 //! A *scene* is what was asked for apart from the label: workload, loop and rate, and the settings
-//! that differ between the runs of some label (what is constant within every label, the label says).
+//! that differ between the runs of some label (what is constant within each, the label says).
 //! Void and broken runs are in no scene.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,38 +12,7 @@ use super::table::table;
 use super::units::{escape, plain};
 use crate::loadgen::outcome::Outcome;
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}
-body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:64rem;color:#24292f;background:#fff;
-font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}
-h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.3rem;margin:2.5rem 0 .75rem}
-p{max-width:44rem;margin:.5rem 0 1rem}.dim{color:#57606a}
-a{color:#0060a0;text-decoration-thickness:1px;text-underline-offset:2px}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.84rem;line-height:1.35;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.38rem .55rem;text-align:right;border-bottom:1px solid #d8dee4;vertical-align:top}
-td{white-space:nowrap}th:first-child,td:first-child,th:last-child,td:last-child{text-align:left;white-space:normal}
-td:first-child{min-width:19rem}thead th{font-weight:600;border-bottom:2px solid #8c959f;vertical-align:bottom}
-tbody th{font-size:.95rem;padding-top:1.1rem}
-.chart.key{display:inline-block;width:.7rem;height:.7rem;border-radius:2px;margin-right:.45rem}
-.bad td{color:#57606a;text-decoration:line-through;border-bottom:0;padding-bottom:0}
-.bad td:first-child,.bad td:last-child{text-decoration:none}.bad td:last-child,.why td,.fault{color:#b42318;font-weight:600}
-.why td{padding-top:.1rem;font-weight:400}
-figure{margin:0 0 1.5rem}figure svg{display:block;box-sizing:border-box;border:1px solid #d8dee4;border-radius:6px;width:100%}
-details{border:1px solid #d8dee4;border-radius:6px;margin:.6rem 0}
-summary{padding:.6rem .9rem;cursor:pointer;font-weight:600}
-details>div{padding:0 .9rem .9rem}
-pre{overflow-x:auto;font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,'DejaVu Sans Mono',monospace;
-background:#f6f8fa;border-radius:6px;padding:.8rem 1rem;margin:0 0 1rem}
-@media screen and (prefers-color-scheme:dark){body{color:#e6edf3;background:#0f1216}.dim,.bad td{color:#9da7b3}
-a{color:#6cb8f0}th,td,figure svg,details{border-color:#2b323a}thead th{border-bottom-color:#6e7681}
-pre{background:#181d23}.bad td:last-child,.why td,.fault{color:#ff8a7a}}
-@page{margin:14mm}
-@media print{body{max-width:none;padding:0;font-size:10.5pt}table{font-size:7.2pt}td:first-child{min-width:0}th,td{padding:.25rem .3rem}
-.why td{white-space:normal}pre{font-size:7pt;white-space:pre-wrap}
-figure,tr,h2{break-inside:avoid}h2,summary{break-after:avoid}details{border:0}a{color:inherit}
-details::details-content{content-visibility:visible;height:auto}}
-";
+const STYLE: &str = include_str!("page.css");
 const KEYS: &str = "Each bar is the median of the runs of one label, the thin line their range; × \
 compares with the shortest bar of the same load.";
 
@@ -54,7 +23,8 @@ pub fn html(title: &str, outcomes: &[Outcome]) -> String {
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}{THEME}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+         <title>{title}</title>\n<style>\n{STYLE}{THEME}</style>\n</head>\n\
+         <body>\n<h1>{title}</h1>\n"
     );
     let _ = writeln!(out, "<p class=\"dim\">{}</p>", escape(&census(outcomes)));
     out.push_str("<h2>Summary</h2>\n");
@@ -106,7 +76,8 @@ fn overview(out: &mut String, runs: &Runs) {
         let colour = label_index % super::chart::COLOURS;
         let _ = writeln!(
             out,
-            "<tbody><tr><th colspan=\"{}\" scope=\"rowgroup\"><svg class=\"chart key\" aria-hidden=\"true\">\
+            "<tbody><tr><th colspan=\"{}\" scope=\"rowgroup\">\
+             <svg class=\"chart key\" aria-hidden=\"true\">\
              <rect class=\"f{colour}\" width=\"100%\" height=\"100%\"/></svg>{}</th></tr>",
             columns.len(),
             escape(label_words(label))
@@ -117,8 +88,8 @@ fn overview(out: &mut String, runs: &Runs) {
         out.push_str("</tbody>\n");
     }
     out.push_str("</table></div>\n");
-    let main = "Figures are those of the main operation of each run; latency of a closed loop counts \
-                from sending, else from when a message was due.";
+    let main = "Figures are those of the main operation of each run; latency of a closed loop \
+                counts from sending, else from when a message was due.";
     let _ = writeln!(out, "<p class=\"dim\">{main}</p>");
 }
 
@@ -196,7 +167,8 @@ fn run(out: &mut String, runs: &Runs, index: usize, outcome: &Outcome) {
     let (number, scene) = (index + 1, escape(&runs.scene_name(outcome)));
     let _ = writeln!(
         out,
-        "<details id=\"run-{number}\"><summary>{number}. {}: {scene}{mark}</summary>\n<div>\n<pre>{}</pre>\n<figure>\n{}</figure>\n</div></details>",
+        "<details id=\"run-{number}\"><summary>{number}. {}: {scene}{mark}</summary>\n\
+         <div>\n<pre>{}</pre>\n<figure>\n{}</figure>\n</div></details>",
         escape(label_words(&outcome.label)),
         escape_lines(&table(outcome)),
         picture(outcome, false)
