@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError, Flag, Host, Origin, Problem, Role, Sources};
+use crate::loadgen::report::verb::{PlotArgs, ReportArgs};
 use crate::loadgen::{Load, PullLoad, SendLoad, Stop, Target};
 use crate::remoting::frame;
 
@@ -86,7 +87,7 @@ enum Verb {
     Config(ConfigVerb),
     /// Put load on a cluster, this one or Java RocketMQ, and measure it
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(BenchVerb),
     /// Print the version
     Version,
 }
@@ -144,6 +145,16 @@ pub struct StoreCheck {
     /// The store: what `--data` or storePathRootDir named
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchVerb {
+    #[command(flatten)]
+    Load(Bench),
+    /// Turn recorded runs into a page that compares them
+    Report(ReportArgs),
+    /// Draw columns of a CSV file as an SVG chart
+    Plot(PlotArgs),
 }
 
 /// `bench`: which load.
@@ -300,6 +311,10 @@ pub enum Command {
     Explain(Option<String>),
     /// Put load on a cluster.
     Bench(Bench),
+    /// Turn recorded runs into a page.
+    Report(ReportArgs),
+    /// Draw a table as a chart.
+    Plot(PlotArgs),
     /// Print the version.
     Version,
 }
@@ -414,7 +429,9 @@ pub fn parse_from(
         }
         Verb::Store(StoreVerb::Check(check)) => Command::StoreCheck(check),
         Verb::Config(ConfigVerb::Explain { key }) => Command::Explain(key),
-        Verb::Bench(bench) => Command::Bench(bench),
+        Verb::Bench(BenchVerb::Load(bench)) => Command::Bench(bench),
+        Verb::Bench(BenchVerb::Report(args)) => Command::Report(args),
+        Verb::Bench(BenchVerb::Plot(args)) => Command::Plot(args),
         Verb::Version => Command::Version,
     })
 }
@@ -559,6 +576,9 @@ mod tests {
             "--config: cannot be read",
         );
         check_refused("orbitmq broker", "a broker needs a name server");
+        check_refused("orbitmq bench report", "FILE.json");
+        check_refused("orbitmq bench report a.json", "--html");
+        check_refused("orbitmq bench plot a.csv --x a --out b", "--y");
         check_refused("orbitmq bench send", "--topic");
         check_refused("orbitmq bench send --topic T --in-flight 0", "--in-flight");
         check_refused(

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use orbitmq::cli::{self, Command, EXIT_FAILED, Refusal};
+use orbitmq::cli::{self, Command, EXIT_CONFIG, EXIT_FAILED, Refusal};
+use orbitmq::loadgen::report::verb;
 use orbitmq::serve::{self, Failure};
 use orbitmq::{check, config, loadgen};
 
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_FAILED)
             }
         },
+        Command::Report(args) => written(verb::report(&args)),
+        Command::Plot(args) => written(verb::plot(&args)),
     }
 }
 fn ended(result: Result<(), Failure>) -> ExitCode {
@@ -36,4 +39,14 @@ fn ended(result: Result<(), Failure>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+fn written(result: Result<(), verb::Failure>) -> ExitCode {
+    let (code, why) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(verb::Failure::Asked(why)) => (EXIT_CONFIG, why),
+        Err(verb::Failure::File(why)) => (EXIT_FAILED, why),
+    };
+    eprintln!("orbitmq: {why}");
+    ExitCode::from(code)
 }

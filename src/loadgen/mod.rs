@@ -11,9 +11,10 @@
 
 mod find;
 mod link;
+pub mod outcome;
 mod pipe;
 mod pull;
-mod report;
+pub mod report;
 mod send;
 mod tally;
 
@@ -26,7 +27,7 @@ use std::time::Duration;
 use crate::client::route::BrokerRoute;
 use crate::remoting::frame::Codec;
 use crate::shard::clock::Clock;
-use report::Setting;
+use report::old::Setting;
 use tally::{Live, Tally};
 
 /// Workers begin together, so long after the last is made.

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::Target;
-use super::tally::Tally;
+use crate::loadgen::Target;
+use crate::loadgen::tally::Tally;
 use crate::remoting::code::response;
 use crate::remoting::frame::Codec;
 
