@@ -73,8 +73,9 @@ pub struct Done {
     pub unsent: u64,
     /// Processor time of all threads, nanoseconds.
     pub cpu: u64,
-    /// Of the busiest thread.
-    pub busy: f64,
+    /// Of the busiest thread: share of the time it had a core, and had or wanted one.
+    pub ran: f64,
+    pub wanted: f64,
     pub steal: f64,
     pub cost: Option<BrokerCost>,
     pub ledger: Option<Ledger>,
@@ -317,7 +318,8 @@ fn gather(done: &mut Done, end: End) {
     done.held += end.held;
     done.unsent += end.unsent;
     done.cpu += end.cpu;
-    done.busy = done.busy.max(end.busy);
+    done.ran = done.ran.max(end.ran);
+    done.wanted = done.wanted.max(end.wanted);
     if done.broken.is_none() {
         done.broken = end.broken;
     }

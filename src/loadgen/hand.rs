@@ -15,7 +15,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use super::desk::{Desk, Shared};
 use super::member::Member;
 use super::pace::Pacer;
-use super::proc::thread_cpu_nanos;
+use super::proc::ThreadTime;
 use super::pull::Puller;
 use super::send::Producer;
 use super::tally::{Count, Lap, Times};
@@ -92,8 +92,9 @@ pub struct End {
     pub unsent: u64,
     /// Since measuring began, nanoseconds.
     pub cpu: u64,
-    /// Share of the time since then that the thread was busy.
-    pub busy: f64,
+    /// Share of the time since then that the thread had a core, and that it had or wanted one.
+    pub ran: f64,
+    pub wanted: f64,
     pub broken: Option<String>,
 }
 
@@ -123,8 +124,8 @@ pub struct Hand {
     pub(super) heard: u64,
     pub(super) came: u64,
     pub(super) idle: u64,
-    /// Clock and processor time when measuring began.
-    pub(super) began: Option<(u64, u64)>,
+    /// Clock and times of the thread when measuring began.
+    pub(super) began: Option<(u64, ThreadTime)>,
     pub(super) lap: i32,
 }
 
@@ -224,7 +225,7 @@ impl Hand {
         self.publish();
         self.lap_ends();
         let now = self.clock.nanos();
-        let (busy, cpu) = self.spent(now);
+        let (cpu, ran, wanted) = self.spent(now);
         let unsent = match (&self.issue.pacer, self.desk.moments.end) {
             (Some(pacer), end) if end != u64::MAX && self.sends() => unsent(pacer, end),
             _ => 0,
@@ -236,7 +237,8 @@ impl Hand {
             held: self.held,
             unsent,
             cpu,
-            busy,
+            ran,
+            wanted,
             broken,
         };
         // Whoever listened has failed already if nobody does.
@@ -278,21 +280,19 @@ impl Hand {
         let _ = self.reports.send(Report::Second { at: self.lap, laps });
     }
 
-    /// Share of the time and processor time since measuring began.
-    fn spent(&self, now: u64) -> (f64, u64) {
-        let Some((began, cpu)) = self.began else {
-            return (0.0, 0);
+    /// What the thread spent since measuring began: processor time, its share of the time, and the
+    /// share in which it had or wanted a core.
+    fn spent(&self, now: u64) -> (u64, f64, f64) {
+        let Some((began, before)) = self.began else {
+            return (0, 0.0, 0.0);
         };
-        let (wall, cpu) = (
-            now.saturating_sub(began).max(1),
-            thread_cpu_nanos().saturating_sub(cpu),
-        );
-        let busy = if self.spin {
-            wall.saturating_sub(self.idle)
-        } else {
-            cpu
+        let (wall, after) = (now.saturating_sub(began).max(1), ThreadTime::read());
+        let ran = after.ran.saturating_sub(before.ran);
+        let wanted = match self.spin {
+            true => wall.saturating_sub(self.idle),
+            false => ran + after.waited.saturating_sub(before.waited),
         };
-        (busy as f64 / wall as f64, cpu)
+        (ran, ran as f64 / wall as f64, wanted as f64 / wall as f64)
     }
 }
 

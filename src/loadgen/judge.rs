@@ -40,7 +40,7 @@ pub fn take(plan: &Plan, outcome: &mut Outcome, phase: &Phase, mut done: Done) -
     let messages: u64 = done.counts.iter().map(|count| count.ever).sum();
     outcome.generator = GeneratorCost {
         us_per_message: done.cpu as f64 / 1e3 / messages.max(1) as f64,
-        core_share: done.busy.max(outcome.generator.core_share),
+        core_share: done.ran.max(outcome.generator.core_share),
         lag_p99: phase.send.filter(|rate| *rate != Rate::Closed).and(
             done.lag
                 .as_ref()
@@ -49,7 +49,7 @@ pub fn take(plan: &Plan, outcome: &mut Outcome, phase: &Phase, mut done: Done) -
         ),
         steal: done.steal.max(outcome.generator.steal),
     };
-    disturb(plan, outcome, phase);
+    disturb(plan, outcome, phase, done.wanted);
     if outcome.broken.is_none() {
         outcome.broken = complain(outcome, phase, &done);
     }
@@ -57,7 +57,7 @@ pub fn take(plan: &Plan, outcome: &mut Outcome, phase: &Phase, mut done: Done) -
 }
 
 /// Why the figures may not be used.
-fn disturb(plan: &Plan, outcome: &mut Outcome, phase: &Phase) {
+fn disturb(plan: &Plan, outcome: &mut Outcome, phase: &Phase, wanted: f64) {
     let cost = &outcome.generator;
     let mut void = Vec::new();
     if let Some(lag) = cost.lag_p99.filter(|lag| *lag > plan.lag_max) {
@@ -68,10 +68,12 @@ fn disturb(plan: &Plan, outcome: &mut Outcome, phase: &Phase) {
             time(plan.lag_max)
         ));
     }
-    if cost.core_share >= BUSY_MAX {
+    if wanted >= BUSY_MAX {
         void.push(format!(
-            "the generator, not the broker, was the limit: a thread used {:.0} % of its core; give \
-             it more (--cores), or more messages per request",
+            "the generator, not the broker, was the limit: a thread wanted its core for {:.0} % of \
+             the time and had it for {:.0} %; give it a core of its own or more of them (--cores), \
+             or send more messages per request",
+            100.0 * wanted,
             100.0 * cost.core_share
         ));
     }

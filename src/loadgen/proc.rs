@@ -16,13 +16,28 @@ const PAGE_BYTES: u64 = 4096;
 /// In `/proc/diskstats`, whatever the device's own size.
 const SECTOR_BYTES: u64 = 512;
 
-/// Processor time of the calling thread, nanoseconds; 0 if the kernel does not say.
-pub fn thread_cpu_nanos() -> u64 {
-    let text = read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split_whitespace()
-        .next()
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(0)
+/// Times of the calling thread, nanoseconds; 0 if the kernel does not say.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct ThreadTime {
+    /// On a core.
+    pub ran: u64,
+    /// Ready to run while another had the core.
+    pub waited: u64,
+}
+
+impl ThreadTime {
+    pub fn read() -> Self {
+        thread_time(&read_to_string("/proc/thread-self/schedstat").unwrap_or_default())
+    }
+}
+
+fn thread_time(schedstat: &str) -> ThreadTime {
+    let mut words = schedstat.split_whitespace().flat_map(str::parse);
+    let mut next = || words.next().unwrap_or(0);
+    ThreadTime {
+        ran: next(),
+        waited: next(),
+    }
 }
 
 /// All time of the machine and that taken by the hypervisor, in ticks.
@@ -301,6 +316,9 @@ mod tests {
 
     #[test]
     fn fields_are_found() {
+        let times = thread_time("7000 300 12\n");
+        assert_eq!((times.ran, times.waited), (7000, 300));
+        assert_eq!(thread_time("").ran, 0);
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 111 222 0 0 20";
         assert_eq!(cpu_ticks(stat), Some((111, 222)));
         assert_eq!(

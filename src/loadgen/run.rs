@@ -178,7 +178,10 @@ fn prove(
     let (_, end) = survey(crew)?;
     let count: i64 = end.iter().zip(&begin).map(|(end, begin)| end - begin).sum();
     if !crew.plan.output.quiet {
-        say(&format!("verify   reading {count} messages back"));
+        say(&format!(
+            "verify   reading {count} messages back as group {}",
+            crew.plan.group
+        ));
     }
     let phase = Phase {
         parts: Vec::new(),

@@ -7,7 +7,7 @@ use rustix::event::epoll::{self, Event, EventFlags};
 use rustix::time::Timespec;
 
 use super::hand::{Hand, Role, SECOND_NS, Until, lap_at};
-use super::proc::thread_cpu_nanos;
+use super::proc::ThreadTime;
 use super::wire::PUSH_BYTES;
 
 /// Longer than any broker holds a request by itself.
@@ -26,7 +26,7 @@ impl Hand {
     /// # Errors
     /// A sentence: a connection broke, or the broker does not do its part.
     pub fn work(&mut self) -> Result<(), String> {
-        self.await_start()?;
+        self.await_start();
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
         self.heard = self.clock.nanos();
         self.came = self.heard;
@@ -62,15 +62,11 @@ impl Hand {
         }
     }
 
-    /// Long polls and heartbeats begin at once, sends at the start of the phase.
-    fn await_start(&mut self) -> Result<(), String> {
+    /// All threads begin together.
+    fn await_start(&self) {
         while self.clock.nanos() < self.desk.moments.start {
-            if self.shared.stop.load(Relaxed) {
-                return Err("another thread failed".to_owned());
-            }
             std::thread::yield_now();
         }
-        Ok(())
     }
 
     /// Ends seconds that are over, and begins to measure.
@@ -82,7 +78,7 @@ impl Hand {
             self.lap = lap;
         }
         if self.began.is_none() && now >= self.desk.moments.measure {
-            self.began = Some((now, thread_cpu_nanos()));
+            self.began = Some((now, ThreadTime::read()));
             self.idle = 0;
         }
     }
