@@ -37,7 +37,8 @@ impl Hand {
             self.push()?;
             self.publish();
             if self.is_over()? {
-                return self.leave();
+                self.leave();
+                return Ok(());
             }
             let timeout = self.timeout();
             events.clear();
@@ -275,14 +276,13 @@ impl Hand {
     }
 
     /// Members say goodbye.
-    fn leave(&mut self) -> Result<(), String> {
+    fn leave(&mut self) {
         for conn in &mut self.conns {
             if let Role::Member(member) = &mut conn.role {
                 member.leave(&mut conn.wire.out);
-                conn.wire.push()?;
+                conn.wire.finish();
             }
         }
-        Ok(())
     }
 
     /// How long to sleep if nothing comes; `None` never.

@@ -4,8 +4,10 @@
 //! [`PUSH_BYTES`], whichever is less; input is read in pieces of up to [`INPUT_BYTES`].
 
 use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use socket2::Socket;
 
@@ -19,6 +21,8 @@ const UNSENT_BYTES_MAX: usize = 256 * 1024;
 const INPUT_BYTES: usize = 256 * 1024;
 /// With less than this left, what has come moves to the front.
 const SPACE_BYTES_MIN: usize = 64 * 1024;
+
+const FINISH_TIMEOUT: Duration = Duration::from_millis(500);
 
 pub struct Wire {
     socket: Socket,
@@ -88,6 +92,17 @@ impl Wire {
             self.sent = 0;
         }
         Ok(())
+    }
+
+    /// Says that nothing more will be sent, and waits a moment for the broker to have read all: a
+    /// connection that is closed with input unread may take unread output with it.
+    pub fn finish(&mut self) {
+        // Whatever fails here has nothing left to lose.
+        let _ = self.push();
+        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.socket.set_nonblocking(false);
+        let _ = self.socket.set_read_timeout(Some(FINISH_TIMEOUT));
+        while matches!((&self.socket).read(&mut self.input), Ok(count) if count > 0) {}
     }
 
     /// Reads once. True if there may be more.
