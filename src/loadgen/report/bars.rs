@@ -6,11 +6,11 @@ use super::chart::{Drawing, WIDTH, text};
 use super::units::{escape, fitted};
 
 /// Names end here, bars begin.
-const LEFT: f64 = 230.0;
+const LEFT: f64 = 200.0;
 /// Room for the figures behind the longest bar.
-const RIGHT: f64 = 210.0;
+const RIGHT: f64 = 260.0;
 const ROW: f64 = 24.0;
-const NAME_CHARS: usize = 30;
+const NAME_CHARS: usize = 26;
 
 /// One bar: a value and the range of the runs it stands for.
 #[derive(Clone, Debug)]
@@ -64,7 +64,8 @@ fn draw(out: &mut String, y: f64, bar: &Bar, full: f64) {
     let width = (end - LEFT).max(1.0);
     let _ = writeln!(
         out,
-        "<rect class=\"f{colour}\" x=\"{LEFT:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"17\" rx=\"2\"><title>{}: {}</title></rect>",
+        "<rect class=\"f{colour}\" x=\"{LEFT:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" \
+         height=\"17\" rx=\"2\"><title>{}: {}</title></rect>",
         escape(&bar.name),
         escape(&bar.words)
     );
@@ -73,7 +74,8 @@ fn draw(out: &mut String, y: f64, bar: &Bar, full: f64) {
         let (middle, up, down) = (y - 4.5, y - 8.5, y - 0.5);
         let _ = writeln!(
             out,
-            "<path class=\"range\" d=\"M{low:.1} {middle:.1}H{high:.1}M{low:.1} {up:.1}V{down:.1}M{high:.1} {up:.1}V{down:.1}\"/>"
+            "<path class=\"range\" d=\"M{low:.1} {middle:.1}H{high:.1}\
+             M{low:.1} {up:.1}V{down:.1}M{high:.1} {up:.1}V{down:.1}\"/>"
         );
     }
     text(out, (end.max(high) + 8.0, y), "", &bar.words);

@@ -1,8 +1,8 @@
 //! Line and bar charts as SVG: no script, no font of its own, legible on light and dark grounds and
 //! on paper, told apart by dashes where colours repeat.
 //!
-//! A value without a place on its axis (none, not a number, 0 on a logarithm) is left out and breaks
-//! its line. All text is escaped here.
+//! A value without a place on its axis (not a number, 0 on a logarithm) is left out and breaks its
+//! line. All text is escaped here.
 
 use std::fmt::Write as _;
 
@@ -13,6 +13,8 @@ use super::units::{escape, fitted, number, short_tick};
 pub const WIDTH: f64 = 860.0;
 /// Colours that the theme has.
 pub const COLOURS: usize = 7;
+/// Ways of breaking a line that it has.
+pub const DASHES: usize = 4;
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 28.0;
 const ROW: f64 = 20.0;
@@ -20,26 +22,8 @@ const ROW: f64 = 20.0;
 const MARKED_MAX: usize = 24;
 const NAME_CHARS: usize = 60;
 
-/// After Okabe and Ito, darkened or lightened to stand out from the ground; `screen` keeps paper light.
-pub const THEME: &str = "\
-.chart{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;max-width:100%;height:auto}
-.chart text{fill:#24292f}.chart .title{font-size:14px;font-weight:600}.chart .dim{fill:#57606a}
-.chart .end{text-anchor:end}.chart .mid{text-anchor:middle}
-.chart .ground{fill:#fff}.chart .grid{stroke:#d8dee4}.chart .axis{stroke:#8c959f}.chart .shade{fill:#8c959f;opacity:.13}
-.chart .line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}.chart .range{stroke:#24292f;stroke-width:1.2}
-.chart .d1{stroke-dasharray:7 5}.chart .d2{stroke-dasharray:.1 4.5}.chart .d3{stroke-dasharray:9 5 .1 5}
-.chart .s0{stroke:#0072b2}.chart .f0{fill:#0072b2}.chart .s1{stroke:#d55e00}.chart .f1{fill:#d55e00}
-.chart .s2{stroke:#009e73}.chart .f2{fill:#009e73}.chart .s3{stroke:#b2558c}.chart .f3{fill:#b2558c}
-.chart .s4{stroke:#c78500}.chart .f4{fill:#c78500}.chart .s5{stroke:#3d9fdc}.chart .f5{fill:#3d9fdc}
-.chart .s6{stroke:#6e6e6e}.chart .f6{fill:#6e6e6e}
-@media screen and (prefers-color-scheme:dark){
-.chart text{fill:#e6edf3}.chart .dim{fill:#9da7b3}
-.chart .ground{fill:#14181d}.chart .grid{stroke:#2b323a}.chart .axis{stroke:#6e7681}.chart .range{stroke:#e6edf3}
-.chart .s0{stroke:#4da9e8}.chart .f0{fill:#4da9e8}.chart .s1{stroke:#ff8a3d}.chart .f1{fill:#ff8a3d}
-.chart .s2{stroke:#2fc79b}.chart .f2{fill:#2fc79b}.chart .s3{stroke:#e08fc0}.chart .f3{fill:#e08fc0}
-.chart .s4{stroke:#f0b93a}.chart .f4{fill:#f0b93a}.chart .s5{stroke:#9bd4f7}.chart .f5{fill:#9bd4f7}
-.chart .s6{stroke:#b4b4b4}.chart .f6{fill:#b4b4b4}}
-";
+/// Every class of a chart.
+pub const THEME: &str = include_str!("chart.css");
 
 /// One line.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +79,7 @@ impl Look {
     pub fn nth(index: usize) -> Look {
         Look {
             colour: index % COLOURS,
-            dash: index / COLOURS % 4,
+            dash: index / COLOURS % DASHES,
         }
     }
 }
@@ -200,7 +184,7 @@ impl Panel {
             &fitted(&self.y.label, 110),
         );
         let area = Area {
-            top: y_label + 12.0,
+            top: y_label + 18.0,
             height: self.height,
         };
         self.frame(&mut body, area);
@@ -246,7 +230,8 @@ impl Panel {
             let (width, height) = (Area::x(place) - left, bottom - top);
             let _ = writeln!(
                 out,
-                "<rect class=\"shade\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\"/>"
+                "<rect class=\"shade\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" \
+                 height=\"{height:.1}\"/>"
             );
         }
         for (at, words) in &self.y.ticks {
@@ -266,7 +251,7 @@ impl Panel {
             );
             let half = text_width(words) / 2.0;
             if x - half >= free {
-                text(out, (x, bottom + 18.0), "dim mid", words);
+                text(out, (x, bottom + 19.0), "dim mid", words);
                 free = x + half + 4.0;
             }
         }
@@ -303,7 +288,8 @@ impl Panel {
             let (across, up) = (number(point.0), number(point.1));
             let _ = writeln!(
                 marks,
-                "<circle class=\"f{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"><title>{} {across}: {up}</title></circle>",
+                "<circle class=\"f{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\">\
+                 <title>{} {across}: {up}</title></circle>",
                 escape(&line.name)
             );
         }

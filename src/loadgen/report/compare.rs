@@ -1,17 +1,17 @@
 //! Which runs may stand beside each other, and what they give together.
 //!
 //! A *scene* is what was asked for apart from the label: workload, loop and rate, and the settings
-//! that differ between the runs of some label (what is constant within every label, the label says).
+//! that differ between the runs of some label (what is constant within each, the label says).
 //! Void and broken runs are in no scene.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::bars::{Bar, Group};
-use super::chart::{COLOURS, Line, Look};
+use super::chart::{COLOURS, DASHES, Line, Look};
 use super::graphs::percentile_line;
 use super::table::load_words;
 use super::units::{NONE, number};
-use crate::loadgen::outcome::Outcome;
+use crate::loadgen::outcome::{Latency, Outcome};
 
 /// Settings that name a run and do not change what it does.
 const NAMES: [&str; 7] = [
@@ -93,7 +93,7 @@ impl<'a> Runs<'a> {
 
     /// Workload, rate and the settings that vary.
     pub fn scene_name(&self, outcome: &Outcome) -> String {
-        let varying = self.varying_words(outcome);
+        let varying = words(outcome, &self.varying);
         let comma = if varying.is_empty() { "" } else { ", " };
         format!(
             "{}, {}{comma}{varying}",
@@ -102,10 +102,25 @@ impl<'a> Runs<'a> {
         )
     }
 
-    pub fn varying_words(&self, outcome: &Outcome) -> String {
-        let shown = |key: &&str| Some(format!("{key} {}", outcome.settings.get(*key)?));
-        let words: Vec<String> = self.varying.iter().filter_map(shown).collect();
-        words.join(", ")
+    /// The runs of a label with their places among all, those of the same load together.
+    pub fn of_label(&self, label: &str) -> Vec<(usize, &'a Outcome)> {
+        let mut names: Vec<String> = Vec::new();
+        let mut rows = Vec::new();
+        for (index, outcome) in self.outcomes.iter().enumerate() {
+            let name = self.scene_name(outcome);
+            let place = names.iter().position(|other| *other == name);
+            let place = place.unwrap_or(names.len());
+            if place == names.len() {
+                names.push(name);
+            }
+            if outcome.label == label {
+                rows.push((place, index, outcome));
+            }
+        }
+        rows.sort_by_key(|(place, index, _)| (*place, *index));
+        rows.into_iter()
+            .map(|(_, index, outcome)| (index, outcome))
+            .collect()
     }
 
     fn label_index(&self, outcome: &Outcome) -> usize {
@@ -136,8 +151,7 @@ impl<'a> Runs<'a> {
         scenes
     }
 
-    /// A bar for each label of each scene: the median of its runs, with their range. `least` is
-    /// best if so, else most.
+    /// A bar for each label of each scene: the median of its runs, with their range.
     pub fn groups(&self, unit: &str, of: impl Fn(&Outcome) -> Option<f64>) -> Vec<Group> {
         let scenes = self.scenes();
         let mut groups: Vec<(&str, Group)> = Vec::new();
@@ -208,57 +222,68 @@ impl<'a> Runs<'a> {
             let name = format!("{}, {}", outcome.workload, load_words(outcome));
             add(&mut charts, name, outcome);
         }
-        let mut lines = Vec::new();
+        let mut parts: Vec<(String, Vec<&Outcome>)> = Vec::new();
         for (name, runs) in charts {
-            let names: BTreeSet<String> = runs.iter().map(|run| self.line_name(run)).collect();
-            let mut parts: Vec<(String, Vec<&Outcome>)> = Vec::new();
-            if names.len() > LINES_MAX {
+            let (same, differing) = self.split(&runs);
+            let names = runs.iter().map(|run| line_name(run, &differing));
+            if names.collect::<BTreeSet<_>>().len() > LINES_MAX {
                 for run in runs {
                     add(&mut parts, self.scene_name(run), run);
                 }
             } else {
-                parts.push((name, runs));
+                let same = runs.first().map_or(String::new(), |run| words(run, &same));
+                let comma = if same.is_empty() { "" } else { ", " };
+                parts.push((format!("{name}{comma}{same}"), runs));
             }
-            lines.extend(
-                parts
-                    .into_iter()
-                    .map(|(name, runs)| (name, self.lines(&runs))),
-            );
         }
-        lines
+        let drawn = parts.into_iter();
+        drawn
+            .map(|(name, runs)| (name, self.lines(&runs)))
+            .collect()
     }
 
-    fn line_name(&self, outcome: &Outcome) -> String {
-        match (outcome.label.as_str(), self.varying_words(outcome)) {
-            (label, varying) if varying.is_empty() => label_words(label).to_owned(),
-            ("", varying) => varying,
-            (label, varying) => format!("{label}, {varying}"),
-        }
+    /// The varying settings in which runs agree, and the others.
+    fn split(&self, runs: &[&Outcome]) -> (BTreeSet<&'a str>, BTreeSet<&'a str>) {
+        let first = |key: &str| runs.first().and_then(|run| run.settings.get(key));
+        let agreed = |key: &&str| runs.iter().all(|run| run.settings.get(*key) == first(key));
+        self.varying.iter().copied().partition(agreed)
     }
 
     /// Colours are labels and dashes their loads; where there is one label, colours are loads.
     fn lines(&self, runs: &[&Outcome]) -> Vec<Line> {
+        let (_, differing) = self.split(runs);
         let mut seen: Vec<(usize, String)> = Vec::new();
         let mut lines = Vec::new();
         for run in runs {
-            let kind = (self.label_index(run), self.line_name(run));
+            let kind = (self.label_index(run), line_name(run, &differing));
             if !seen.contains(&kind) {
                 seen.push(kind.clone());
             }
             let of_label = seen.iter().filter(|(label, _)| *label == kind.0);
-            let dash = of_label.take_while(|other| **other != kind).count();
+            let nth = of_label.take_while(|other| **other != kind).count();
             let look = match self.labels.len() {
-                1 => Look::nth(dash),
+                1 => Look::nth(nth),
                 _ => Look {
                     colour: kind.0 % COLOURS,
-                    dash: dash % 4,
+                    dash: nth % DASHES,
                 },
             };
-            if let Some(latency) = main_latency(run) {
-                lines.push(percentile_line(&kind.1, latency, look));
-            }
+            lines.extend(main_latency(run).map(|latency| percentile_line(&kind.1, latency, look)));
         }
         lines
+    }
+}
+
+fn words(outcome: &Outcome, keys: &BTreeSet<&str>) -> String {
+    let shown = |key: &&str| Some(format!("{key} {}", outcome.settings.get(*key)?));
+    keys.iter().filter_map(shown).collect::<Vec<_>>().join(", ")
+}
+
+fn line_name(outcome: &Outcome, differing: &BTreeSet<&str>) -> String {
+    match (outcome.label.as_str(), words(outcome, differing)) {
+        (label, words) if words.is_empty() => label_words(label).to_owned(),
+        ("", words) => words,
+        (label, words) => format!("{label}, {words}"),
     }
 }
 
@@ -270,7 +295,7 @@ fn add<'a>(charts: &mut Vec<(String, Vec<&'a Outcome>)>, name: String, run: &'a 
 }
 
 /// Of the part that is the workload's main one.
-pub fn main_latency(outcome: &Outcome) -> Option<&crate::loadgen::outcome::Latency> {
+pub fn main_latency(outcome: &Outcome) -> Option<&Latency> {
     outcome.parts.first()?.latency.as_ref()
 }
 
@@ -283,16 +308,20 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Why a run may not be used, or that it may.
-pub fn verdict(outcome: &Outcome) -> String {
-    let mut words: Vec<String> = Vec::new();
-    words.extend(outcome.broken.iter().map(|why| format!("BROKEN: {why}")));
-    words.extend(outcome.void.iter().map(|why| format!("VOID: {why}")));
-    if words.is_empty() {
-        "sound".to_owned()
-    } else {
-        words.join("; ")
+/// One word for whether the figures may be used.
+pub fn verdict(outcome: &Outcome) -> &'static str {
+    match (&outcome.broken, outcome.void.is_empty()) {
+        (Some(_), _) => "BROKEN",
+        (None, false) => "VOID",
+        (None, true) => "sound",
     }
+}
+
+/// Why they may not; nothing for a sound run.
+pub fn reasons(outcome: &Outcome) -> String {
+    let broken = outcome.broken.iter().map(|why| format!("BROKEN: {why}"));
+    let void = outcome.void.iter().map(|why| format!("VOID: {why}"));
+    broken.chain(void).collect::<Vec<_>>().join("; ")
 }
 
 /// Of the summary: what each column is called and what a run has there.
@@ -324,6 +353,6 @@ pub fn summary(runs: &Runs, outcome: &Outcome) -> Vec<(&'static str, String)> {
                 .map_or(NONE, |v| if is_proved(v) { "sound" } else { "FAILED" })
                 .to_owned(),
         ),
-        ("verdict", verdict(outcome)),
+        ("verdict", verdict(outcome).to_owned()),
     ]
 }

@@ -10,7 +10,8 @@ use super::table::{failed, megabytes_per_second};
 use crate::loadgen::outcome::{Outcome, Part};
 
 const HEADER: &str = "label,workload,part,row,at_s,messages,failed,messages_per_second,\
-mb_per_second,mean_us,p50_us,p90_us,p99_us,p999_us,p9999_us,max_us,broker_us_per_message,void,broken";
+mb_per_second,mean_us,p50_us,p90_us,p99_us,p999_us,p9999_us,max_us,\
+broker_us_per_message,void,broken";
 
 pub fn csv(outcome: &Outcome) -> String {
     let mut out = format!("{HEADER}\n");

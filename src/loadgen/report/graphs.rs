@@ -1,6 +1,6 @@
 //! The pictures of one run, and of latencies of several.
 
-use super::chart::{COLOURS, Line, Look, Panel, sheet};
+use super::chart::{Line, Look, Panel, sheet};
 use super::scale::{Axis, Scale};
 use super::units::{nanos_tick, short_tick};
 use crate::loadgen::outcome::{Latency, Outcome, Part, Second};
@@ -21,7 +21,7 @@ pub fn svg(outcome: &Outcome) -> String {
 pub fn picture(outcome: &Outcome, alone: bool) -> String {
     let curve = |(index, part): (usize, &Part)| {
         let latency = part.latency.as_ref()?;
-        Some(percentile_line(&part.name, latency, Look::nth(index)))
+        Some(percentile_line(&part.name, latency, part_look(index)))
     };
     let lines = outcome.parts.iter().enumerate().filter_map(curve).collect();
     let name = name(outcome);
@@ -100,12 +100,17 @@ fn values(lines: &[Line]) -> (Vec<f64>, Vec<f64>) {
     lines.iter().flat_map(|line| &line.points).copied().unzip()
 }
 
+/// The colour of failures is theirs.
+fn part_look(index: usize) -> Look {
+    Look::nth(if index < FAILED { index } else { index + 1 })
+}
+
 fn rates(parts: &[Part]) -> Panel {
     let mut lines: Vec<Line> = Vec::new();
     for (index, part) in parts.iter().enumerate() {
-        // The colour of failures is theirs.
-        let look = Look::nth(if index < FAILED { index } else { index + 1 });
-        lines.push(line(&part.name, part, look, |second| second.messages));
+        lines.push(line(&part.name, part, part_look(index), |second| {
+            second.messages
+        }));
     }
     for part in parts
         .iter()
@@ -130,26 +135,12 @@ fn rates(parts: &[Part]) -> Panel {
 }
 
 fn over_time(part: &Part) -> Panel {
-    let quantiles: [(&str, fn(&Second) -> u64); 3] = [
-        ("p50", |second| second.p50),
-        ("p99", |second| second.p99),
-        ("max", |second| second.max),
+    let look = |colour| Look { colour, dash: 0 };
+    let lines = vec![
+        line("p50", part, look(0), |second| second.p50),
+        line("p99", part, look(4), |second| second.p99),
+        line("max", part, look(3), |second| second.max),
     ];
-    let lines: Vec<Line> = quantiles
-        .into_iter()
-        .enumerate()
-        .map(|(index, (name, of))| {
-            line(
-                name,
-                part,
-                Look {
-                    colour: [0, 4, 3][index] % COLOURS,
-                    dash: 0,
-                },
-                of,
-            )
-        })
-        .collect();
     let (xs, ys) = values(&lines);
     let y = Axis::up(LATENCY_LABEL, Scale::Log, nanos_tick, &ys);
     timed(&format!("Latency over time: {}", part.name), y, &xs, lines)

@@ -6,41 +6,13 @@ use std::fmt::Write as _;
 
 use super::bars::bars;
 use super::chart::{Drawing, THEME, sheet};
-use super::compare::{Runs, broker_us, is_sound, label_words, summary};
+use super::compare::{Runs, broker_us, is_sound, label_words, reasons, summary, verdict};
 use super::graphs::{percentiles, picture};
 use super::table::table;
 use super::units::{escape, plain};
 use crate::loadgen::outcome::Outcome;
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}
-body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:64rem;color:#24292f;background:#fff;
-font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}
-h1{font-size:1.9rem;line-height:1.2;margin:0 0 .5rem}h2{font-size:1.3rem;margin:2.5rem 0 .75rem}
-p{max-width:44rem;margin:.5rem 0 1rem}.dim{color:#57606a}
-a{color:#0060a0;text-decoration-thickness:1px;text-underline-offset:2px}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.84rem;line-height:1.35;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.38rem .55rem;text-align:right;border-bottom:1px solid #d8dee4;vertical-align:top}
-td{white-space:nowrap}th:first-child,td:first-child,th:last-child,td:last-child{text-align:left;white-space:normal}
-td:first-child{min-width:13rem}thead th{font-weight:600;border-bottom:2px solid #8c959f;vertical-align:bottom}
-tbody th{font-size:.95rem;padding-top:1.1rem}
-.key{display:inline-block;width:.7rem;height:.7rem;border-radius:2px;margin-right:.45rem}
-.bad td{color:#57606a;text-decoration:line-through}
-.bad td:first-child,.bad td:last-child{text-decoration:none}.bad td:last-child,.fault{color:#b42318;font-weight:600}
-figure{margin:0 0 1.5rem}figure svg{display:block;border:1px solid #d8dee4;border-radius:6px;width:100%}
-details{border:1px solid #d8dee4;border-radius:6px;margin:.6rem 0}
-summary{padding:.6rem .9rem;cursor:pointer;font-weight:600}
-details>div{padding:0 .9rem .9rem}
-pre{overflow-x:auto;font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,'DejaVu Sans Mono',monospace;
-background:#f6f8fa;border-radius:6px;padding:.8rem 1rem;margin:0 0 1rem}
-@media screen and (prefers-color-scheme:dark){body{color:#e6edf3;background:#0f1216}.dim,.bad td{color:#9da7b3}
-a{color:#6cb8f0}th,td,figure svg,details{border-color:#2b323a}thead th{border-bottom-color:#6e7681}
-pre{background:#181d23}.bad td:last-child,.fault{color:#ff8a7a}}
-@media print{body{max-width:none;padding:0;font-size:11pt}table{font-size:8pt}td{white-space:normal}pre{white-space:pre-wrap}
-figure,tr,h2{break-inside:avoid}h2,summary{break-after:avoid}details{border:0}a{color:inherit}
-details::details-content{content-visibility:visible;height:auto}}
-";
+const STYLE: &str = include_str!("page.css");
 const KEYS: &str = "Each bar is the median of the runs of one label, the thin line their range; × \
 compares with the shortest bar of the same load.";
 
@@ -51,7 +23,8 @@ pub fn html(title: &str, outcomes: &[Outcome]) -> String {
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}{THEME}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+         <title>{title}</title>\n<style>\n{STYLE}{THEME}</style>\n</head>\n\
+         <body>\n<h1>{title}</h1>\n"
     );
     let _ = writeln!(out, "<p class=\"dim\">{}</p>", escape(&census(outcomes)));
     out.push_str("<h2>Summary</h2>\n");
@@ -103,20 +76,20 @@ fn overview(out: &mut String, runs: &Runs) {
         let colour = label_index % super::chart::COLOURS;
         let _ = writeln!(
             out,
-            "<tbody><tr><th colspan=\"{}\" scope=\"rowgroup\"><svg class=\"chart key\" aria-hidden=\"true\">\
+            "<tbody><tr><th colspan=\"{}\" scope=\"rowgroup\">\
+             <svg class=\"chart key\" aria-hidden=\"true\">\
              <rect class=\"f{colour}\" width=\"100%\" height=\"100%\"/></svg>{}</th></tr>",
             columns.len(),
             escape(label_words(label))
         );
-        let of_label = |(_, outcome): &(usize, &Outcome)| outcome.label == *label;
-        for (index, outcome) in runs.outcomes.iter().enumerate().filter(of_label) {
+        for (index, outcome) in runs.of_label(label) {
             overview_row(out, runs, index, outcome);
         }
         out.push_str("</tbody>\n");
     }
     out.push_str("</table></div>\n");
-    let main = "Figures are those of the main operation of each run; latency of a closed loop counts \
-                from sending, else from when a message was due.";
+    let main = "Figures are those of the main operation of each run; latency of a closed loop \
+                counts from sending, else from when a message was due.";
     let _ = writeln!(out, "<p class=\"dim\">{main}</p>");
 }
 
@@ -127,15 +100,26 @@ fn overview_row(out: &mut String, runs: &Runs, index: usize, outcome: &Outcome) 
         " class=\"bad\""
     };
     let _ = write!(out, "<tr{class}>");
-    for (column, (_, cell)) in summary(runs, outcome).iter().enumerate() {
+    let (cells, number) = (summary(runs, outcome), index + 1);
+    for (column, (_, cell)) in cells.iter().enumerate() {
         let cell = escape(cell);
         let _ = match column {
-            0 => write!(out, "<td><a href=\"#run-{}\">{cell}</a></td>", index + 1),
+            0 => write!(
+                out,
+                "<td>{number}. <a href=\"#run-{number}\">{cell}</a></td>"
+            ),
             _ if cell == "FAILED" => write!(out, "<td class=\"fault\">{cell}</td>"),
             _ => write!(out, "<td>{cell}</td>"),
         };
     }
     out.push_str("</tr>\n");
+    if !is_sound(outcome) {
+        let (columns, why) = (cells.len(), escape(&reasons(outcome)));
+        let _ = writeln!(
+            out,
+            "<tr class=\"why\"><td colspan=\"{columns}\">{why}</td></tr>"
+        );
+    }
 }
 
 fn comparisons(out: &mut String, runs: &Runs) {
@@ -176,15 +160,15 @@ fn figure(out: &mut String, title: &str, drawing: &Drawing) {
 }
 
 fn run(out: &mut String, runs: &Runs, index: usize, outcome: &Outcome) {
-    let mark = match (outcome.broken.is_some(), outcome.void.is_empty()) {
-        (true, _) => " <span class=\"fault\">BROKEN</span>",
-        (false, false) => " <span class=\"fault\">VOID</span>",
-        (false, true) => "",
+    let mark = match is_sound(outcome) {
+        true => String::new(),
+        false => format!(" <span class=\"fault\">{}</span>", verdict(outcome)),
     };
     let (number, scene) = (index + 1, escape(&runs.scene_name(outcome)));
     let _ = writeln!(
         out,
-        "<details id=\"run-{number}\"><summary>{number}. {}: {scene}{mark}</summary>\n<div>\n<pre>{}</pre>\n<figure>\n{}</figure>\n</div></details>",
+        "<details id=\"run-{number}\"><summary>{number}. {}: {scene}{mark}</summary>\n\
+         <div>\n<pre>{}</pre>\n<figure>\n{}</figure>\n</div></details>",
         escape(label_words(&outcome.label)),
         escape_lines(&table(outcome)),
         picture(outcome, false)
@@ -202,10 +186,12 @@ pub fn markdown(title: &str, outcomes: &[Outcome]) -> String {
     let mut out = format!("# {}\n\n{}\n", cell(title), census(outcomes));
     for label in &runs.labels {
         let _ = write!(out, "\n## {}\n\n", cell(label_words(label)));
-        let of_label = outcomes.iter().filter(|outcome| outcome.label == *label);
-        for (index, outcome) in of_label.enumerate() {
-            let columns = summary(&runs, outcome);
-            if index == 0 {
+        for (row, (_, outcome)) in runs.of_label(label).into_iter().enumerate() {
+            let mut columns = summary(&runs, outcome);
+            if let (false, Some(last)) = (is_sound(outcome), columns.last_mut()) {
+                last.1 = reasons(outcome);
+            }
+            if row == 0 {
                 let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
                 let _ = writeln!(out, "| {} |", names.join(" | "));
                 let _ = writeln!(out, "|---|{}---|", "---:|".repeat(names.len() - 2));

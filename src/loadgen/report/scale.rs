@@ -13,6 +13,8 @@ const LARGEST: f64 = 1e300;
 const SMALLEST: f64 = 1e-300;
 /// Ticks at measured points keep so much of the axis between them.
 const TICK_GAP: f64 = 0.055;
+/// Up to such a ratio of its ends a logarithmic axis has ticks at 1, 2 and 5.
+const DENSE: f64 = 300.0;
 /// 50 % in nines.
 const HALF: f64 = std::f64::consts::LOG10_2;
 
@@ -65,7 +67,7 @@ impl Axis {
             if scale == Scale::Nines {
                 units::nines_tick
             } else {
-                units::short_tick
+                units::exact_tick
             },
         );
         axis
@@ -78,7 +80,10 @@ impl Axis {
             (Scale::Log, None) => (1.0, 10.0),
             (_, None) => (0.0, 1.0),
             (Scale::Log, Some((low, high))) => {
-                let (low, high) = (round_down(low), round_up(high));
+                let (low, high) = match high / low > DENSE {
+                    true => (decade_down(low), decade_down(high * (10.0 - 1e-9))),
+                    false => (round_down(low), round_up(high)),
+                };
                 if low < high {
                     (low, high)
                 } else {
@@ -173,8 +178,12 @@ fn step(low: f64, high: f64) -> f64 {
     round_up(((high - low) / INTERVALS).max(SMALLEST))
 }
 
+fn decade_down(value: f64) -> f64 {
+    10f64.powf(value.log10().floor())
+}
+
 fn round_up(value: f64) -> f64 {
-    let decade = 10f64.powf(value.log10().floor());
+    let decade = decade_down(value);
     [1.0, 2.0, 5.0]
         .into_iter()
         .map(|digit| digit * decade)
@@ -184,7 +193,7 @@ fn round_up(value: f64) -> f64 {
 }
 
 fn round_down(value: f64) -> f64 {
-    let decade = 10f64.powf(value.log10().floor());
+    let decade = decade_down(value);
     [5.0, 2.0]
         .into_iter()
         .map(|digit| digit * decade)
@@ -217,25 +226,27 @@ fn log_ticks(axis: &Axis, seen: &[f64]) -> Vec<f64> {
         }
         return ticks;
     }
-    let (first, last) = (
-        axis.low.log10().floor() as i32,
-        axis.high.log10().ceil() as i32,
-    );
-    let digits: &[f64] = if last - first <= 2 {
-        &[1.0, 2.0, 5.0]
-    } else {
-        &[1.0]
+    let first = axis.low.log10().floor() as i32;
+    let last = axis.high.log10().ceil() as i32;
+    let digits: &[f64] = match axis.high / axis.low > DENSE * 10.0 {
+        true => &[1.0],
+        false => &[1.0, 2.0, 5.0],
     };
     let stride = ((last - first) as usize).div_ceil(TICKS_MAX - 2).max(1);
-    let decades = (first..=last).step_by(stride);
-    let ticks: Vec<f64> = decades
+    let powers: Vec<i32> = (first..=last).step_by(stride).collect();
+    let mut ticks: Vec<f64> = powers
+        .into_iter()
         .flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)))
         .filter(|at| *at >= axis.low * (1.0 - 1e-9) && *at <= axis.high * (1.0 + 1e-9))
         .map(|at| at.clamp(axis.low, axis.high))
         .collect();
-    if ticks.len() >= 2 {
-        ticks
-    } else {
-        vec![axis.low, axis.high]
+    // Wide strides may end before the axis does.
+    if ticks.last().is_none_or(|last| *last < axis.high) {
+        ticks.truncate(TICKS_MAX - 2);
+        ticks.push(axis.high);
     }
+    if ticks[0] > axis.low {
+        ticks.insert(0, axis.low);
+    }
+    ticks
 }

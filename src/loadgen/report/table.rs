@@ -195,8 +195,8 @@ pub fn verified_words(verified: &Verified) -> String {
         "FAILED"
     };
     format!(
-        "{verdict}: acknowledged {}, received {}, lost {}, duplicated {}, reordered {}, corrupt {}, \
-         received without an acknowledgement {}",
+        "{verdict}: acknowledged {}, received {}, lost {}, duplicated {}, reordered {}, \
+         corrupt {}, received without an acknowledgement {}",
         count(verified.acknowledged),
         count(verified.received),
         count(verified.lost),

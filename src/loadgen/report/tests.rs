@@ -373,7 +373,7 @@ fn axes_fit_any_values() {
     let rates = Axis::up("", Scale::Linear, units::short_tick, &[8_000.0, 23_000.0]);
     assert_eq!(names(rates), ["0", "5 k", "10 k", "15 k", "20 k", "25 k"]);
     let times = Axis::up("", Scale::Log, units::nanos_tick, &[30_000.0, 4e8]);
-    assert_eq!(names(times)[..2], ["100 µs", "1 ms"]);
+    assert_eq!(names(times)[..2], ["10 µs", "100 µs"]);
     let shares = Axis::across("", Scale::Nines, &[4.0]);
     assert_eq!(
         names(shares),

@@ -87,6 +87,14 @@ pub fn short_tick(value: f64) -> String {
     tick(value, &UNITS)
 }
 
+/// Below a million as it is: `1,024`; above as [`short_tick`].
+pub fn exact_tick(value: f64) -> String {
+    match value.fract() == 0.0 && (1e3..MILLION).contains(&value) {
+        true => count(value as u64),
+        false => short_tick(value),
+    }
+}
+
 fn tick(value: f64, units: &[(f64, &str)]) -> String {
     let size = value.abs();
     let fits = |(unit, _): &&(f64, &str)| size >= unit * 0.9995;

@@ -222,3 +222,171 @@ fn number(row: &[String], column: usize) -> Result<Option<f64>, String> {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused<T: std::fmt::Debug>(result: Result<T, Failure>) -> (bool, String) {
+        match result.unwrap_err() {
+            Failure::Asked(why) => (true, why),
+            Failure::File(why) => (false, why),
+        }
+    }
+
+    #[test]
+    fn runs_become_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let run = |label: &str| {
+            let (label, format) = (label.to_owned(), FORMAT);
+            serde_json::to_string(&Outcome {
+                label,
+                format,
+                ..Outcome::default()
+            })
+            .unwrap()
+        };
+        let lines = format!("{}\n{}\n", run("a"), run("b"));
+        fs::write(path("lines.json"), lines).unwrap();
+        let one: serde_json::Value = serde_json::from_str(&run("c")).unwrap();
+        fs::write(
+            path("one.json"),
+            serde_json::to_string_pretty(&one).unwrap(),
+        )
+        .unwrap();
+        let mut args = ReportArgs {
+            files: vec![path("lines.json"), path("one.json")],
+            html: Some(path("o.html")),
+            markdown: Some(path("o.md")),
+            title: "All".to_owned(),
+        };
+        report(&args).unwrap();
+        assert!(
+            fs::read_to_string(path("o.html"))
+                .unwrap()
+                .contains("3 runs.")
+        );
+        assert!(fs::read_to_string(path("o.md")).unwrap().contains("## c"));
+
+        args.html = Some(path("nowhere/o.html"));
+        let (_, why) = refused(report(&args));
+        assert!(why.contains("nowhere/o.html: No such file"), "{why}");
+        for (text, expected) in [
+            ("", "bad.json: there is no run in it"),
+            (
+                "{}",
+                "bad.json: not a run of bench --json: missing field `format`",
+            ),
+            ("{\"format\": 1,\n\"workload\": 2", "line 2 column 13"),
+            (
+                &run("a").replace(":1,", ":9,"),
+                "a newer orbitmq: format 9, this one reads 1",
+            ),
+        ] {
+            fs::write(path("bad.json"), text).unwrap();
+            args.files = vec![path("lines.json"), path("bad.json")];
+            let (asked, why) = refused(report(&args));
+            assert!(!asked && why.contains(expected), "{why}");
+        }
+        args.files = vec![path("none.json")];
+        assert!(refused(report(&args)).1.contains("none.json: No such file"));
+        let (_, why) = refused(read_at_most(&path("lines.json"), 9));
+        assert!(why.contains("lines.json: larger than the 9 bytes"), "{why}");
+    }
+
+    fn columns(x: &str, y: &str, by: Option<&str>) -> PlotArgs {
+        PlotArgs {
+            file: PathBuf::from("t.csv"),
+            x: x.to_owned(),
+            y: y.split(',').map(str::to_owned).collect(),
+            by: by.map(str::to_owned),
+            log_x: true,
+            log_y: false,
+            title: String::new(),
+            x_label: None,
+            y_label: None,
+            out: PathBuf::from("t.svg"),
+        }
+    }
+
+    #[test]
+    fn columns_become_lines() {
+        const TABLE: &str = "depth, who,rate,p99\n1,a,10,1.5\n1,b,5,\n2,a,20,2.5\n";
+        let check = |x, y, by, expected: &[(&str, &[(f64, f64)])]| {
+            let chart = chart(&columns(x, y, by), TABLE).unwrap();
+            let found: Vec<(&str, &[(f64, f64)])> = chart
+                .series
+                .iter()
+                .map(|series| (series.name.as_str(), series.points.as_slice()))
+                .collect();
+            assert_eq!(found, expected);
+            assert_eq!(
+                (chart.x_label.as_str(), chart.y_label.as_str()),
+                (x, y.replace(',', ", ").as_str())
+            );
+        };
+        check("depth", "p99", None, &[("p99", &[(1.0, 1.5), (2.0, 2.5)])]);
+        let by_who: [(&str, &[(f64, f64)]); 2] =
+            [("a", &[(1.0, 10.0), (2.0, 20.0)]), ("b", &[(1.0, 5.0)])];
+        check("depth", "rate", Some("who"), &by_who);
+        let both: [(&str, &[(f64, f64)]); 2] = [
+            ("a, rate", &[(1.5, 10.0), (2.5, 20.0)]),
+            ("a, p99", &[(1.5, 1.5), (2.5, 2.5)]),
+        ];
+        check("p99", "rate,p99", Some("who"), &both);
+    }
+
+    #[test]
+    fn tables_that_cannot_be_drawn_are_named() {
+        let check = |x, y, by, text: &str, expected: (bool, &str)| {
+            let (asked, why) = refused(chart(&columns(x, y, by), text));
+            assert_eq!((asked, why.as_str()), expected);
+        };
+        check("a", "b", None, "", (false, "t.csv: empty"));
+        check(
+            "a",
+            "b",
+            None,
+            "a\n",
+            (true, "t.csv has no column b; it has a"),
+        );
+        check(
+            "a",
+            "a",
+            Some("c"),
+            "a\n",
+            (true, "t.csv has no column c; it has a"),
+        );
+        check(
+            "a",
+            "a",
+            None,
+            "a\n\nx\n",
+            (false, "t.csv: line 3: x is no number"),
+        );
+        check(
+            "a",
+            "a",
+            None,
+            "a\ninf\n",
+            (false, "t.csv: line 2: inf is no number"),
+        );
+        check(
+            "a",
+            "a",
+            None,
+            "\"a\n",
+            (false, "t.csv: line 1: a quote is not closed"),
+        );
+        let many: String = (0..=SERIES_MAX).map(|row| format!("1,{row}\n")).collect();
+        let (asked, why) = refused(chart(
+            &columns("a", "a", Some("b")),
+            &format!("a,b\n{many}"),
+        ));
+        assert!(
+            asked && why.contains("29 lines in one chart; at most 28"),
+            "{why}"
+        );
+    }
+}
