@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use orbitmq::cli::{self, Command, EXIT_CONFIG, EXIT_FAILED, Refusal};
+use orbitmq::cli::{self, Command, EXIT_CONFIG, EXIT_FAILED, EXIT_VOID, Refusal};
+use orbitmq::loadgen::Verdict;
 use orbitmq::loadgen::report::verb;
 use orbitmq::serve::{self, Failure};
 use orbitmq::{check, config, loadgen};
@@ -23,13 +24,12 @@ fn main() -> ExitCode {
         }
         Command::Namesrv(config) => ended(serve::serve(&config, false)),
         Command::StoreCheck(args) => check::run(&args),
-        Command::Bench(bench) => match loadgen::run(&bench.load()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("orbitmq: {error}");
-                ExitCode::from(EXIT_FAILED)
-            }
-        },
+        Command::Bench(plan) => ExitCode::from(match loadgen::bench(&plan) {
+            Verdict::Sound => return ExitCode::SUCCESS,
+            Verdict::Failed => EXIT_FAILED,
+            Verdict::Refused => EXIT_CONFIG,
+            Verdict::Void => EXIT_VOID,
+        }),
         Command::Report(args) => written(verb::report(&args)),
         Command::Plot(args) => written(verb::plot(&args)),
     }

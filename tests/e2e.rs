@@ -8,6 +8,8 @@ mod server;
 #[path = "e2e/wire.rs"]
 mod wire;
 
+#[path = "e2e/bench.rs"]
+mod bench;
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/disk.rs"]

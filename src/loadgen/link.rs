@@ -1,8 +1,5 @@
-//! One connection of the generator: whole frames in and out of large buffers.
-//!
-//! Output is sent as far as the socket takes it without waiting; input is waited for. So the
-//! generator always reads, and a broker that stops reading until its answers are taken cannot
-//! lock up with it.
+//! One connection on which a question waits for its answer: to name servers, and to brokers before
+//! the load begins.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -10,27 +7,21 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::wire::Wire;
 use crate::remoting::command::Command;
 use crate::remoting::frame::{Codec, frame_len, split};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longer than any broker holds a request by itself.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-const INPUT_BYTES: usize = 1 << 20;
-/// Output that is sent is cut off the buffer in steps of this size.
-const SENT_KEPT_BYTES: usize = 1 << 20;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+const INPUT_BYTES: usize = 64 * 1024;
 
 pub struct Link {
     socket: Socket,
     addr: String,
-    waits: bool,
     pub codec: Codec,
     /// Frames go to the end of this.
     pub out: Vec<u8>,
-    /// Bytes of `out` that are sent.
-    sent: usize,
-    /// Bytes cut off `out` so far.
-    cut: u64,
     input: Vec<u8>,
     from: usize,
     to: usize,
@@ -41,7 +32,7 @@ impl Link {
     pub fn connect(addr: &str, codec: Codec) -> Result<Link, String> {
         let resolved = addr.to_socket_addrs();
         let resolved: Vec<SocketAddr> = resolved
-            .map_err(|error| format!("{addr} is no address: {error}"))?
+            .map_err(|error| format!("{addr} is no address: {error}; give host:port"))?
             .collect();
         let mut last = format!("{addr} has no address");
         for candidate in resolved {
@@ -50,12 +41,9 @@ impl Link {
                     return Ok(Link {
                         socket,
                         addr: addr.to_owned(),
-                        waits: true,
                         codec,
                         out: Vec::new(),
-                        sent: 0,
-                        cut: 0,
-                        input: vec![0; INPUT_BYTES],
+                        input: Vec::new(),
                         from: 0,
                         to: 0,
                     });
@@ -66,12 +54,12 @@ impl Link {
         Err(last)
     }
 
-    /// From now on nothing waits; [`receive`](Self::receive) may find nothing.
-    pub fn never_wait(&mut self) -> Result<(), String> {
-        self.waits = false;
-        self.socket
-            .set_nonblocking(true)
-            .map_err(|error| self.broken(&error))
+    /// Gives the connection away: from now on nothing waits.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn into_wire(self) -> Result<Wire, String> {
+        Wire::new(self.socket, self.addr)
     }
 
     fn broken(&self, error: &std::io::Error) -> String {
@@ -87,73 +75,24 @@ impl Link {
         }
     }
 
-    /// Bytes that were put into `out` since the beginning.
-    pub fn written(&self) -> u64 {
-        self.cut + self.out.len() as u64
-    }
-
-    /// Bytes that the socket has taken since the beginning.
-    pub fn taken(&self) -> u64 {
-        self.cut + self.sent as u64
-    }
-
-    /// Sends what the socket takes at once.
-    pub fn push(&mut self) -> Result<(), String> {
-        while self.sent < self.out.len() {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            match self.socket.send_with_flags(&self.out[self.sent..], flags) {
-                Ok(sent) => self.sent += sent,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.broken(&e)),
-            }
-        }
-        if self.sent == self.out.len() || self.sent > SENT_KEPT_BYTES {
-            self.out.drain(..self.sent);
-            self.cut += self.sent as u64;
-            self.sent = 0;
-        }
-        Ok(())
-    }
-
-    /// Sends everything, waiting for room. Only while no answer is due: see the head of this file.
-    pub fn push_all(&mut self) -> Result<(), String> {
-        while self.sent < self.out.len() {
-            match self.socket.write(&self.out[self.sent..]) {
-                Ok(sent) => self.sent += sent,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.broken(&e)),
-            }
-        }
-        self.push()
-    }
-
-    /// Waits for bytes, unless it [never waits](Self::never_wait). False if there were none.
-    pub fn receive(&mut self) -> Result<bool, String> {
+    /// Waits for bytes.
+    fn receive(&mut self) -> Result<(), String> {
         if self.from > 0 {
             self.input.copy_within(self.from..self.to, 0);
             self.to -= self.from;
             self.from = 0;
         }
         if self.to == self.input.len() {
-            self.input.resize(2 * self.to, 0);
+            self.input.resize((2 * self.to).max(INPUT_BYTES), 0);
         }
         loop {
             match (&self.socket).read(&mut self.input[self.to..]) {
                 Ok(0) => return Err(format!("{} closed the connection", self.addr)),
                 Ok(count) => {
                     self.to += count;
-                    return Ok(true);
+                    return Ok(());
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    return if self.waits {
-                        Err(self.broken(&e))
-                    } else {
-                        Ok(false)
-                    };
-                }
                 Err(e) => return Err(self.broken(&e)),
             }
         }
@@ -181,7 +120,9 @@ impl Link {
 
     /// Sends what is in `out` and waits for one answer. Nothing else may be in flight.
     pub fn call(&mut self) -> Result<Command<'_>, String> {
-        self.push_all()?;
+        let sent = self.socket.write_all(&self.out);
+        sent.map_err(|error| self.broken(&error))?;
+        self.out.clear();
         loop {
             let before = self.from;
             if self.take()?.is_some() {

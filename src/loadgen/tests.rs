@@ -1,226 +1,237 @@
-//! Loads against a broker of a few lines, which answers as it is told.
+//! Runs against a broker of a few lines, which answers as it is told.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 
-use super::*;
-use crate::message::encode::{Draft, Placed, encode};
-use crate::remoting::code::{request, response};
-use crate::remoting::command::{Command, FrameWriter};
-use crate::remoting::frame::{frame_len, split};
-use crate::remoting::header::pull::{PullHeader, PullResponse};
+use fake::{Fake, Mood, QUEUES};
 
-/// How the broker answers.
-#[derive(Clone, Copy, PartialEq)]
-enum Mood {
-    Serving,
-    /// Every third send is refused.
-    Busy,
-    /// Every second pulled message is left out.
-    Holes,
-    Hangup,
-    NoTopic,
-    NoGroup,
-}
+use super::outcome::{Latency, Outcome};
+use super::plan::{From, Output, Plan, Ramp, Rate, Stop, Workload};
+use super::run::{Verdict, run};
+use super::{BodySize, Style};
+use crate::remoting::frame::Codec;
 
-struct Fake {
-    addr: String,
-    mood: Mood,
-}
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MS;
 
-impl Fake {
-    /// A name server and broker on a free port; its threads live as long as its connections.
-    fn start(mood: Mood) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        let shown = addr.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let fake = Fake {
-                    addr: addr.clone(),
-                    mood,
-                };
-                std::thread::spawn(move || fake.serve(stream.unwrap()));
-            }
-        });
-        shown
-    }
-
-    fn serve(self, mut stream: TcpStream) {
-        let (mut bytes, mut chunk, mut sends) = (Vec::new(), vec![0; 1 << 16], 0);
-        loop {
-            match stream.read(&mut chunk) {
-                Ok(count) if count > 0 => bytes.extend_from_slice(&chunk[..count]),
-                _ => return,
-            }
-            let (mut at, mut out) = (0, Vec::new());
-            while let Ok(Some(len)) = frame_len(&bytes[at..]) {
-                let Some(whole) = bytes.get(at..at + len) else {
-                    break;
-                };
-                let command = Command::decode(split(whole).unwrap()).unwrap();
-                if self.mood == Mood::Hangup && command.code != request::GET_ROUTEINFO_BY_TOPIC {
-                    return;
-                }
-                self.answer(&command, &mut out, &mut sends);
-                at += len;
-            }
-            bytes.drain(..at);
-            if stream.write_all(&out).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn answer(&self, command: &Command<'_>, out: &mut Vec<u8>, sends: &mut u64) {
-        let code = match command.code {
-            request::GET_ROUTEINFO_BY_TOPIC if self.mood == Mood::NoTopic => {
-                response::TOPIC_NOT_EXIST
-            }
-            request::GET_ROUTEINFO_BY_TOPIC => return self.route(command, out),
-            request::PULL_MESSAGE if self.mood == Mood::NoGroup => {
-                response::SUBSCRIPTION_GROUP_NOT_EXIST
-            }
-            request::PULL_MESSAGE => return self.pull(command, out),
-            request::HEART_BEAT => {
-                // As brokers do when a group changes: a request of their own comes first.
-                let code = request::NOTIFY_CONSUMER_IDS_CHANGED;
-                FrameWriter::request(out, command.codec, 7, code, true).finish(0);
-                response::SUCCESS
-            }
-            _ => {
-                *sends += 1;
-                let busy = self.mood == Mood::Busy && sends.is_multiple_of(3);
-                if busy {
-                    response::SYSTEM_BUSY
-                } else {
-                    response::SUCCESS
-                }
-            }
-        };
-        let remark = (code != response::SUCCESS).then_some("not now");
-        FrameWriter::response(out, command.codec, command.opaque, code, remark).finish(0);
-    }
-
-    fn route(&self, command: &Command<'_>, out: &mut Vec<u8>) {
-        let body = format!(
-            r#"{{"brokerDatas":[{{"brokerAddrs":{{"0":"{}"}},"brokerName":"a"}}],"queueDatas":
-            [{{"brokerName":"a","perm":6,"readQueueNums":2,"writeQueueNums":2}}]}}"#,
-            self.addr
-        );
-        FrameWriter::response(out, command.codec, command.opaque, 0, None)
-            .finish_with_body(body.as_bytes());
-    }
-
-    fn pull(&self, command: &Command<'_>, out: &mut Vec<u8>) {
-        let header = PullHeader::decode(&command.ext).unwrap();
-        let step = if self.mood == Mood::Holes { 2 } else { 1 };
-        let (mut records, next) = (Vec::new(), header.queue_offset + 4 * step);
-        for n in 0..4 {
-            let host = "127.0.0.1:1".parse().unwrap();
-            let draft = Draft {
-                topic: "T",
-                queue_id: header.queue_id,
-                flag: 0,
-                sys_flag: 0,
-                born_timestamp: 0,
-                born_host: host,
-                store_host: host,
-                reconsume_times: 0,
-                prepared_transaction_offset: 0,
-                body: b"0123456789",
-                properties: b"",
-            };
-            let queue_offset = header.queue_offset + n * step;
-            let placed = Placed {
-                queue_offset,
-                physical_offset: 0,
-                store_timestamp: 0,
-            };
-            encode(&draft, placed, &mut records);
-        }
-        let mut writer =
-            FrameWriter::response(out, command.codec, command.opaque, response::SUCCESS, None);
-        let answer = PullResponse {
-            suggest_which_broker_id: 0,
-            next_begin_offset: next,
-            min_offset: 0,
-            max_offset: i64::MAX,
-            offset_delta: None,
-            topic_sys_flag: None,
-            group_sys_flag: None,
-            forbidden_type: None,
-        };
-        answer.encode(&mut writer);
-        writer.finish_with_body(&records);
-    }
-}
-
-fn target(addr: &str, stop: Stop) -> Target {
-    Target {
+fn plan(addr: &str, workload: Workload) -> Plan {
+    Plan {
+        workload,
         name_servers: vec![addr.to_owned()],
         topic: "T".to_owned(),
+        topics: 1,
+        queues: 4,
         connections: 2,
-        in_flight: 3,
-        stop,
+        in_flight: Some(3),
+        rate: Rate::Closed,
+        stop: Stop::Messages(100),
         warmup_seconds: 0,
-        codec: Codec::Json,
-        core: None,
-        json: true,
-    }
-}
-
-fn send(addr: &str) -> SendLoad {
-    let target = target(addr, Stop::Messages(100));
-    SendLoad {
-        target,
-        body_bytes: 10,
-        batch: 1,
-        queues: 2,
-        rate: None,
-    }
-}
-
-fn pull(addr: &str) -> PullLoad {
-    PullLoad {
-        target: target(addr, Stop::Messages(100)),
+        style: Style {
+            codec: Codec::Json,
+            body: BodySize::Fixed(64),
+            batch: 1,
+            tags: Vec::new(),
+            keys: false,
+            properties: Vec::new(),
+            seed: 1,
+        },
+        cores: Vec::new(),
+        threads: 2,
+        spin: false,
         group: "g".to_owned(),
-        batch: 4,
+        members: 2,
+        pull_batch: 8,
+        from: From::First,
+        verify: false,
+        allow_reorder: false,
+        lag_max: SECOND,
+        broker_pid: None,
+        broker_data: None,
+        drop_caches: false,
+        ramp: Ramp {
+            from: 100.0,
+            to: 400.0,
+            p99_max: SECOND,
+        },
+        output: Output {
+            quiet: true,
+            ..Output::default()
+        },
     }
 }
 
-fn check(load: Load, expected: &str) {
-    let outcome = run(&load).err().unwrap_or_else(|| "fine".to_owned());
-    assert!(outcome.contains(expected), "{load:?} gave {outcome}");
+fn open(per_second: f64) -> Rate {
+    Rate::Open {
+        per_second,
+        poisson: false,
+    }
+}
+
+/// A run that nothing is wrong with. Whether it is void depends on the machine it runs on.
+fn sound(plan: &Plan) -> Outcome {
+    let (outcome, verdict) = run(plan);
+    assert_eq!(outcome.broken, None, "{plan:?}");
+    assert!(
+        matches!(verdict, Verdict::Sound | Verdict::Void),
+        "{verdict:?}"
+    );
+    outcome
+}
+
+fn failed(plan: &Plan, expected: &str) -> Outcome {
+    let (outcome, verdict) = run(plan);
+    let broken = outcome.broken.clone().unwrap_or_default();
+    assert!(broken.contains(expected), "{plan:?} gave {broken:?}");
+    assert!(
+        matches!(verdict, Verdict::Failed | Verdict::Refused),
+        "{verdict:?}"
+    );
+    outcome
 }
 
 #[test]
-fn loads_end_as_told() {
-    let addr = Fake::start(Mood::Serving);
-    check(Load::Send(send(&addr)), "fine");
-    let rate = Some(10_000);
-    check(
-        Load::Send(SendLoad {
-            rate,
+fn sends_end_as_told() {
+    let fake = Fake::start(Mood::Serving);
+    let closed = plan(&fake.addr, Workload::Send);
+    let outcome = sound(&closed);
+    let part = &outcome.parts[0];
+    assert_eq!((part.messages, part.requests, part.bytes), (100, 100, 6400));
+    assert_eq!(part.latency.as_ref().unwrap().count, 100);
+    assert!(outcome.closed_loop && outcome.generator.lag_p99.is_none());
+    let timed = Plan {
+        in_flight: None,
+        rate: open(1000.0),
+        stop: Stop::Seconds(1),
+        warmup_seconds: 1,
+        style: Style {
+            codec: Codec::Binary,
             batch: 5,
-            ..send(&addr)
-        }),
-        "fine",
-    );
-    let binary = Target {
-        codec: Codec::Binary,
-        json: false,
-        ..target(&addr, Stop::Seconds(1))
+            ..closed.style.clone()
+        },
+        ..closed.clone()
     };
-    check(
-        Load::Send(SendLoad {
-            target: binary,
-            ..send(&addr)
-        }),
-        "fine",
+    let outcome = sound(&timed);
+    let part = &outcome.parts[0];
+    assert_eq!(
+        (part.messages, part.requests, part.seconds),
+        (1000, 200, 1.0)
     );
-    check(Load::Pull(pull(&addr)), "fine");
+    assert!(
+        part.timeline.iter().any(|second| second.at == -1),
+        "{:?}",
+        part.timeline
+    );
+    assert!(!outcome.closed_loop && outcome.generator.lag_p99.is_some());
+    let chance = Rate::Open {
+        per_second: 2000.0,
+        poisson: true,
+    };
+    let spread = BodySize::Between(50, 100);
+    let style = Style {
+        body: spread,
+        keys: true,
+        ..closed.style.clone()
+    };
+    sound(&Plan {
+        in_flight: None,
+        rate: chance,
+        style,
+        spin: true,
+        threads: 1,
+        ..closed
+    });
+}
+
+#[test]
+fn consumers_get_what_was_sent() {
+    let fake = Fake::start(Mood::Serving);
+    sound(&plan(&fake.addr, Workload::Send));
+    let pulled = sound(&plan(&fake.addr, Workload::Pull));
+    assert!(pulled.parts[0].messages >= 100);
+    let pushed = sound(&plan(&fake.addr, Workload::Push));
+    assert_eq!(
+        (pushed.parts[0].name.as_str(), pushed.parts[0].messages),
+        ("push", 100)
+    );
+    assert_eq!(
+        fake.positions().values().sum::<i64>(),
+        100,
+        "members commit before they leave"
+    );
+    let stop = Stop::Seconds(1);
+    let e2e = Plan {
+        in_flight: None,
+        rate: open(500.0),
+        stop,
+        verify: true,
+        ..plan(&fake.addr, Workload::E2e)
+    };
+    let outcome = sound(&e2e);
+    let names: Vec<&str> = outcome
+        .parts
+        .iter()
+        .map(|part| part.name.as_str())
+        .collect();
+    assert_eq!(names, ["end to end", "send"]);
+    assert_eq!(
+        (outcome.parts[0].messages, outcome.parts[1].messages),
+        (500, 500)
+    );
+    let verified = outcome.verified.unwrap();
+    assert_eq!(
+        (verified.acknowledged, verified.received, verified.lost),
+        (500, 500, 0)
+    );
+    let mixed = sound(&Plan {
+        workload: Workload::Mixed,
+        verify: false,
+        ..e2e
+    });
+    assert_eq!(mixed.parts[1].name, "pull");
+    let backlog = Plan {
+        verify: true,
+        ..plan(&fake.addr, Workload::Backlog)
+    };
+    let outcome = sound(&backlog);
+    assert_eq!(
+        (outcome.parts[0].name.as_str(), outcome.parts[0].messages),
+        ("drain", 100)
+    );
+    assert_eq!(outcome.verified.unwrap().received, 100);
+}
+
+#[test]
+fn a_ramp_ends_at_its_bound() {
+    let fake = Fake::start(Mood::Serving);
+    let stop = Stop::Seconds(1);
+    let outcome = sound(&Plan {
+        stop,
+        ..plan(&fake.addr, Workload::Ramp)
+    });
+    let asked: Vec<f64> = outcome
+        .steps
+        .iter()
+        .map(|step| step.asked_per_second)
+        .collect();
+    assert!(asked.starts_with(&[100.0]), "{asked:?}");
+    if outcome.void.is_empty() {
+        assert_eq!(asked, [100.0, 200.0, 400.0]);
+        assert_eq!(outcome.asked_per_second, Some(400.0));
+    }
+    let ramp = Ramp {
+        from: 100.0,
+        to: 400.0,
+        p99_max: 1,
+    };
+    let (none, _) = run(&Plan {
+        ramp,
+        stop,
+        ..plan(&fake.addr, Workload::Ramp)
+    });
+    let broken = none.broken.unwrap_or_default();
+    assert!(
+        !none.void.is_empty() || broken.contains("raise --p99-ms"),
+        "{broken}"
+    );
 }
 
 #[test]
@@ -230,52 +241,581 @@ fn failures_are_sentences() {
         .local_addr()
         .unwrap()
         .to_string();
-    check(Load::Send(send(&closed)), "name server: 127.0.0.1:");
-    check(Load::Send(send(&closed)), "cannot be reached");
-    check(Load::Send(send("nonsense")), "is no address");
-    let addr = Fake::start(Mood::NoTopic);
-    check(Load::Send(send(&addr)), "no broker creates topics");
-    check(Load::Pull(pull(&addr)), "no route for topic T");
-    let addr = Fake::start(Mood::Busy);
-    check(
-        Load::Send(send(&addr)),
-        "requests were refused, first with SYSTEM_BUSY 2: not now",
+    let send = |addr: &str| plan(addr, Workload::Send);
+    let mood = |mood| Fake::start(mood).addr;
+    failed(&send(&closed), "cannot be reached");
+    failed(&send(&closed), "pass --namesrv");
+    failed(&send("nonsense"), "give host:port");
+    failed(
+        &send(&mood(Mood::NoTopic)),
+        "the name server knows no broker",
     );
-    check(
-        Load::Pull(pull(&Fake::start(Mood::Holes))),
-        "did not follow its predecessor",
+    let pull = plan(&mood(Mood::NoTopic), Workload::Pull);
+    failed(&pull, "no route for topic T");
+    let busy = failed(
+        &send(&mood(Mood::Busy)),
+        "refused, first with SYSTEM_BUSY 2: not now",
     );
-    check(
-        Load::Send(send(&Fake::start(Mood::Hangup))),
-        "closed the connection",
+    assert!(busy.parts[0].messages > 0 && busy.parts[0].failures["SYSTEM_BUSY 2"] > 0);
+    failed(
+        &send(&mood(Mood::Full)),
+        "first with SERVICE_NOT_AVAILABLE 14",
     );
-    let core = Some(100_000);
-    let target = Target {
-        core,
-        ..target(&addr, Stop::Messages(1))
+    failed(&send(&mood(Mood::Garbage)), "unreadable");
+    let fake = Fake::start(Mood::Holes);
+    sound(&send(&fake.addr));
+    let stop = Stop::Seconds(1);
+    let pull = plan(&fake.addr, Workload::Pull);
+    failed(&Plan { stop, ..pull }, "did not follow its predecessor");
+    let fake = Fake::start(Mood::NoGroup);
+    failed(
+        &plan(&fake.addr, Workload::Pull),
+        "refused with SUBSCRIPTION_GROUP_NOT_EXIST",
+    );
+    let cores = Plan {
+        cores: vec![100_000],
+        ..send(&fake.addr)
     };
-    check(
-        Load::Send(SendLoad {
-            target,
-            ..send(&addr)
-        }),
-        "core 100000 cannot be used",
-    );
+    failed(&cores, "core 100000 cannot be used");
+    let short = Plan {
+        verify: true,
+        ..send(&fake.addr)
+    };
+    let style = Style {
+        body: BodySize::Fixed(39),
+        ..short.style.clone()
+    };
+    failed(&Plan { style, ..short }, "40 bytes");
 }
 
 #[test]
-fn parts_make_the_whole() {
-    let parts = (0..7).map(|index| {
-        Place {
-            index,
-            workers: 7,
-            peer: 0,
+fn what_was_measured_until_the_broker_died_is_kept() {
+    let fake = Fake::start(Mood::Hangup(50));
+    let outcome = failed(&plan(&fake.addr, Workload::Send), "the connection");
+    let messages = outcome.parts[0].messages;
+    assert!((1..=50).contains(&messages), "{messages}");
+    let (text, _) = (serde_json::to_string(&outcome).unwrap(), ());
+    assert!(text.contains("broke") || text.contains("closed"), "{text}");
+}
+
+#[test]
+fn a_rate_that_is_not_reached_is_said() {
+    let fake = Fake::start(Mood::Late(100 * MS));
+    let rate = open(100.0);
+    let slow = Plan {
+        rate,
+        stop: Stop::Seconds(1),
+        ..plan(&fake.addr, Workload::Send)
+    };
+    let outcome = failed(&slow, "the rate was not reached");
+    assert!(outcome.broken.unwrap().contains("--in-flight"));
+}
+
+fn verified(mood: Mood, batch: usize) -> (Outcome, Verdict) {
+    let fake = Fake::start(mood);
+    let plan = Plan {
+        verify: true,
+        connections: 1,
+        ..plan(&fake.addr, Workload::Send)
+    };
+    let style = Style {
+        batch,
+        ..plan.style.clone()
+    };
+    run(&Plan { style, ..plan })
+}
+
+#[test]
+fn a_broker_that_breaks_its_word_is_caught() {
+    let check = |mood, expected: [u64; 4]| {
+        let (outcome, verdict) = verified(mood, 1);
+        let seen = outcome.verified.unwrap();
+        let wrong = [seen.lost, seen.duplicated, seen.reordered, seen.corrupt];
+        assert_eq!((seen.acknowledged, wrong), (100, expected), "{mood:?}");
+        let sound = expected == [0; 4];
+        assert_eq!(
+            verdict == Verdict::Failed,
+            !sound,
+            "{mood:?}: {:?}",
+            outcome.broken
+        );
+    };
+    check(Mood::Serving, [0; 4]);
+    check(Mood::Dropped, [1, 0, 0, 0]);
+    check(Mood::Doubled, [0, 1, 0, 0]);
+    check(Mood::Swapped, [0, 0, 1, 0]);
+    check(Mood::Spoiled, [1, 0, 0, 1]);
+    let (outcome, _) = verified(Mood::Serving, 7);
+    assert_eq!(outcome.verified.unwrap().received, 105);
+}
+
+/// A test that compares times may be disturbed by what else the machine does; once is enough.
+fn one_of(attempts: usize, mut attempt: impl FnMut() -> Result<(), String>) {
+    let mut last = String::new();
+    for _ in 0..attempts {
+        match attempt() {
+            Ok(()) => return,
+            Err(error) => last = error,
         }
-        .part(100)
+    }
+    panic!("{last}");
+}
+
+fn near(what: &str, got: f64, expected: f64, share: f64) -> Result<(), String> {
+    if (got / expected - 1.0).abs() <= share {
+        return Ok(());
+    }
+    Err(format!("{what}: {got} for {expected}"))
+}
+
+fn latency(fake: &Fake, per_second: f64, seconds: u32) -> Latency {
+    let plan = Plan {
+        rate: open(per_second),
+        stop: Stop::Seconds(seconds),
+        in_flight: Some(8192),
+        ..plan(&fake.addr, Workload::Send)
+    };
+    let (outcome, _) = run(&plan);
+    outcome.parts[0].latency.clone().unwrap()
+}
+
+#[test]
+fn a_known_delay_is_measured() {
+    one_of(3, || {
+        let fake = Fake::start(Mood::Late(30 * MS));
+        let seen = latency(&fake, 500.0, 1);
+        let kept = fake.kept();
+        let within = |share: f64| kept[(kept.len() as f64 * share) as usize] as f64;
+        near("p50", seen.p50 as f64, within(0.5), 0.05)?;
+        near("p90", seen.p90 as f64, within(0.9), 0.05)?;
+        near("p99", seen.p99 as f64, within(0.99), 0.05)?;
+        let mean = kept.iter().sum::<u64>() as f64 / kept.len() as f64;
+        near("mean", seen.mean as f64, mean, 0.05)
     });
-    let counts = parts.fold(BTreeMap::<u64, u32>::new(), |mut counts, part| {
-        *counts.entry(part).or_default() += 1;
-        counts
+}
+
+#[test]
+fn a_stall_is_seen_by_all_that_were_due() {
+    one_of(3, || {
+        let (after, lasts) = (SECOND, SECOND);
+        let fake = Fake::start(Mood::Stall { after, lasts });
+        let seen = latency(&fake, 1000.0, 4);
+        // A quarter of the messages was due in the stall, and waited from 1 s down to nothing.
+        near("count", seen.count as f64, 4000.0, 0.0)?;
+        near("p90", seen.p90 as f64, 0.6 * SECOND as f64, 0.05)?;
+        near("p99", seen.p99 as f64, 0.96 * SECOND as f64, 0.05)?;
+        near("p99.9", seen.p999 as f64, 0.996 * SECOND as f64, 0.05)?;
+        if seen.p50 > 50 * MS {
+            return Err(format!("half of all waited {} ns", seen.p50));
+        }
+        Ok(())
     });
-    assert_eq!(counts, BTreeMap::from([(14, 5), (15, 2)]));
+}
+
+/// A name server and broker: keeps messages in memory, answers as late and as badly as it is told,
+/// and writes down how late that was.
+mod fake {
+    use std::collections::{BTreeMap, BinaryHeap};
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc::{self, RecvTimeoutError};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use crate::loadgen::pace::Chance;
+    use crate::message::batch;
+    use crate::message::encode::{Draft, Placed, encode};
+    use crate::remoting::code::{request, response};
+    use crate::remoting::command::{Command, FrameWriter};
+    use crate::remoting::frame::{frame_len, split};
+    use crate::remoting::header::offset::{
+        OffsetResponse, QueryConsumerOffset, UpdateConsumerOffset,
+    };
+    use crate::remoting::header::pull::{PullHeader, PullResponse};
+    use crate::remoting::header::send::SendHeader;
+    use crate::shard::clock::Clock;
+
+    /// How it behaves.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    pub enum Mood {
+        Serving,
+        /// Sends are answered this many nanoseconds late and, on average, as much again.
+        Late(u64),
+        /// Nothing is answered for as long, once, from so long after the first send on.
+        Stall {
+            after: u64,
+            lasts: u64,
+        },
+        /// Every third send is refused.
+        Busy,
+        /// Sends are refused as brokers without room on their disk do.
+        Full,
+        /// Every second pulled message is left out.
+        Holes,
+        /// The connection ends with so many sends.
+        Hangup(u64),
+        Garbage,
+        NoTopic,
+        NoGroup,
+        /// Of the messages of queue 0 the fifth is gone, comes twice, comes late, is not what it was.
+        Dropped,
+        Doubled,
+        Swapped,
+        Spoiled,
+    }
+
+    pub const QUEUES: i32 = 4;
+    /// A pull of an empty queue is held this long.
+    const HOLD_NS: u64 = 5_000_000;
+
+    #[derive(Default)]
+    struct State {
+        queues: BTreeMap<i32, Vec<Vec<u8>>>,
+        positions: BTreeMap<i32, i64>,
+        sends: u64,
+        first_send: Option<u64>,
+        /// How long answers to sends were kept, nanoseconds.
+        kept: Vec<u64>,
+        members: Vec<String>,
+        /// A message was spoiled as the mood says.
+        harmed: bool,
+    }
+
+    #[derive(Clone)]
+    pub struct Fake {
+        pub addr: String,
+        mood: Mood,
+        clock: Clock,
+        state: Arc<Mutex<State>>,
+    }
+
+    /// An answer to be written at a moment; the latest first, as heaps have it.
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    struct Reply {
+        at: std::cmp::Reverse<(u64, u64)>,
+        came: Option<u64>,
+        bytes: Vec<u8>,
+    }
+
+    impl Fake {
+        /// On a free port; its threads live as long as its connections.
+        pub fn start(mood: Mood) -> Fake {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let addr = listener.local_addr().unwrap().to_string();
+            let fake = Fake {
+                addr,
+                mood,
+                clock: Clock::start(),
+                state: Arc::default(),
+            };
+            let shared = fake.clone();
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let fake = shared.clone();
+                    std::thread::spawn(move || fake.serve(stream.unwrap()));
+                }
+            });
+            fake
+        }
+
+        /// How long answers to sends were kept, sorted.
+        pub fn kept(&self) -> Vec<u64> {
+            let mut kept = self.state.lock().unwrap().kept.clone();
+            kept.sort_unstable();
+            kept
+        }
+
+        /// Where consumers have been told to go on, by queue.
+        pub fn positions(&self) -> BTreeMap<i32, i64> {
+            self.state.lock().unwrap().positions.clone()
+        }
+
+        fn serve(self, mut stream: TcpStream) {
+            stream.set_nodelay(true).unwrap();
+            let (replies, due) = mpsc::channel();
+            let (writer, output) = (self.clone(), stream.try_clone().unwrap());
+            std::thread::spawn(move || writer.reply(&due, output));
+            let (mut bytes, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
+            let mut chance = Chance::new(5);
+            for number in 0.. {
+                match stream.read(&mut chunk) {
+                    Ok(count) if count > 0 => bytes.extend_from_slice(&chunk[..count]),
+                    _ => return,
+                }
+                let mut at = 0;
+                while let Ok(Some(len)) = frame_len(&bytes[at..]) {
+                    let Some(whole) = bytes.get(at..at + len) else {
+                        break;
+                    };
+                    let command = Command::decode(split(whole).unwrap()).unwrap();
+                    let mut reply = Vec::new();
+                    let now = self.clock.nanos();
+                    let Some(late) = self.answer(&command, &mut reply, &mut chance) else {
+                        return drop(stream.shutdown(std::net::Shutdown::Both));
+                    };
+                    let sent = [request::SEND_MESSAGE_V2, request::SEND_BATCH_MESSAGE];
+                    let came = sent.contains(&command.code).then_some(now);
+                    let moment = self.moment(now + late);
+                    let order = (moment, number << 32 | at as u64);
+                    let at_moment = std::cmp::Reverse(order);
+                    if !command.is_oneway() {
+                        let _ = replies.send(Reply {
+                            at: at_moment,
+                            came,
+                            bytes: reply,
+                        });
+                    }
+                    at += len;
+                }
+                bytes.drain(..at);
+            }
+        }
+
+        /// Later if it would fall into the stall.
+        fn moment(&self, at: u64) -> u64 {
+            let Mood::Stall { after, lasts } = self.mood else {
+                return at;
+            };
+            match self.state.lock().unwrap().first_send {
+                Some(first) if (first + after..first + after + lasts).contains(&at) => {
+                    first + after + lasts
+                }
+                _ => at,
+            }
+        }
+
+        fn reply(self, due: &mpsc::Receiver<Reply>, mut output: TcpStream) {
+            let mut heap: BinaryHeap<Reply> = BinaryHeap::new();
+            loop {
+                let now = self.clock.nanos();
+                while let Some(reply) = heap.peek().filter(|reply| reply.at.0.0 <= now) {
+                    if let Some(came) = reply.came {
+                        self.state
+                            .lock()
+                            .unwrap()
+                            .kept
+                            .push(self.clock.nanos() - came);
+                    }
+                    if output.write_all(&reply.bytes).is_err() {
+                        return;
+                    }
+                    heap.pop();
+                }
+                let wait = heap
+                    .peek()
+                    .map_or(1_000_000_000, |reply| reply.at.0.0.saturating_sub(now));
+                match due.recv_timeout(Duration::from_nanos(wait)) {
+                    Ok(reply) => heap.push(reply),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        }
+
+        /// How late the answer goes out; `None` ends the connection.
+        fn answer(
+            &self,
+            command: &Command<'_>,
+            out: &mut Vec<u8>,
+            chance: &mut Chance,
+        ) -> Option<u64> {
+            let mut late = 0;
+            let code = match command.code {
+                request::GET_ROUTEINFO_BY_TOPIC if self.mood == Mood::NoTopic => {
+                    response::TOPIC_NOT_EXIST
+                }
+                request::GET_ROUTEINFO_BY_TOPIC => return self.route(command, out),
+                request::GET_BROKER_CLUSTER_INFO => return body(command, out, br#"{}"#),
+                request::GET_MIN_OFFSET => return offset(command, out, 0),
+                request::GET_MAX_OFFSET => {
+                    let queue = command.ext.find("queueId").unwrap().parse_i32().unwrap();
+                    return offset(command, out, self.len(queue) as i64);
+                }
+                request::PULL_MESSAGE if self.mood == Mood::NoGroup => {
+                    response::SUBSCRIPTION_GROUP_NOT_EXIST
+                }
+                request::PULL_MESSAGE => return self.pull(command, out),
+                request::HEART_BEAT => return self.join(command, out),
+                request::GET_CONSUMER_LIST_BY_GROUP => {
+                    let members = self.state.lock().unwrap().members.join("\",\"");
+                    let list = format!(r#"{{"consumerIdList":["{members}"]}}"#);
+                    return body(command, out, list.as_bytes());
+                }
+                request::QUERY_CONSUMER_OFFSET => {
+                    let header = QueryConsumerOffset::decode(&command.ext).unwrap();
+                    match self.positions().get(&header.queue_id) {
+                        Some(position) => return offset(command, out, *position),
+                        None => response::QUERY_NOT_FOUND,
+                    }
+                }
+                request::UNREGISTER_CLIENT => {
+                    let gone = command.ext.find("clientID").unwrap().to_string();
+                    let members = &mut self.state.lock().unwrap().members;
+                    members.retain(|member| *member != gone);
+                    response::SUCCESS
+                }
+                request::UPDATE_CONSUMER_OFFSET => {
+                    let header = UpdateConsumerOffset::decode(&command.ext).unwrap();
+                    let mut state = self.state.lock().unwrap();
+                    state
+                        .positions
+                        .insert(header.queue_id, header.commit_offset);
+                    response::SUCCESS
+                }
+                request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
+                    if let Mood::Late(nanos) = self.mood {
+                        late = nanos + (nanos as f64 * chance.exponential()) as u64;
+                    }
+                    self.store(command)?
+                }
+                _ => response::SUCCESS,
+            };
+            if self.mood == Mood::Garbage && late == 0 && command.code == request::SEND_MESSAGE_V2 {
+                out.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+                return Some(0);
+            }
+            let remark = (code != response::SUCCESS).then_some("not now");
+            FrameWriter::response(out, command.codec, command.opaque, code, remark).finish(0);
+            Some(late)
+        }
+
+        fn len(&self, queue: i32) -> usize {
+            self.state
+                .lock()
+                .unwrap()
+                .queues
+                .get(&queue)
+                .map_or(0, Vec::len)
+        }
+
+        /// The code of the answer; `None` ends the connection.
+        fn store(&self, command: &Command<'_>) -> Option<i32> {
+            let mut state = self.state.lock().unwrap();
+            state.sends += 1;
+            state.first_send.get_or_insert(self.clock.nanos());
+            match self.mood {
+                Mood::Busy if state.sends.is_multiple_of(3) => return Some(response::SYSTEM_BUSY),
+                Mood::Full => return Some(response::SERVICE_NOT_AVAILABLE),
+                Mood::Hangup(sends) if state.sends > sends => return None,
+                _ => {}
+            }
+            let header = SendHeader::decode_short(&command.ext).unwrap();
+            let mut harmed = state.harmed;
+            let queue = state.queues.entry(header.queue_id).or_default();
+            if header.batch {
+                queue.extend(
+                    batch::iter(command.body).map(|message| message.unwrap().body.to_vec()),
+                );
+            } else {
+                queue.push(command.body.to_vec());
+            }
+            if header.queue_id == 0 && queue.len() == 6 && !std::mem::replace(&mut harmed, true) {
+                match self.mood {
+                    Mood::Dropped => drop(queue.remove(4)),
+                    Mood::Doubled => queue.insert(5, queue[4].clone()),
+                    Mood::Swapped => queue.swap(4, 5),
+                    Mood::Spoiled => queue[4][45] ^= 1,
+                    _ => {}
+                }
+            }
+            state.harmed = harmed;
+            Some(response::SUCCESS)
+        }
+
+        fn join(&self, command: &Command<'_>, out: &mut Vec<u8>) -> Option<u64> {
+            // As brokers do when a group changes: a request of their own comes first.
+            let code = request::NOTIFY_CONSUMER_IDS_CHANGED;
+            FrameWriter::request(out, command.codec, 7, code, true).finish(0);
+            let text = String::from_utf8(command.body.to_vec()).unwrap();
+            let heartbeat: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let id = heartbeat["clientID"].as_str().unwrap().to_owned();
+            let members = &mut self.state.lock().unwrap().members;
+            let pushes = text.contains("CONSUME_PASSIVELY");
+            if pushes && !members.contains(&id) {
+                members.push(id);
+            }
+            body(command, out, b"")
+        }
+
+        fn route(&self, command: &Command<'_>, out: &mut Vec<u8>) -> Option<u64> {
+            let route = format!(
+                r#"{{"brokerDatas":[{{"brokerAddrs":{{"0":"{}"}},"brokerName":"a"}}],"queueDatas":
+                [{{"brokerName":"a","perm":6,"readQueueNums":{QUEUES},"writeQueueNums":{QUEUES}}}]}}"#,
+                self.addr
+            );
+            body(command, out, route.as_bytes())
+        }
+
+        fn pull(&self, command: &Command<'_>, out: &mut Vec<u8>) -> Option<u64> {
+            let header = PullHeader::decode(&command.ext).unwrap();
+            let state = self.state.lock().unwrap();
+            let stored = state
+                .queues
+                .get(&header.queue_id)
+                .map_or(&[][..], Vec::as_slice);
+            let from = header.queue_offset as usize;
+            let messages = stored.get(from..).unwrap_or_default();
+            let messages = &messages[..messages.len().min(header.max_msg_nums as usize)];
+            let mut records = Vec::new();
+            for (at, message) in messages.iter().enumerate() {
+                if self.mood == Mood::Holes && at % 2 == 1 {
+                    continue;
+                }
+                let placed = Placed {
+                    queue_offset: (from + at) as i64,
+                    physical_offset: 0,
+                    store_timestamp: 0,
+                };
+                encode(&draft(message, header.queue_id), placed, &mut records);
+            }
+            let code = match messages.is_empty() {
+                true => response::PULL_NOT_FOUND,
+                false => response::SUCCESS,
+            };
+            let mut writer = FrameWriter::response(out, command.codec, command.opaque, code, None);
+            let answer = PullResponse {
+                suggest_which_broker_id: 0,
+                next_begin_offset: header.queue_offset + messages.len() as i64,
+                min_offset: 0,
+                max_offset: stored.len() as i64,
+                offset_delta: None,
+                topic_sys_flag: None,
+                group_sys_flag: None,
+                forbidden_type: None,
+            };
+            answer.encode(&mut writer);
+            writer.finish_with_body(&records);
+            Some(if messages.is_empty() { HOLD_NS } else { 0 })
+        }
+    }
+
+    fn draft(body: &[u8], queue_id: i32) -> Draft<'_> {
+        let host = "127.0.0.1:1".parse().unwrap();
+        Draft {
+            topic: "T",
+            queue_id,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 0,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body,
+            properties: b"",
+        }
+    }
+
+    fn body(command: &Command<'_>, out: &mut Vec<u8>, body: &[u8]) -> Option<u64> {
+        let writer = FrameWriter::response(out, command.codec, command.opaque, 0, None);
+        writer.finish_with_body(body);
+        Some(0)
+    }
+
+    fn offset(command: &Command<'_>, out: &mut Vec<u8>, offset: i64) -> Option<u64> {
+        let mut writer = FrameWriter::response(out, command.codec, command.opaque, 0, None);
+        OffsetResponse { offset }.encode(&mut writer);
+        writer.finish(0);
+        Some(0)
+    }
 }

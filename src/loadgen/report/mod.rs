@@ -11,7 +11,6 @@ pub mod chart;
 mod compare;
 mod csv;
 mod graphs;
-pub(super) mod old;
 mod page;
 mod scale;
 mod table;

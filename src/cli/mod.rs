@@ -1,26 +1,30 @@
 //! The command line: the grammar of every subcommand, and from the arguments one [`Command`].
 //!
 //! What always holds: a command that is returned has been checked, so whoever runs it meets only
-//! run-time failures. Exit codes are 0 for success, [`EXIT_FAILED`] and [`EXIT_CONFIG`].
+//! run-time failures. Exit codes are 0 for success, [`EXIT_FAILED`], [`EXIT_CONFIG`]
+//! and [`EXIT_VOID`].
 //! Deliberately not here: doing what a command says.
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Flag, Host, Origin, Problem, Role, Sources};
+use crate::loadgen::plan::Plan;
 use crate::loadgen::report::verb::{PlotArgs, ReportArgs};
-use crate::loadgen::{Load, PullLoad, SendLoad, Stop, Target};
-use crate::remoting::frame;
+use bench::Bench;
+
+mod bench;
 
 /// The command ran and failed.
 pub const EXIT_FAILED: u8 = 1;
 /// The arguments, the configuration or the machine do not allow the command to start.
 pub const EXIT_CONFIG: u8 = 2;
+/// The load ran, and its figures may not be used.
+pub const EXIT_VOID: u8 = 3;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,7 +37,8 @@ Examples:
   orbitmq bench send --topic T --body-bytes 1024 --seconds 30
   orbitmq store check /var/lib/orbitmq
 
-Exit codes: 0 done, 1 failed while running, 2 bad arguments, configuration or environment.";
+Exit codes: 0 done, 1 failed while running, 2 bad arguments, configuration or environment,
+3 a load whose figures are void.";
 
 const SERVER_HELP: &str = "\
 Keys come from defaults, then the file, then the environment (ORBITMQ_FLUSH_DISK_TYPE=SYNC_FLUSH),
@@ -87,7 +92,7 @@ enum Verb {
     Config(ConfigVerb),
     /// Put load on a cluster, this one or Java RocketMQ, and measure it
     #[command(subcommand)]
-    Bench(BenchVerb),
+    Bench(Box<Bench>),
     /// Print the version
     Version,
 }
@@ -147,155 +152,6 @@ pub struct StoreCheck {
     pub dir: PathBuf,
 }
 
-#[derive(Debug, Subcommand)]
-enum BenchVerb {
-    #[command(flatten)]
-    Load(Bench),
-    /// Turn recorded runs into a page that compares them
-    Report(ReportArgs),
-    /// Draw columns of a CSV file as an SVG chart
-    Plot(PlotArgs),
-}
-
-/// `bench`: which load.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Bench {
-    /// Send messages
-    Send(BenchSend),
-    /// Pull messages from the start of a topic
-    Pull(BenchPull),
-}
-
-/// What both loads need.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct BenchTarget {
-    /// Name servers, separated by `;`
-    #[arg(
-        long,
-        short = 'n',
-        value_name = "LIST",
-        default_value = "127.0.0.1:9876"
-    )]
-    pub namesrv: String,
-    /// Topic
-    #[arg(long, short = 't')]
-    pub topic: String,
-    /// Connections to each broker
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub connections: NonZeroU32,
-    /// Requests in flight on each connection
-    #[arg(long, visible_alias = "depth", value_name = "N", default_value = "64")]
-    pub in_flight: NonZeroU32,
-    /// Stop after so many messages
-    #[arg(long, value_name = "N", conflicts_with = "seconds")]
-    pub count: Option<NonZeroU64>,
-    /// Stop after so many seconds
-    #[arg(long, value_name = "S", default_value = "10")]
-    pub seconds: NonZeroU32,
-    /// Seconds of load before measuring starts
-    #[arg(long, value_name = "S", default_value = "0")]
-    pub warmup_seconds: u32,
-    /// Header codec of requests
-    #[arg(long, value_enum, default_value_t = Codec::Json)]
-    pub codec: Codec,
-    /// Core to run on
-    #[arg(long, value_name = "N")]
-    pub core: Option<usize>,
-    /// Report as one JSON object
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `bench send`.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct BenchSend {
-    /// Where to and how much.
-    #[command(flatten)]
-    pub target: BenchTarget,
-    /// Bytes of one message body
-    #[arg(long, value_name = "BYTES", default_value = "1024")]
-    pub body_bytes: u32,
-    /// Messages in one request; more than 1 sends batches
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub batch: NonZeroU32,
-    /// Queues of the topic if the send creates it
-    #[arg(long, value_name = "N", default_value = "8")]
-    pub queues: NonZeroU32,
-    /// Messages per second, sent on schedule and timed from when they were due [default: as
-    /// many as the requests in flight allow]
-    #[arg(long, value_name = "N")]
-    pub rate: Option<NonZeroU64>,
-}
-
-/// `bench pull`.
-#[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct BenchPull {
-    /// Where from and how much.
-    #[command(flatten)]
-    pub target: BenchTarget,
-    /// Consumer group
-    #[arg(long, value_name = "GROUP", default_value = "orbitmq_bench")]
-    pub group: String,
-    /// Messages asked for in one request
-    #[arg(long, value_name = "N", default_value = "32")]
-    pub batch: NonZeroU32,
-}
-
-/// How request headers are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Codec {
-    /// As most clients do.
-    Json,
-    /// RocketMQ's binary header.
-    Binary,
-}
-
-impl Bench {
-    /// The load these arguments describe.
-    pub fn load(self) -> Load {
-        match self {
-            Bench::Send(send) => Load::Send(SendLoad {
-                body_bytes: send.body_bytes as usize,
-                batch: send.batch.get() as usize,
-                queues: send.queues.get(),
-                rate: send.rate.map(NonZeroU64::get),
-                target: send.target.load(),
-            }),
-            Bench::Pull(pull) => Load::Pull(PullLoad {
-                group: pull.group,
-                batch: pull.batch.get() as usize,
-                target: pull.target.load(),
-            }),
-        }
-    }
-}
-
-impl BenchTarget {
-    fn load(self) -> Target {
-        Target {
-            name_servers: self
-                .namesrv
-                .split(';')
-                .map(|addr| addr.trim().to_owned())
-                .collect(),
-            topic: self.topic,
-            connections: self.connections.get() as usize,
-            in_flight: self.in_flight.get() as usize,
-            stop: match self.count {
-                Some(count) => Stop::Messages(count.get()),
-                None => Stop::Seconds(self.seconds.get()),
-            },
-            warmup_seconds: self.warmup_seconds,
-            codec: match self.codec {
-                Codec::Json => frame::Codec::Json,
-                Codec::Binary => frame::Codec::Binary,
-            },
-            core: self.core,
-            json: self.json,
-        }
-    }
-}
-
 /// What the command line asks for, checked.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -310,7 +166,7 @@ pub enum Command {
     /// Explain one key or all.
     Explain(Option<String>),
     /// Put load on a cluster.
-    Bench(Bench),
+    Bench(Box<Plan>),
     /// Turn recorded runs into a page.
     Report(ReportArgs),
     /// Draw a table as a chart.
@@ -429,11 +285,20 @@ pub fn parse_from(
         }
         Verb::Store(StoreVerb::Check(check)) => Command::StoreCheck(check),
         Verb::Config(ConfigVerb::Explain { key }) => Command::Explain(key),
-        Verb::Bench(BenchVerb::Load(bench)) => Command::Bench(bench),
-        Verb::Bench(BenchVerb::Report(args)) => Command::Report(args),
-        Verb::Bench(BenchVerb::Plot(args)) => Command::Plot(args),
+        Verb::Bench(bench) => bench_command(*bench),
         Verb::Version => Command::Version,
     })
+}
+
+fn bench_command(bench: Bench) -> Command {
+    match bench {
+        Bench::Report(args) => Command::Report(args),
+        Bench::Plot(args) => Command::Plot(args),
+        load => {
+            let plan = load.plan().expect("whatever draws is dealt with above");
+            Command::Bench(Box::new(plan))
+        }
+    }
 }
 
 impl ServerFlags {
@@ -489,12 +354,12 @@ fn read_file(path: &PathBuf) -> Result<(String, String), ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use clap::CommandFactory;
 
     use super::*;
 
-    fn run(line: &str) -> Result<Command, Refusal> {
+    pub fn run(line: &str) -> Result<Command, Refusal> {
         let host = Host {
             name: "mq1".to_owned(),
             home: "/home/a".to_owned(),
@@ -505,7 +370,7 @@ mod tests {
         parse_from(arguments, Vec::new(), host)
     }
 
-    fn check_refused(line: &str, expected: &str) {
+    pub fn check_refused(line: &str, expected: &str) {
         let shown = match run(line) {
             Ok(command) => format!("{command:?}"),
             Err(Refusal::Usage(error)) => error.to_string(),
@@ -576,40 +441,10 @@ mod tests {
             "--config: cannot be read",
         );
         check_refused("orbitmq broker", "a broker needs a name server");
-        check_refused("orbitmq bench report", "FILE.json");
-        check_refused("orbitmq bench report a.json", "--html");
-        check_refused("orbitmq bench plot a.csv --x a --out b", "--y");
-        check_refused("orbitmq bench send", "--topic");
-        check_refused("orbitmq bench send --topic T --in-flight 0", "--in-flight");
-        check_refused(
-            "orbitmq bench send --topic T --count 1 --seconds 2",
-            "cannot be used with",
-        );
     }
 
     #[test]
-    fn loads_have_defaults() {
-        let line = "orbitmq bench send --topic T --depth 8 --codec binary --json --rate 100";
-        let Ok(Command::Bench(Bench::Send(send))) = run(line) else {
-            panic!("{line}")
-        };
-        assert_eq!(
-            (send.body_bytes, send.batch.get(), send.queues.get()),
-            (1024, 1, 8)
-        );
-        assert_eq!(
-            (send.target.in_flight.get(), send.target.codec),
-            (8, Codec::Binary)
-        );
-        assert_eq!((send.target.seconds.get(), send.target.count), (10, None));
-        let line = "orbitmq bench pull --topic T --count 1000";
-        let Ok(Command::Bench(Bench::Pull(pull))) = run(line) else {
-            panic!("{line}")
-        };
-        assert_eq!(
-            (pull.batch.get(), pull.target.count.map(|count| count.get())),
-            (32, Some(1000))
-        );
+    fn verbs_without_flags() {
         assert!(matches!(
             run("orbitmq store check /d"),
             Ok(Command::StoreCheck(_))

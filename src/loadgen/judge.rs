@@ -1,0 +1,196 @@
+//! What a phase gave, put into the outcome, and whether it may be believed: by what disturbed the
+//! generator, and by what the broker refused, lost or did not manage.
+
+use std::collections::BTreeMap;
+
+use super::crew::{Done, Phase};
+use super::outcome::{GeneratorCost, Outcome, Part};
+use super::plan::{Plan, Rate, Stop, Workload};
+use super::progress::time;
+use super::verify::{Ledger, complaint};
+use crate::remoting::frame::Codec;
+
+/// A thread busier than this is the limit itself.
+const BUSY_MAX: f64 = 0.98;
+const STEAL_MAX: f64 = 0.01;
+/// A rate is reached from this share on; the noise of Poisson arrivals is allowed for.
+const REACHED: f64 = 0.98;
+
+/// Compares what was acknowledged with what came.
+pub fn judge(plan: &Plan, outcome: &mut Outcome, ledger: &Ledger) {
+    let verified = ledger.verdict();
+    if outcome.broken.is_none() {
+        outcome.broken = complaint(&verified, plan.allow_reorder);
+    }
+    outcome.verified = Some(verified);
+}
+
+/// Puts what a phase gave into the outcome; gives what has to be compared yet.
+pub fn take(plan: &Plan, outcome: &mut Outcome, phase: &Phase, mut done: Done) -> Option<Ledger> {
+    let ledger = done.ledger.take();
+    outcome.broken = done.broken.take();
+    let timelines = std::mem::take(&mut done.timelines);
+    let counts = done.counts.iter().zip(&done.seconds).zip(timelines);
+    for (name, ((count, seconds), timeline)) in phase.parts.iter().zip(counts) {
+        outcome.parts.push(count.part(name, *seconds, timeline));
+    }
+    if done.cost.is_some() {
+        outcome.broker = done.cost.take();
+    }
+    let messages: u64 = done.counts.iter().map(|count| count.ever).sum();
+    outcome.generator = GeneratorCost {
+        us_per_message: done.cpu as f64 / 1e3 / messages.max(1) as f64,
+        core_share: done.ran.max(outcome.generator.core_share),
+        lag_p99: phase.send.filter(|rate| *rate != Rate::Closed).and(
+            done.lag
+                .as_ref()
+                .and_then(|lag| lag.latency())
+                .map(|lag| lag.p99),
+        ),
+        steal: done.steal.max(outcome.generator.steal),
+    };
+    disturb(plan, outcome, phase, done.wanted);
+    if outcome.broken.is_none() {
+        outcome.broken = complain(outcome, phase, &done);
+    }
+    ledger
+}
+
+/// Why the figures may not be used.
+fn disturb(plan: &Plan, outcome: &mut Outcome, phase: &Phase, wanted: f64) {
+    let cost = &outcome.generator;
+    let mut void = Vec::new();
+    if let Some(lag) = cost.lag_p99.filter(|lag| *lag > plan.lag_max) {
+        void.push(format!(
+            "the generator was late: 1 of 100 messages by {} or more (bound {}); give it a core of \
+             its own (--cores), or ask for less",
+            time(lag),
+            time(plan.lag_max)
+        ));
+    }
+    if wanted >= BUSY_MAX {
+        void.push(format!(
+            "the generator, not the broker, was the limit: a thread wanted its core for {:.0} % of \
+             the time and had it for {:.0} %; give it a core of its own or more of them (--cores), \
+             or send more messages per request",
+            100.0 * wanted,
+            100.0 * cost.core_share
+        ));
+    }
+    if cost.steal > STEAL_MAX {
+        void.push(format!(
+            "the hypervisor took {:.1} % of the machine's time: repeat on a quiet host",
+            100.0 * cost.steal
+        ));
+    }
+    for reason in void {
+        let reason = format!("{}: {reason}", phase.name);
+        if !outcome.void.contains(&reason) {
+            outcome.void.push(reason);
+        }
+    }
+}
+
+/// What the broker did wrong, or did not do.
+fn complain(outcome: &Outcome, phase: &Phase, done: &Done) -> Option<String> {
+    for (name, count) in phase.parts.iter().zip(&done.counts) {
+        if let Some(remark) = &count.remark {
+            let (failed, all) = (count.failed(), count.failed() + count.requests);
+            return Some(format!(
+                "{failed} of {all} {name} requests were refused, first with {remark}"
+            ));
+        }
+        if count.gaps > 0 {
+            let gaps = count.gaps;
+            return Some(format!(
+                "{gaps} times a queue offset did not follow its predecessor"
+            ));
+        }
+    }
+    let counted = phase.parts.iter().zip(&done.counts);
+    if let Some((name, _)) = counted.clone().find(|(_, count)| count.messages == 0) {
+        return Some(format!("{name}: no message came through while measuring"));
+    }
+    let Some(Rate::Open { per_second, .. }) = phase.send else {
+        return None;
+    };
+    let part = outcome
+        .parts
+        .iter()
+        .rev()
+        .find(|part| part.name == phase.parts[phase.send_part])?;
+    // What is over within a second says little about a rate.
+    if part.seconds < 1.0 && done.unsent == 0 {
+        return None;
+    }
+    let noise = 3.0 / (per_second * part.seconds).max(1.0).sqrt();
+    let reached = part.messages_per_second >= per_second * (REACHED - noise);
+    (!reached || done.unsent > 0).then(|| unreached(part, per_second, done))
+}
+
+fn unreached(part: &Part, asked: f64, done: &Done) -> String {
+    let by = if done.held > 0 {
+        "the broker answers too slowly; ask for less, or raise --in-flight or --connections"
+    } else {
+        "ask for less, or give the generator more cores"
+    };
+    format!(
+        "the rate was not reached: {asked:.0}/s were asked for, {:.0}/s came through, {} requests \
+         waited for room in flight and {} were never sent: {by}",
+        part.messages_per_second, done.held, done.unsent
+    )
+}
+
+/// What was asked for, as words.
+pub fn settings(plan: &Plan) -> BTreeMap<String, String> {
+    let style = &plan.style;
+    let mut settings = BTreeMap::new();
+    let mut put = |name: &str, value: String| settings.insert(name.to_owned(), value);
+    put("topic", plan.topic.clone());
+    put(
+        "codec",
+        if style.codec == Codec::Json {
+            "json"
+        } else {
+            "binary"
+        }
+        .to_owned(),
+    );
+    put("nameServers", plan.name_servers.join(";"));
+    if plan.workload.sends() {
+        put("topics", plan.topics.to_string());
+        put("bodyBytes", style.body.to_string());
+        put("batch", style.batch.to_string());
+        put("seed", style.seed.to_string());
+        put("loop", plan.rate.to_string());
+    }
+    if plan.workload.sends() || plan.workload == Workload::Pull {
+        put("connections", plan.connections.to_string());
+        put("inFlight", plan.in_flight().to_string());
+    }
+    if !matches!(
+        plan.workload,
+        Workload::Send | Workload::Batch | Workload::Topics
+    ) {
+        put("group", plan.group.clone());
+        put("members", plan.members.to_string());
+        put("pullBatch", plan.pull_batch.to_string());
+    }
+    match plan.stop {
+        Stop::Messages(count) => put("messages", count.to_string()),
+        Stop::Seconds(seconds) => put("seconds", seconds.to_string()),
+    };
+    put("warmupSeconds", plan.warmup_seconds.to_string());
+    put("threads", plan.cores.len().max(plan.threads).to_string());
+    if !plan.cores.is_empty() {
+        let cores: Vec<String> = plan.cores.iter().map(usize::to_string).collect();
+        put("cores", cores.join(","));
+    }
+    if plan.spin {
+        put("spin", "true".to_owned());
+    }
+    if plan.verify {
+        put("verify", "true".to_owned());
+    }
+    settings
+}

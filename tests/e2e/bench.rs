@@ -1,0 +1,157 @@
+//! `orbitmq bench` as its users run it: against the broker, with exit codes and files.
+
+use std::path::Path;
+use std::process::Command;
+
+use orbitmq::loadgen::outcome::Outcome;
+
+use crate::server::{Launch, Server, binary};
+
+const SOUND: i32 = 0;
+const FAILED: i32 = 1;
+const REFUSED: i32 = 2;
+const VOID: i32 = 3;
+
+/// Exit code, standard output and standard error.
+fn bench(server: &Server, line: &str) -> (i32, String, String) {
+    let mut command = Command::new(binary());
+    command.arg("bench").args(line.split_whitespace());
+    command
+        .arg("--namesrv")
+        .arg(server.launch.namesrv.to_string());
+    let output = command.output().expect("the binary starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
+    let code = output.status.code().expect("it ends by itself");
+    (code, text(output.stdout), text(output.stderr))
+}
+
+/// The outcome of a run that nothing but this machine may be wrong with.
+fn sound(server: &Server, line: &str) -> Outcome {
+    let (code, out, said) = bench(server, &format!("{line} --json"));
+    assert!(
+        [SOUND, VOID].contains(&code),
+        "{line} ended with {code}:\n{said}"
+    );
+    let outcome: Outcome = serde_json::from_str(&out).expect("standard output is the outcome");
+    assert_eq!(
+        (&outcome.broken, outcome.void.is_empty()),
+        (&None, code == SOUND)
+    );
+    outcome
+}
+
+#[test]
+fn every_load_runs_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).set("shards", 2).start();
+    let verified = |line: &str, count: u64| {
+        let outcome = sound(&server, &format!("{line} --verify --count {count}"));
+        let seen = outcome.verified.clone().unwrap();
+        assert!(seen.acknowledged >= count, "{line}: {seen:?}");
+        let wrong = (seen.lost, seen.duplicated, seen.reordered, seen.corrupt);
+        assert_eq!(wrong, (0, 0, 0, 0), "{line}: {seen:?}");
+        outcome
+    };
+    let sent = verified(
+        "send -t one --connections 3 --body-bytes 64-2048 --keys --tags a,b",
+        3000,
+    );
+    assert_eq!(sent.parts[0].messages, 3000);
+    verified("batch -t two --codec binary --connections 2", 3200);
+    verified("topics -t many --topics 50 --body-bytes exp:200", 2000);
+    verified("e2e -t three --members 3 --rate 2000 --threads 2", 3000);
+    verified("mixed -t four --members 2", 2000);
+    let backlog = verified("backlog -t five --members 2", 3000);
+    assert_eq!(backlog.parts[0].messages, 3000);
+    let pulled = sound(&server, "pull -t one --count 3000 --batch 32");
+    assert!(pulled.parts[0].messages >= 3000);
+    let pushed = sound(&server, "push -t one --count 3000 --members 2");
+    assert_eq!(pushed.parts[0].messages, 3000);
+    server.stop();
+}
+
+#[test]
+fn the_brokers_process_is_measured_and_files_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(&dir.path().join("data")).start();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (json, csv, svg) = (file("a.json"), file("a.csv"), file("a.svg"));
+    let pid = server.pid();
+    let line = format!(
+        "send -t t --rate 500 --seconds 1 --broker-pid {pid} --label x --json {json} --csv {csv} \
+         --plot {svg}"
+    );
+    let (code, out, said) = bench(&server, &line);
+    assert!([SOUND, VOID].contains(&code), "{said}");
+    assert!(out.contains("send"), "a table for people: {out}");
+    assert!(
+        said.contains("msg/s") && said.contains("made 1 topics, t first"),
+        "{said}"
+    );
+    let text = std::fs::read_to_string(&json).unwrap();
+    let outcome: Outcome = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (outcome.label.as_str(), outcome.workload.as_str()),
+        ("x", "send")
+    );
+    let cost = outcome.broker.unwrap();
+    assert!(
+        cost.rss_max_bytes > 1 << 20 && cost.user_us_per_message + cost.system_us_per_message > 0.0
+    );
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("<svg"));
+    assert!(std::fs::read_to_string(&csv).unwrap().lines().count() > 1);
+    let mut names: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["a.csv", "a.json", "a.svg", "data"].map(Path::new),
+        "nothing else"
+    );
+}
+
+#[test]
+fn what_goes_wrong_is_a_sentence_and_a_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).start();
+    let check = |line: &str, code: i32, words: &str| {
+        let (ended, _, said) = bench(&server, line);
+        assert!(
+            ended == code && said.contains(words),
+            "{line} ended with {ended}:\n{said}"
+        );
+    };
+    check(
+        "send --body-bytes 10 --verify",
+        REFUSED,
+        "at least that long",
+    );
+    check("pull -t nowhere", FAILED, "no route for topic nowhere");
+    check("send --broker-pid 4194304 -t t", FAILED, "no such process");
+    check(
+        "send -t t --json /nowhere/x --count 10",
+        FAILED,
+        "cannot be written",
+    );
+    let check = |mut command: Command, words: &str| {
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(FAILED) && said.contains(words),
+            "{said}"
+        );
+    };
+    let mut nobody = Command::new(binary());
+    nobody.args(["bench", "send", "-n", "127.0.0.1:1"]);
+    check(nobody, "cannot be reached");
+    let mut few = Command::new("sh");
+    let namesrv = server.launch.namesrv.to_string();
+    few.args([
+        "-c",
+        "ulimit -n 200; exec \"$0\" bench send -t t --connections 300 -n \"$1\"",
+    ]);
+    few.arg(binary()).arg(namesrv);
+    check(few, "open files are needed");
+}
