@@ -90,6 +90,9 @@ pub trait Machine {
 
     fn handle(&mut self, now: Now, event: Event<'_, Self::Peer>, out: &mut Outbox<Self::Peer>);
 
+    /// The end of a turn, after one event or many: what follows from them is written and ordered.
+    fn settle(&mut self, now: Now, out: &mut Outbox<Self::Peer>);
+
     /// The next log write or sync if the disk should get one now. Asked at the end of each turn,
     /// so a group is whatever has gathered meanwhile.
     fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)>;

@@ -49,6 +49,8 @@ struct Level {
 pub struct Delays {
     levels: Vec<Level>,
     progress_due: Option<Mono>,
+    /// Some level has a queue.
+    has_queues: bool,
 }
 
 impl Delays {
@@ -65,6 +67,7 @@ impl Delays {
         Delays {
             levels: delays_ms.into_iter().map(level).collect(),
             progress_due: None,
+            has_queues: false,
         }
     }
 
@@ -107,6 +110,10 @@ impl Delays {
 
     /// A queue has a new visible message.
     pub fn notice(&mut self, slot: QueueSlot) {
+        // Most brokers never see a delayed message, and all see this call for each message.
+        if !self.has_queues {
+            return;
+        }
         for level in self
             .levels
             .iter_mut()
@@ -167,6 +174,7 @@ impl Broker {
         if level.slot.is_none() && slot.is_some() {
             level.slot = slot;
             level.wake = Some(Mono(0));
+            self.delays.has_queues = true;
         }
     }
 

@@ -344,23 +344,6 @@ impl Broker {
         }
     }
 
-    /// After each event: tells readers and senders what is confirmed now, and gathers orders.
-    fn settle(&mut self, now: Now, out: &mut Outbox<Peer>) {
-        self.publish_changes(now, out);
-        self.resume_readers(now, out);
-        self.answer_confirmed(now, out);
-        self.deliver_delayed(now, out);
-        if self.offsets.deadline().is_some_and(|due| due <= now.mono) {
-            self.flush_offsets(now);
-        }
-        if self.stopping || self.store.checkpoint_due(now) {
-            self.checkpoint(now);
-        }
-        while let Some(order) = self.store.poll_order(now) {
-            out.orders.push(order);
-        }
-    }
-
     /// Wakes pulls that wait on queues with new visible messages.
     fn resume_readers(&mut self, now: Now, out: &mut Outbox<Peer>) {
         while let Some(slot) = self.store.poll_visible() {
@@ -452,7 +435,23 @@ impl Machine for Broker {
             Event::Start => self.start(now, out),
             Event::Stop => self.stop(out),
         }
-        self.settle(now, out);
+    }
+
+    /// Tells readers and senders what is confirmed now, and gathers orders.
+    fn settle(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        self.publish_changes(now, out);
+        self.resume_readers(now, out);
+        self.answer_confirmed(now, out);
+        self.deliver_delayed(now, out);
+        if self.offsets.deadline().is_some_and(|due| due <= now.mono) {
+            self.flush_offsets(now);
+        }
+        if self.stopping || self.store.checkpoint_due(now) {
+            self.checkpoint(now);
+        }
+        while let Some(order) = self.store.poll_order(now) {
+            out.orders.push(order);
+        }
     }
 
     fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)> {

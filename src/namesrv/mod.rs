@@ -155,6 +155,9 @@ impl Machine for NameServer {
         }
     }
 
+    /// Every event is dealt with at once.
+    fn settle(&mut self, _: Now, _: &mut Outbox<Infallible>) {}
+
     /// There is no log: the one file is replaced by work orders.
     fn poll_write(&mut self, _: Now) -> Option<(OrderId, Order)> {
         None

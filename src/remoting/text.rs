@@ -268,7 +268,8 @@ const HEX_VALUES: [u8; 256] = {
 #[inline]
 pub(super) fn hex4(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..)?.first_chunk::<4>()?;
-    let [a, b, c, d] = digits.map(|digit| HEX_VALUES[usize::from(digit)]);
+    let value = |at: usize| HEX_VALUES[usize::from(digits[at])];
+    let (a, b, c, d) = (value(0), value(1), value(2), value(3));
     let all_digits = (a | b | c | d) < 16;
     all_digits.then_some(u16::from(a << 4 | b) << 8 | u16::from(c << 4 | d))
 }

@@ -150,6 +150,7 @@ impl<M: Machine> Shard<M> {
     pub fn settle(&mut self, now: Now, engine: &mut Engine, post: &mut Post<M::Peer>) {
         self.stats.turns += 1;
         loop {
+            self.machine.settle(now, &mut self.out);
             self.send_outputs(now, engine);
             self.post_letters(now, post);
             self.start_orders(now, engine);

@@ -231,6 +231,8 @@ impl Machine for Puppet {
         }
     }
 
+    fn settle(&mut self, _: Now, _: &mut Outbox<Note>) {}
+
     fn poll_write(&mut self, _: Now) -> Option<(OrderId, Order)> {
         self.writes.pop_front()
     }

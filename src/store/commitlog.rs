@@ -24,6 +24,8 @@ use std::ops::Range;
 
 /// A predecessor of at least this size still in flight makes the next batch aligned.
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
+/// A batch of this size costs the disk much more than turning reserved blocks into written ones.
+const LARGE_BYTES: usize = 128 * 1024;
 /// First capacity of a batch on an idle disk; grows with what gathers.
 const BATCH_BYTES_FIRST: usize = 8 * 1024;
 
@@ -187,6 +189,11 @@ impl CommitLog {
         &mut self.segments
     }
 
+    /// Whether groups are so large that the state of the blocks they go to does not matter.
+    pub fn writes_large(&self) -> bool {
+        self.previous_bytes >= LARGE_BYTES
+    }
+
     /// Where the segment that holds `at` ends.
     pub fn segment_end(&self, at: LogOffset) -> LogOffset {
         self.segments.end_of(at)
@@ -280,8 +287,10 @@ impl CommitLog {
         if self.segments.start_of(last_byte) != self.segments.start_of(at) {
             self.rolls.push_back(end);
         }
-        // While a write is in flight about as much gathers as during the one before.
-        let expected = self.previous_bytes.min(self.options.batch_bytes_max) + BLOCK_BYTES;
+        // While a write is in flight about as much gathers as during the one before; a quarter more
+        // costs memory, growing costs a copy.
+        let expected = self.previous_bytes + self.previous_bytes / 4;
+        let expected = expected.min(self.options.batch_bytes_max) + BLOCK_BYTES;
         let gathers = if busy { expected } else { 0 };
         // Room also for the zeros behind the last record.
         let room = (prefix + whole + BLOCK_BYTES).max(gathers);

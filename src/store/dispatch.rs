@@ -24,21 +24,25 @@ impl Dispatch {
     pub fn of(topic: &str, properties: &[u8]) -> Dispatch {
         let mut dispatch = Dispatch::default();
         for (name, value) in properties::iter(properties) {
-            match name {
-                b"TAGS" => {
-                    dispatch.tag_hash = std::str::from_utf8(value).map_or(0, java_hash);
-                }
-                b"UNIQ_KEY" => dispatch.key(topic, value),
-                b"KEYS" => {
-                    let keys = value
-                        .split(|byte| *byte == b' ')
-                        .filter(|key| !key.is_empty());
-                    keys.take(KEYS_MAX).for_each(|key| dispatch.key(topic, key));
-                }
-                _ => {}
-            }
+            dispatch.property(topic, name, value);
         }
         dispatch
+    }
+
+    /// Takes note of the next property.
+    #[inline]
+    pub fn property(&mut self, topic: &str, name: &[u8], value: &[u8]) {
+        match name {
+            b"TAGS" => self.tag_hash = std::str::from_utf8(value).map_or(0, java_hash),
+            b"UNIQ_KEY" => self.key(topic, value),
+            b"KEYS" => {
+                let keys = value
+                    .split(|byte| *byte == b' ')
+                    .filter(|key| !key.is_empty());
+                keys.take(KEYS_MAX).for_each(|key| self.key(topic, key));
+            }
+            _ => {}
+        }
     }
 
     fn key(&mut self, topic: &str, key: &[u8]) {

@@ -349,8 +349,8 @@ impl Store {
         if self.log.failed().is_some() {
             return None;
         }
-        let end = self.log.end();
-        if let Some((range, work)) = self.log.segments().poll_fill(end) {
+        let (end, large) = (self.log.end(), self.log.writes_large());
+        if let Some((range, work)) = self.log.segments().poll_fill(end, large) {
             return Some((Task::Fill(range), Order::Work(work)));
         }
         if let Some(work) = self.poll_checkpoint(now) {

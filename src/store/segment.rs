@@ -5,6 +5,9 @@
 //! written blocks is half as slow as one of blocks that are only reserved. Filling runs ahead of
 //! the log in small steps on a helper thread; a commit beyond what is filled waits.
 //!
+//! While commits are large, blocks ahead are only reserved: one large commit into reserved blocks
+//! costs little more, and nothing is written to the device twice.
+//!
 //! The next segment is made under its own final name, so rolling over touches no directory.
 
 use crate::base::LogOffset;
@@ -16,6 +19,8 @@ pub const FOLDER: &str = "log";
 const STEP_BYTES: u64 = 8 * 1024 * 1024;
 /// How far filling runs ahead.
 const AHEAD_BYTES: u64 = 256 * 1024 * 1024;
+/// How far reserving runs ahead. Small commits pay for what is left of it when the load falls.
+const AHEAD_RESERVED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// `log/` and the first log offset in 20 digits, as RocketMQ names its files.
 pub fn file_name(first: LogOffset) -> FileName {
@@ -33,7 +38,7 @@ pub fn first_offset(name: &str) -> Option<LogOffset> {
 /// Size, current file, and how far zeros reach.
 pub struct Segments {
     bytes: u64,
-    /// Log offset up to which blocks are zero-filled and may be committed to.
+    /// Log offset up to which blocks are zero-filled or reserved and may be committed to.
     ready: LogOffset,
     filling: bool,
     current: (u64, FileName),
@@ -80,9 +85,15 @@ impl Segments {
         (self.current.1.clone(), at.0 - first.0)
     }
 
-    /// The next filling step if one is due, for a log whose newest byte is at `end`.
-    pub fn poll_fill(&mut self, end: LogOffset) -> Option<(Range<u64>, Work)> {
-        if self.filling || self.ready.0 >= end.0 + AHEAD_BYTES.min(self.bytes) {
+    /// The next filling step if one is due, for a log whose newest byte is at `end`; `large` says
+    /// that its commits are.
+    pub fn poll_fill(&mut self, end: LogOffset, large: bool) -> Option<(Range<u64>, Work)> {
+        let ahead = if large {
+            AHEAD_RESERVED_BYTES
+        } else {
+            AHEAD_BYTES
+        };
+        if self.filling || self.ready.0 >= end.0 + ahead.min(self.bytes) {
             return None;
         }
         let range = self.step();
@@ -90,7 +101,7 @@ impl Segments {
         let (file, bytes, target) = self.step_work(&range);
         Some((
             range,
-            Box::new(move |dir| fill(dir, &file, bytes, target).map(|()| Vec::new())),
+            Box::new(move |dir| fill(dir, &file, bytes, target, !large).map(|()| Vec::new())),
         ))
     }
 
@@ -99,7 +110,7 @@ impl Segments {
         while self.ready.0 < end.0 + STEP_BYTES.min(self.bytes) {
             let range = self.step();
             let (file, bytes, target) = self.step_work(&range);
-            fill(dir, &file, bytes, target)?;
+            fill(dir, &file, bytes, target, true)?;
             self.ready = LogOffset(range.end);
         }
         Ok(())
@@ -127,10 +138,19 @@ impl Segments {
     }
 }
 
-fn fill(dir: &dyn Dir, file: &str, bytes: u64, range: Range<u64>) -> Result<(), DiskError> {
+fn fill(
+    dir: &dyn Dir,
+    file: &str,
+    bytes: u64,
+    range: Range<u64>,
+    zeros: bool,
+) -> Result<(), DiskError> {
     if range.start == 0 {
         dir.allocate(file, bytes)?;
         dir.sync(file)?;
+    }
+    if !zeros {
+        return Ok(());
     }
     dir.zero_fill(file, range.start, range.end - range.start)
 }
@@ -138,6 +158,7 @@ fn fill(dir: &dyn Dir, file: &str, bytes: u64, range: Range<u64>) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::disk::MemDir;
 
     #[test]
     fn names_and_offsets_match() {
@@ -161,19 +182,30 @@ mod tests {
     #[test]
     fn filling_runs_one_step_at_a_time_and_stays_ahead() {
         let mut segments = Segments::new(16 << 20, LogOffset(0));
-        let (range, _) = segments.poll_fill(LogOffset(0)).unwrap();
+        let mut poll = |end| segments.poll_fill(LogOffset(end), false);
+        let (range, _) = poll(0).unwrap();
         assert_eq!(range, 0..8 << 20);
-        assert!(segments.poll_fill(LogOffset(0)).is_none(), "one at a time");
+        assert!(poll(0).is_none(), "one at a time");
         segments.filled(range);
-        let (range, _) = segments.poll_fill(LogOffset(0)).unwrap();
+        let (range, _) = segments.poll_fill(LogOffset(0), false).unwrap();
         segments.filled(range);
-        assert!(
-            segments.poll_fill(LogOffset(0)).is_none(),
-            "a whole segment ahead"
-        );
-        assert_eq!(
-            segments.poll_fill(LogOffset(1)).unwrap().0,
-            16 << 20..24 << 20
-        );
+        let mut poll = |end| segments.poll_fill(LogOffset(end), false);
+        assert!(poll(0).is_none(), "a whole segment ahead");
+        assert_eq!(poll(1).unwrap().0, 16 << 20..24 << 20);
+    }
+
+    #[test]
+    fn large_commits_only_reserve() {
+        let dir = MemDir::default();
+        let mut segments = Segments::new(128 << 20, LogOffset(0));
+        let mut steps = 0;
+        while let Some((range, work)) = segments.poll_fill(LogOffset(0), true) {
+            dir.full.set(steps > 0);
+            work(&dir).expect("only the first step of a segment writes");
+            segments.filled(range);
+            steps += 1;
+        }
+        assert_eq!(steps, AHEAD_RESERVED_BYTES / STEP_BYTES);
+        assert!(segments.poll_fill(LogOffset(0), false).is_some());
     }
 }

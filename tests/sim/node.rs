@@ -95,6 +95,7 @@ impl<M: Machine> Node<M> {
 
     /// The end of a turn.
     pub fn settle(&mut self, now: Now) -> Turn<M::Peer> {
+        self.machine.settle(now, &mut self.out);
         let sent = self.outputs();
         let (letters, closes) = self.letters();
         let mut orders: Vec<_> = self.out.orders.drain(..).collect();

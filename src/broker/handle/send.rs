@@ -44,6 +44,7 @@ struct Traits {
     transaction: bool,
     timer: bool,
     has_key: bool,
+    dispatch: Dispatch,
 }
 
 pub fn send(
@@ -170,7 +171,7 @@ fn send_one(
             &given
         }
     };
-    let taken = take_properties(broker, given_plain, request.now, &mut stored);
+    let taken = take_properties(broker, &topic.name, given_plain, request.now, &mut stored);
     let result = taken.and_then(|traits| {
         store_one(
             broker, request, header, topic, queue_id, traits, &stored, out,
@@ -217,8 +218,10 @@ fn store_one(
         .open_queue(request.now, &topic.name, topic.id, queue_id)
         .and_then(|slot| broker.store.check_append().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
-    let dispatch = Dispatch::of(&topic.name, properties);
-    let appended = broker.store.append(request.now, slot, &draft, &dispatch);
+    debug_assert_eq!(traits.dispatch, Dispatch::of(&topic.name, properties));
+    let appended = broker
+        .store
+        .append(request.now, slot, &draft, &traits.dispatch);
     broker.stats.put(1, request.command.body.len());
     if !request.command.is_oneway() {
         let due = request.now.mono.after_ms(broker.options.flush_timeout_ms);
@@ -331,6 +334,7 @@ fn check_properties(properties: &[u8]) -> Result<(), Reject> {
 /// that are not stored, with those the broker adds.
 fn take_properties(
     broker: &mut Broker,
+    topic: &str,
     given: &[u8],
     now: Now,
     stored: &mut Vec<u8>,
@@ -356,6 +360,7 @@ fn take_properties(
         stored.push(properties::NAME_END);
         stored.extend_from_slice(value);
         stored.push(properties::VALUE_END);
+        traits.dispatch.property(topic, name, value);
     }
     let options = &broker.options;
     properties::append(stored, names::MSG_REGION, &options.region);
@@ -370,6 +375,10 @@ fn take_properties(
         let month_ms = now.wall_ms.rem_euclid(MONTH_MS) as u32;
         let key = broker.unique_keys.key(month_ms, broker.keys_made);
         properties::append(stored, names::UNIQUE_KEY, key.as_str());
+        let name = names::UNIQUE_KEY.as_bytes();
+        traits
+            .dispatch
+            .property(topic, name, key.as_str().as_bytes());
     }
     // A delay level wins over timer properties, as in the reference.
     traits.timer &= traits.delay_level == 0;
