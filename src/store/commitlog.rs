@@ -24,8 +24,8 @@ use std::ops::Range;
 
 /// A predecessor of at least this size still in flight makes the next batch aligned.
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
-/// A batch of this size costs the disk much more than turning reserved blocks into written ones.
-const LARGE_BYTES: usize = 128 * 1024;
+/// Batches of this size cost the disk more than turning reserved blocks into written ones does.
+const LARGE_BYTES: usize = 32 * 1024;
 /// First capacity of a batch on an idle disk; grows with what gathers.
 const BATCH_BYTES_FIRST: usize = 8 * 1024;
 
@@ -58,6 +58,8 @@ pub struct CommitLog {
     previous_crc: u32,
     previous_life: Life,
     previous_bytes: usize,
+    /// Size of recent batches, the newest counting a quarter.
+    usual_bytes: usize,
     written: LogOffset,
     durable: LogOffset,
     /// Ends of the last batch of segments that are not wholly durable yet.
@@ -92,7 +94,7 @@ struct InFlight {
     end: LogOffset,
     pending: usize,
     done: bool,
-    /// Its answer says that it is durable.
+    /// Its answer says that it is durable, not only written.
     durable: bool,
 }
 
@@ -136,6 +138,7 @@ impl CommitLog {
             previous_crc: end.crc,
             previous_life: end.life,
             previous_bytes: 0,
+            usual_bytes: 0,
             written: end.end,
             durable: end.end,
             rolls: VecDeque::new(),
@@ -166,7 +169,6 @@ impl CommitLog {
     /// What readers may see, and what an ordinary send is acknowledged by.
     pub fn confirmed(&self) -> LogOffset {
         match self.options.flush {
-            _ if self.options.sabotage == Sabotage::AckBeforeSync => self.written,
             Flush::Async => self.written,
             Flush::Sync => self.durable,
         }
@@ -191,7 +193,7 @@ impl CommitLog {
 
     /// Whether groups are so large that the state of the blocks they go to does not matter.
     pub fn writes_large(&self) -> bool {
-        self.previous_bytes >= LARGE_BYTES
+        self.usual_bytes >= LARGE_BYTES
     }
 
     /// Where the segment that holds `at` ends.
@@ -337,6 +339,7 @@ impl CommitLog {
         self.previous_crc = header.seal(&mut open.bytes[open.prefix..]);
         self.previous_life = self.lineage.life();
         self.previous_bytes = open.bytes.len() - open.prefix;
+        self.usual_bytes = (3 * self.usual_bytes + self.previous_bytes) / 4;
         self.sealed_end = end;
         let whole = open.bytes.len().next_multiple_of(BLOCK_BYTES);
         let zeros = [0; BLOCK_BYTES];
@@ -422,9 +425,7 @@ impl CommitLog {
         let block = LogOffset(batch.at.0 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
         let (file, at) = self.segments.place(block);
         let pending = (batch.end.0 - batch.at.0) as usize - HEADER_BYTES;
-        // Nothing else is under way, so that one order may do the work of two.
-        let alone = self.in_flight.is_empty() && self.written == self.durable;
-        let durable = self.options.flush == Flush::Sync && alone;
+        let durable = self.options.flush == Flush::Sync;
         self.in_flight.push_back(InFlight {
             id,
             end: batch.end,
@@ -436,7 +437,7 @@ impl CommitLog {
             file,
             at,
             data: batch.data,
-            durable,
+            durable: durable && self.options.sabotage != Sabotage::AckBeforeSync,
         })
     }
 
