@@ -22,15 +22,21 @@ fn main() -> ExitCode {
         }
         Command::Namesrv(config) => ended(serve::serve(&config, false)),
         Command::StoreCheck(args) => check::run(&args),
-        Command::Bench(bench) => match loadgen::run(&bench.load()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("orbitmq: {error}");
-                ExitCode::from(EXIT_FAILED)
-            }
-        },
+        Command::Bench(bench) => measured(loadgen::run(&bench.load())),
+        Command::Ceiling(args) => measured(loadgen::ceiling::run(&args.ceiling())),
     }
 }
+
+fn measured(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orbitmq: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
 fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@
 //! Not here: what a client library adds (heartbeats, retries, rebalancing). A refused request is
 //! counted by its code and never repeated.
 
+pub mod ceiling;
 mod find;
 mod link;
 mod pipe;
