@@ -1,12 +1,13 @@
 //! The bare pipeline on glommio, as published: one task receives and gathers, as many as writes may
 //! be in flight commit and reply.
 //!
-//! glommio's preemption timer is set so long that it never fires (it can put an executor to sleep
-//! that has runnable tasks); the receiving task gives way by itself.
+//! glommio's preemption timer is set so long that it never fires, because it can put an executor to
+//! sleep that has runnable tasks; the receiving task gives way by itself.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
@@ -17,111 +18,95 @@ use futures_lite::AsyncReadExt;
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
 use super::group::{GROUP_BYTES, Group, Place, Replies};
 use super::inbox::Inbox;
 use super::{Flush, Scratch};
 
-#[derive(Clone, Copy, Debug)]
-pub struct Tuning {
-    pub receive_bytes: usize,
-    pub group_bytes: usize,
-    pub in_flight: usize,
-    pub spin: Duration,
-    pub io_memory: usize,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Tuning {
-            receive_bytes: 256 * 1024,
-            group_bytes: GROUP_BYTES,
-            in_flight: 2,
-            spin: Duration::ZERO,
-            io_memory: 8 << 20,
-        }
-    }
-}
-
+const RECEIVE_BYTES: usize = 256 * 1024;
+const WRITES_IN_FLIGHT: usize = 2;
+/// Registered with the executor's rings: a buffer for each group at the disk, one that gathers.
+const IO_MEMORY_BYTES: usize = 8 << 20;
+const NEVER: Duration = Duration::from_secs(3600);
+/// A socket that gave this much has more, and reading on would keep the reactor from the disk.
+const GIVE_WAY_BYTES: usize = 16 * 1024;
+/// Long enough to be in the future when the reactor looks.
+const REACTOR_TURN: Duration = Duration::from_nanos(1);
 /// A client that reads makes room sooner than that.
 const SOCKET_FULL_PAUSE: Duration = Duration::from_micros(20);
-const NEVER: Duration = Duration::from_secs(3600);
 
 pub fn serve(stream: TcpStream, scratch: &Scratch, flush: Flush) -> Result<(), String> {
-    serve_tuned(stream, scratch, flush, Tuning::default())
-}
-
-pub fn serve_tuned(
-    stream: TcpStream,
-    scratch: &Scratch,
-    flush: Flush,
-    tuning: Tuning,
-) -> Result<(), String> {
-    // The thread is where it belongs already.
+    // The thread is pinned already.
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .preempt_timer(NEVER)
-        .spin_before_park(tuning.spin)
-        .io_memory(tuning.io_memory)
+        .io_memory(IO_MEMORY_BYTES)
         .make();
     let executor = executor.map_err(|error| format!("glommio does not start: {error}"))?;
     executor.run(async {
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .dma_open(scratch.path())
-            .await;
-        let file = opened.map_err(|error| format!("cannot open the file: {error}"))?;
-        let server = Rc::new(Server::new(file, &stream, scratch.bytes(), flush, tuning));
-        let committers: Vec<_> = (0..tuning.in_flight)
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).dma_open(scratch.path());
+        let opened = opened.await;
+        let file = opened.map_err(|error| format!("the file cannot be opened again: {error}"))?;
+        let server = Rc::new(Server::new(file, &stream, scratch.bytes(), flush)?);
+        let committers: Vec<_> = (0..WRITES_IN_FLIGHT)
             .map(|_| glommio::spawn_local(commit_loop(server.clone())))
             .collect();
-        let received = receive_loop(&server, stream).await;
-        server.hung_up.set(true);
+        let mut outcome = receive_loop(&server, stream).await;
+        server.has_ended.set(true);
         server.work.wake_all();
         for committer in committers {
-            committer.await?;
+            outcome = outcome.and(committer.await);
         }
-        received
+        outcome
     })
 }
 
 struct Server {
     file: DmaFile,
-    socket: socket2::Socket,
+    socket: Socket,
     flush: Flush,
-    tuning: Tuning,
+    /// The group that gathers.
     open: RefCell<Option<(DmaBuffer, Group)>>,
-    /// Groups at the disk, oldest first, and whether they are done.
-    committing: RefCell<VecDeque<(Group, u64, bool)>>,
-    first: Cell<u64>,
-    next: Cell<u64>,
-    place: RefCell<Place>,
-    replies: RefCell<Replies>,
+    log: RefCell<Log>,
+    /// Replies that the socket has not taken yet.
     out: RefCell<Vec<u8>>,
-    /// For committers: there is something to commit.
+    /// There is something to commit, or nothing will come.
     work: Waiting,
-    /// For the receiver: there is room in a group.
+    /// A new group can be opened.
     room: Waiting,
-    hung_up: Cell<bool>,
+    /// The client has hung up, or a commit failed.
+    has_ended: Cell<bool>,
 }
 
-#[derive(Default)]
-struct Waiting {
-    wakers: RefCell<Vec<Waker>>,
+/// The order of commits.
+struct Log {
+    place: Place,
+    replies: Replies,
+    /// Groups at the disk, oldest first: where they lie, and whether they are done.
+    committing: VecDeque<(Group, u64, bool)>,
+    /// The number of the first of them.
+    first: u64,
 }
+
+/// Tasks that wait.
+#[derive(Default)]
+struct Waiting(RefCell<Vec<Waker>>);
 
 impl Waiting {
+    fn line_up(&self, waker: &Waker) {
+        self.0.borrow_mut().push(waker.clone());
+    }
+
     fn wake_one(&self) {
-        let next = self.wakers.borrow_mut().pop();
+        let next = self.0.borrow_mut().pop();
         if let Some(waker) = next {
             waker.wake();
         }
     }
+
     fn wake_all(&self) {
-        for waker in self.wakers.take() {
-            waker.wake();
-        }
+        self.0.take().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -131,33 +116,31 @@ impl Server {
         stream: &TcpStream,
         file_bytes: u64,
         flush: Flush,
-        tuning: Tuning,
-    ) -> Server {
-        Server {
+    ) -> Result<Server, String> {
+        let socket = SockRef::from(stream).try_clone();
+        Ok(Server {
             file,
-            socket: SockRef::from(stream).try_clone().expect("a clone"),
+            socket: socket.map_err(|error| format!("no second handle of the socket: {error}"))?,
             flush,
-            tuning,
             open: RefCell::default(),
-            committing: RefCell::default(),
-            first: Cell::new(0),
-            next: Cell::new(0),
-            place: RefCell::new(Place::new(file_bytes)),
-            replies: RefCell::default(),
+            log: RefCell::new(Log {
+                place: Place::new(file_bytes),
+                replies: Replies::default(),
+                committing: VecDeque::new(),
+                first: 0,
+            }),
             out: RefCell::default(),
             work: Waiting::default(),
             room: Waiting::default(),
-            hung_up: Cell::new(false),
-        }
+            has_ended: Cell::new(false),
+        })
     }
 
     /// Bodies of whole frames go to the open group. False if it is full.
     fn gather(&self, inbox: &mut Inbox) -> Result<bool, String> {
         let mut open = self.open.borrow_mut();
-        let (buffer, group) = open.get_or_insert_with(|| {
-            let buffer = self.file.alloc_dma_buffer(self.tuning.group_bytes);
-            (buffer, Group::default())
-        });
+        let (buffer, group) =
+            open.get_or_insert_with(|| (self.file.alloc_dma_buffer(GROUP_BYTES), Group::default()));
         let buffer = buffer.as_bytes_mut();
         let mut fits = Ok(true);
         while inbox.next(|frame| {
@@ -167,30 +150,32 @@ impl Server {
         fits
     }
 
+    /// Waits for a group to commit; `None` if there will be none.
     async fn next_group(&self) -> Option<(DmaBuffer, Group)> {
         poll_fn(|cx| {
             let mut open = self.open.borrow_mut();
             if open.as_ref().is_some_and(|(_, group)| group.messages > 0) {
                 return Poll::Ready(open.take());
             }
-            if self.hung_up.get() {
+            if self.has_ended.get() {
                 return Poll::Ready(None);
             }
-            self.work.wakers.borrow_mut().push(cx.waker().clone());
+            self.work.line_up(cx.waker());
             Poll::Pending
         })
         .await
     }
 
-    fn committed(&self, number: u64) {
-        let mut committing = self.committing.borrow_mut();
-        committing[(number - self.first.get()) as usize].2 = true;
-        let mut out = self.out.borrow_mut();
-        while let Some((group, at, true)) = committing.front().copied() {
-            self.replies.borrow_mut().append(group, at, &mut out);
-            committing.pop_front();
-            self.first.set(self.first.get() + 1);
-        }
+    /// Waits until the open group is taken.
+    async fn group_taken(&self) {
+        poll_fn(|cx| {
+            if self.open.borrow().is_none() || self.has_ended.get() {
+                return Poll::Ready(());
+            }
+            self.room.line_up(cx.waker());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// False if the socket did not take all.
@@ -200,60 +185,90 @@ impl Server {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             match self.socket.send_with_flags(&out, flags) {
                 Ok(count) => drop(out.drain(..count)),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
                 // The client has gone; the receiver notices.
                 Err(_) => out.clear(),
             }
         }
         true
     }
+
+    async fn commit(&self, mut buffer: DmaBuffer, group: Group) -> Result<(), String> {
+        let bytes = group.write_bytes();
+        buffer.trim_to_size(bytes);
+        let (number, at) = self.log.borrow_mut().begin(group);
+        let failed = |error| format!("a commit failed: {error}");
+        let written = self.file.write_at(buffer, at).await.map_err(failed)?;
+        if written != bytes {
+            return Err(format!("{written} of {bytes} bytes were written"));
+        }
+        if self.flush == Flush::Sync {
+            self.file.fdatasync().await.map_err(failed)?;
+        }
+        self.log
+            .borrow_mut()
+            .done(number, &mut self.out.borrow_mut());
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Gives a group its number and its place.
+    fn begin(&mut self, group: Group) -> (u64, u64) {
+        let at = self.place.take(group.write_bytes());
+        let number = self.first + self.committing.len() as u64;
+        self.committing.push_back((group, at, false));
+        (number, at)
+    }
+
+    /// Acknowledges the groups at the front of the log that are done.
+    fn done(&mut self, number: u64, out: &mut Vec<u8>) {
+        self.committing[(number - self.first) as usize].2 = true;
+        while let Some((group, at, true)) = self.committing.front().copied() {
+            self.replies.append(group, at, out);
+            self.committing.pop_front();
+            self.first += 1;
+        }
+    }
 }
 
 async fn receive_loop(server: &Server, stream: TcpStream) -> Result<(), String> {
     // SAFETY: the descriptor is a connected socket that nobody else owns.
     let mut stream = unsafe { glommio::net::TcpStream::from_raw_fd(stream.into_raw_fd()) };
-    let mut inbox = Inbox::new(server.tuning.receive_bytes);
+    let mut inbox = Inbox::new(RECEIVE_BYTES);
     loop {
         let count = match stream.read(inbox.room()).await {
+            // An end, or a reset because answers were under way.
             Ok(0) | Err(_) => return Ok(()),
             Ok(count) => count,
         };
         inbox.received(count);
         while !server.gather(&mut inbox)? {
             server.work.wake_one();
-            poll_fn(|cx| {
-                if server.open.borrow().is_none() {
-                    return Poll::Ready(());
-                }
-                server.room.wakers.borrow_mut().push(cx.waker().clone());
-                Poll::Pending
-            })
-            .await;
+            server.group_taken().await;
+            if server.has_ended.get() {
+                return Ok(());
+            }
         }
         server.work.wake_one();
-        if count > 16 * 1024 {
-            Timer::new(Duration::from_nanos(1)).await;
+        if count >= GIVE_WAY_BYTES {
+            Timer::new(REACTOR_TURN).await;
         }
     }
 }
 
 async fn commit_loop(server: Rc<Server>) -> Result<(), String> {
-    while let Some((mut buffer, group)) = server.next_group().await {
+    while let Some((buffer, group)) = server.next_group().await {
         server.room.wake_one();
-        let bytes = group.write_bytes();
-        buffer.trim_to_size(bytes);
-        let at = server.place.borrow_mut().take(bytes);
-        server.committing.borrow_mut().push_back((group, at, false));
-        let number = server.next.replace(server.next.get() + 1);
-        let failed = |error| format!("a commit failed: {error}");
-        let written = server.file.write_at(buffer, at).await.map_err(failed)?;
-        if written != bytes {
-            return Err(format!("{written} of {bytes} bytes were written"));
+        let committed = server.commit(buffer, group).await;
+        if committed.is_err() {
+            server.has_ended.set(true);
+            server.room.wake_all();
+            server.work.wake_all();
+            // The receiver hears it as the client's end.
+            let _ = server.socket.shutdown(std::net::Shutdown::Both);
         }
-        if server.flush == Flush::Sync {
-            server.file.fdatasync().await.map_err(failed)?;
-        }
-        server.committed(number);
+        committed?;
         while !server.send() {
             Timer::new(SOCKET_FULL_PAUSE).await;
         }

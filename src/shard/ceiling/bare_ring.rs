@@ -3,92 +3,55 @@
 //! A turn takes what has completed, gathers what was received, and puts the next write, send and
 //! receive into the queue; one call hands them in and waits. While a group is on its way to the
 //! disk the next one gathers. A group is acknowledged when all before it are.
+//!
+//! A group of one block that has the disk to itself is written by plain calls on this thread: with
+//! nothing to overlap, the way through the ring's worker only adds to the round trip.
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::Error;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use io_uring::squeue::{Entry, Flags};
-use io_uring::{IoUring, opcode, types};
+use io_uring::types::{Fd, FsyncFlags};
+use io_uring::{IoUring, opcode};
 
 use super::group::{GROUP_BYTES, Group, Place, Replies};
 use super::inbox::Inbox;
 use super::scratch::Aligned;
 use super::{Flush, Scratch};
+use crate::base::disk::BLOCK_BYTES;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncBy {
-    Dsync,
-    Linked,
-    Inline,
-}
+const RECEIVE_BYTES: usize = 256 * 1024;
+const WRITES_IN_FLIGHT: usize = 2;
+/// One for each write in flight, one that gathers.
+const SLOTS: usize = WRITES_IN_FLIGHT + 1;
+/// More than can be under way: a write and a sync for each slot, one send, one receive.
+const QUEUE_ENTRIES: u32 = 16;
 
-#[derive(Clone, Copy, Debug)]
-pub struct Tuning {
-    pub receive_bytes: usize,
-    pub group_bytes: usize,
-    pub in_flight: usize,
-    pub sync: SyncBy,
-    pub fixed: bool,
-    pub spin: bool,
-    pub defer: bool,
-    pub send_now: bool,
-    pub iowq: Option<usize>,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Tuning {
-            receive_bytes: 256 * 1024,
-            group_bytes: GROUP_BYTES,
-            in_flight: 2,
-            sync: SyncBy::Dsync,
-            fixed: false,
-            spin: false,
-            defer: true,
-            send_now: false,
-            iowq: None,
-        }
-    }
-}
-
-const QUEUE_ENTRIES: u32 = 64;
+/// What an entry of the queue was, in its user data; the slot is in the low byte.
 const RECEIVE: u64 = 1 << 8;
 const SEND: u64 = 2 << 8;
 const WRITE: u64 = 3 << 8;
 const SYNC: u64 = 4 << 8;
-const SLOT: u64 = 0xFF;
+const SLOT_MASK: u64 = 0xFF;
 
 pub fn serve(stream: &TcpStream, scratch: &Scratch, flush: Flush) -> Result<(), String> {
-    serve_tuned(stream, scratch, flush, Tuning::default())
-}
-
-pub fn serve_tuned(
-    stream: &TcpStream,
-    scratch: &Scratch,
-    flush: Flush,
-    tuning: Tuning,
-) -> Result<(), String> {
     let file = scratch.reopen(0)?;
-    let mut server = Server::new(stream, &file, scratch.bytes(), flush, tuning)?;
+    let mut server = Server::new(stream, &file, scratch.bytes(), flush)?;
     let served = server.run();
-    eprintln!(
-        "    turns {} writes {} receives {} sends {} mean group {}",
-        server.turns,
-        server.writes,
-        server.receives,
-        server.sends,
-        server.bytes / server.writes.max(1)
-    );
-    served
+    let drained = server.drain();
+    served.and(drained)
 }
 
+/// A group on its way through memory and disk.
 struct Slot {
     buffer: Aligned,
     group: Group,
     log_offset: u64,
-    done: bool,
+    is_done: bool,
 }
 
 struct Server<'a> {
@@ -96,31 +59,28 @@ struct Server<'a> {
     stream: &'a TcpStream,
     file: &'a File,
     flush: Flush,
-    tuning: Tuning,
     inbox: Inbox,
     slots: Vec<Slot>,
-    /// Slots at the disk, oldest first.
-    committing: VecDeque<usize>,
+    /// Slots that gather nothing and are not at the disk.
     free: Vec<usize>,
     open: Option<usize>,
+    /// Slots at the disk, oldest first.
+    committing: VecDeque<usize>,
     place: Place,
     replies: Replies,
-    /// Replies that are not with the socket yet.
+    /// Replies that the socket was not given yet.
     out: Vec<u8>,
-    /// With the socket from `sent` on, if `is_sending`.
+    /// What it was given; from `sent` on it has not taken it.
     sending: Vec<u8>,
     sent: usize,
-    is_sending: bool,
+    /// Entries in the ring.
+    under_way: usize,
     is_receiving: bool,
+    is_sending: bool,
     hung_up: bool,
-    turns: u64,
-    writes: u64,
-    receives: u64,
-    sends: u64,
-    bytes: u64,
 }
 
-fn failed(doing: &str, error: std::io::Error) -> String {
+fn failed(doing: &str, error: Error) -> String {
     format!("{doing} failed: {error}")
 }
 
@@ -130,97 +90,78 @@ impl<'a> Server<'a> {
         file: &'a File,
         file_bytes: u64,
         flush: Flush,
-        tuning: Tuning,
     ) -> Result<Server<'a>, String> {
-        let mut builder = IoUring::builder();
-        builder.setup_single_issuer();
-        if tuning.defer {
-            builder.setup_defer_taskrun();
-        } else {
-            builder.setup_coop_taskrun();
-        }
-        let ring: IoUring = builder
-            .build(QUEUE_ENTRIES)
-            .map_err(|e| failed("io_uring", e))?;
-        let slots: Vec<Slot> = (0..=tuning.in_flight)
-            .map(|_| Slot {
-                buffer: Aligned::filled(tuning.group_bytes, b'x'),
-                group: Group::default(),
-                log_offset: 0,
-                done: false,
-            })
-            .collect();
-        if tuning.fixed {
-            let vecs: Vec<libc::iovec> = slots
-                .iter()
-                .map(|slot| libc::iovec {
-                    iov_base: slot.buffer.bytes().as_ptr() as *mut _,
-                    iov_len: slot.buffer.bytes().len(),
-                })
-                .collect();
-            // SAFETY: x
-            unsafe { ring.submitter().register_buffers(&vecs) }
-                .map_err(|e| failed("register", e))?;
-        }
-        if let Some(core) = tuning.iowq {
-            // SAFETY: x
-            let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-            // SAFETY: x
-            unsafe { libc::CPU_SET(core, &mut set) };
-            ring.submitter()
-                .register_iowq_aff(&set)
-                .map_err(|e| failed("aff", e))?;
-        }
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(QUEUE_ENTRIES);
+        let slot = || Slot {
+            buffer: Aligned::filled(GROUP_BYTES, b'x'),
+            group: Group::default(),
+            log_offset: 0,
+            is_done: false,
+        };
         Ok(Server {
-            ring,
+            ring: ring.map_err(|error| failed("io_uring with deferred task work", error))?,
             stream,
             file,
             flush,
-            tuning,
-            inbox: Inbox::new(tuning.receive_bytes),
-            free: (0..slots.len()).collect(),
-            slots,
-            committing: VecDeque::new(),
+            inbox: Inbox::new(RECEIVE_BYTES),
+            slots: (0..SLOTS).map(|_| slot()).collect(),
+            free: (0..SLOTS).collect(),
             open: None,
+            committing: VecDeque::new(),
             place: Place::new(file_bytes),
             replies: Replies::default(),
             out: Vec::new(),
             sending: Vec::new(),
             sent: 0,
-            is_sending: false,
+            under_way: 0,
             is_receiving: false,
+            is_sending: false,
             hung_up: false,
-            turns: 0,
-            writes: 0,
-            receives: 0,
-            sends: 0,
-            bytes: 0,
         })
     }
 
+    /// Turns, until the client has gone.
     fn run(&mut self) -> Result<(), String> {
-        while !(self.hung_up && self.committing.is_empty() && !self.is_sending) {
+        while !self.hung_up {
             self.gather()?;
-            self.commit()?;
             self.send()?;
             self.receive()?;
-            self.turns += 1;
-            if self.tuning.spin {
-                self.ring
-                    .submitter()
-                    .submit_and_wait(0)
-                    .map_err(|e| failed("io_uring", e))?;
-            } else {
-                self.ring
-                    .submit_and_wait(1)
-                    .map_err(|e| failed("io_uring", e))?;
-            }
-            self.complete()?;
+            self.turn()?;
         }
         Ok(())
     }
 
-    /// Bodies of whole frames go to the open group.
+    /// Waits for all that is under way: the kernel writes into memory of ours until then.
+    fn drain(&mut self) -> Result<(), String> {
+        // Wakes a receive or send that would wait for the client. It may have gone, too.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let mut first = Ok(());
+        while self.under_way > 0 {
+            first = first.and(self.turn());
+        }
+        first
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
+        match self.ring.submit_and_wait(1) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            // Nothing can be waited for any more, so nothing of ours may be freed either.
+            Err(error) => panic!("the ring is broken: {error}"),
+        }
+        let mut outcome = Ok(());
+        loop {
+            let next = self.ring.completion().next();
+            let Some(entry) = next else { return outcome };
+            let completed = self.complete(entry.user_data(), entry.result());
+            outcome = outcome.and(completed);
+        }
+    }
+
+    /// Bodies of whole frames go to the open group, which goes to the disk when that has room.
     fn gather(&mut self) -> Result<(), String> {
         loop {
             let Some(at) = self.open.or_else(|| self.free.pop()) else {
@@ -228,72 +169,53 @@ impl<'a> Server<'a> {
             };
             self.open = Some(at);
             let slot = &mut self.slots[at];
-            let mut full = Ok(true);
             let buffer = slot.buffer.bytes_mut();
+            let mut fits = Ok(true);
             while self.inbox.next(|frame| {
-                full = slot.group.append(buffer, frame);
-                full == Ok(true)
+                fits = slot.group.append(buffer, frame);
+                fits == Ok(true)
             })? {}
-            if full? || self.committing.len() >= self.tuning.in_flight {
+            let all_gathered = fits?;
+            if slot.group.messages == 0 || self.committing.len() == WRITES_IN_FLIGHT {
                 return Ok(());
             }
-            self.commit()?;
+            self.open = None;
+            self.commit(at)?;
+            if all_gathered {
+                return Ok(());
+            }
         }
     }
 
-    /// The open group goes to the disk if there is something in it and room there.
-    fn commit(&mut self) -> Result<(), String> {
-        if self.committing.len() >= self.tuning.in_flight {
-            return Ok(());
-        }
-        let Some(at) = self.open.take_if(|at| self.slots[*at].group.messages > 0) else {
-            return Ok(());
-        };
-        self.writes += 1;
+    fn commit(&mut self, at: usize) -> Result<(), String> {
+        let is_alone = self.committing.is_empty();
         let slot = &mut self.slots[at];
-        let bytes = slot.group.write_bytes();
-        self.bytes += bytes as u64;
-        slot.log_offset = self.place.take(bytes);
-        slot.done = false;
+        let len = slot.group.write_bytes();
+        slot.log_offset = self.place.take(len);
+        slot.is_done = false;
         self.committing.push_back(at);
-        let sync = self.flush == Flush::Sync;
-        let flags = if sync && self.tuning.sync == SyncBy::Dsync {
-            libc::RWF_DSYNC
-        } else {
-            0
-        };
-        let fd = types::Fd(self.file.as_raw_fd());
-        if self.tuning.sync == SyncBy::Inline && sync {
-            use std::os::unix::fs::FileExt;
-            self.file
-                .write_all_at(&slot.buffer.bytes()[..bytes], slot.log_offset)
-                .map_err(|e| failed("write", e))?;
-            self.file.sync_data().map_err(|e| failed("sync", e))?;
+        let bytes = &slot.buffer.bytes()[..len];
+        if is_alone && len == BLOCK_BYTES {
+            let mut written = self.file.write_all_at(bytes, slot.log_offset);
+            if self.flush == Flush::Sync {
+                written = written.and_then(|()| self.file.sync_data());
+            }
+            written.map_err(|error| failed("a commit", error))?;
             self.committed(at);
             return Ok(());
         }
-        let start = slot.buffer.bytes().as_ptr();
-        let write = if self.tuning.fixed {
-            opcode::WriteFixed::new(fd, start, bytes as u32, at as u16)
-                .offset(slot.log_offset)
-                .rw_flags(flags)
-                .build()
-        } else {
-            opcode::Write::new(fd, start, bytes as u32)
-                .offset(slot.log_offset)
-                .rw_flags(flags)
-                .build()
-        }
-        .user_data(WRITE | at as u64);
-        if sync && self.tuning.sync == SyncBy::Linked {
-            self.push(write.flags(Flags::IO_LINK))?;
-            let entry = opcode::Fsync::new(fd)
-                .flags(types::FsyncFlags::DATASYNC)
-                .build()
-                .user_data(SYNC | at as u64);
-            self.push(entry)
-        } else {
-            self.push(write)
+        let file = Fd(self.file.as_raw_fd());
+        let write = opcode::Write::new(file, bytes.as_ptr(), len as u32)
+            .offset(slot.log_offset)
+            .build()
+            .user_data(WRITE | at as u64);
+        match self.flush {
+            Flush::Async => self.push(write),
+            Flush::Sync => {
+                self.push(write.flags(Flags::IO_LINK))?;
+                let sync = opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC);
+                self.push(sync.build().user_data(SYNC | at as u64))
+            }
         }
     }
 
@@ -302,105 +224,89 @@ impl<'a> Server<'a> {
             return Ok(());
         }
         if self.sent == self.sending.len() {
-            if self.out.is_empty() {
-                return Ok(());
-            }
             self.sending.clear();
-            std::mem::swap(&mut self.sending, &mut self.out);
             self.sent = 0;
+            std::mem::swap(&mut self.sending, &mut self.out);
         }
-        self.sends += 1;
         let rest = &self.sending[self.sent..];
-        if self.tuning.send_now {
-            use std::io::Write;
-            let mut s = self.stream;
-            self.sent += s.write(rest).map_err(|e| failed("send", e))?;
+        if rest.is_empty() {
             return Ok(());
         }
-        self.is_sending = true;
-        let fd = types::Fd(self.stream.as_raw_fd());
-        let entry = opcode::Send::new(fd, rest.as_ptr(), rest.len() as u32)
+        let socket = Fd(self.stream.as_raw_fd());
+        let send = opcode::Send::new(socket, rest.as_ptr(), rest.len() as u32)
             .flags(libc::MSG_NOSIGNAL)
-            .build()
-            .user_data(SEND);
-        self.push(entry)
+            .build();
+        self.is_sending = true;
+        self.push(send.user_data(SEND))
     }
 
     fn receive(&mut self) -> Result<(), String> {
-        let room = self.inbox.room();
-        if self.is_receiving || self.hung_up || room.is_empty() {
+        if self.is_receiving {
             return Ok(());
         }
-        let fd = types::Fd(self.stream.as_raw_fd());
-        let entry = opcode::Recv::new(fd, room.as_mut_ptr(), room.len() as u32)
-            .build()
-            .user_data(RECEIVE);
+        let room = self.inbox.room();
+        if room.is_empty() {
+            return Ok(());
+        }
+        let socket = Fd(self.stream.as_raw_fd());
+        let receive = opcode::Recv::new(socket, room.as_mut_ptr(), room.len() as u32).build();
         self.is_receiving = true;
-        self.receives += 1;
-        self.push(entry)
+        self.push(receive.user_data(RECEIVE))
     }
 
     fn push(&mut self, entry: Entry) -> Result<(), String> {
-        // SAFETY: what the entry points to belongs to this server and stays where it is: the part
-        // of the inbox is not touched while `is_receiving`, a group's buffer while it is in
-        // `committing`, `sending` while `is_sending`. `close` waits for all of them.
-        unsafe { self.ring.submission().push(&entry) }.map_err(|_| "the queue is full".to_owned())
+        // SAFETY: what the entry points to belongs to this server and keeps its place until
+        // `drain` has seen the end of every entry: the room of the inbox is not touched while
+        // `is_receiving`, a slot's buffer not while it is in `committing`, `sending` not while
+        // `is_sending`. File and stream outlive the server.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        pushed.map_err(|_| "the ring's queue is full".to_owned())?;
+        self.under_way += 1;
+        Ok(())
     }
 
-    fn complete(&mut self) -> Result<(), String> {
-        while let Some((data, result)) = {
-            let next = self.ring.completion().next();
-            next.map(|entry| (entry.user_data(), entry.result()))
-        } {
-            let at = (data & SLOT) as usize;
-            match data & !SLOT {
-                RECEIVE => {
-                    self.is_receiving = false;
-                    if result <= 0 {
-                        self.hung_up = true;
-                    } else {
-                        self.inbox.received(result as usize);
-                    }
-                }
-                SEND => {
-                    self.is_sending = false;
-                    if result <= 0 {
-                        self.hung_up = true;
-                        self.sent = self.sending.len();
-                        self.out.clear();
-                    } else {
-                        self.sent += result as usize;
-                    }
-                }
-                kind => {
-                    if result < 0 {
-                        return Err(failed(
-                            "a commit",
-                            std::io::Error::from_raw_os_error(-result),
-                        ));
-                    }
-                    if kind == WRITE {
-                        assert_eq!(result as usize, self.slots[at].group.write_bytes());
-                    }
-                    let last = if self.flush == Flush::Sync && self.tuning.sync == SyncBy::Linked {
-                        SYNC
-                    } else {
-                        WRITE
-                    };
-                    if kind == last {
-                        self.committed(at);
-                    }
+    fn complete(&mut self, data: u64, result: i32) -> Result<(), String> {
+        self.under_way -= 1;
+        let at = (data & SLOT_MASK) as usize;
+        match data & !SLOT_MASK {
+            RECEIVE => {
+                self.is_receiving = false;
+                match usize::try_from(result) {
+                    Ok(count) if count > 0 => self.inbox.received(count),
+                    // An end, or a reset because answers were under way.
+                    _ => self.hung_up = true,
                 }
             }
+            SEND => {
+                self.is_sending = false;
+                match usize::try_from(result) {
+                    Ok(count) => self.sent += count,
+                    Err(_) => self.hung_up = true,
+                }
+            }
+            _ if result < 0 => {
+                return Err(failed("a commit", Error::from_raw_os_error(-result)));
+            }
+            WRITE => {
+                let (written, asked) = (result as usize, self.slots[at].group.write_bytes());
+                if written != asked {
+                    return Err(format!("{written} of {asked} bytes were written"));
+                }
+                if self.flush == Flush::Async {
+                    self.committed(at);
+                }
+            }
+            _ => self.committed(at),
         }
         Ok(())
     }
 
+    /// Acknowledges the groups at the front of the log that are done.
     fn committed(&mut self, at: usize) {
-        self.slots[at].done = true;
+        self.slots[at].is_done = true;
         while let Some(at) = self.committing.front().copied() {
             let slot = &mut self.slots[at];
-            if !slot.done {
+            if !slot.is_done {
                 return;
             }
             self.replies

@@ -17,9 +17,9 @@
 //!
 //! Not here: a message format, queues, more than one connection; what a ceiling must not pay for.
 
-pub mod bare_glommio;
-pub mod bare_ring;
-pub mod client;
+mod bare_glommio;
+mod bare_ring;
+mod client;
 mod disk;
 mod group;
 mod inbox;
@@ -119,7 +119,7 @@ pub fn pipeline(
 }
 
 /// One client against one server, which ends when the client hangs up.
-pub fn point(
+fn point(
     load: &Load,
     serve: impl FnOnce(TcpStream) -> Result<(), String> + Send,
 ) -> Result<Traffic, String> {
