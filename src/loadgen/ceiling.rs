@@ -4,7 +4,7 @@
 //! are in the names, latencies in nanoseconds. A part that was not asked for is empty.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -148,7 +148,10 @@ pub fn run(asked: &Ceiling) -> Result<(), String> {
 
 /// Says what is being measured, in one line that is written over.
 fn progress(what: &str) {
-    let _ = write!(std::io::stderr(), "\r{what:<60}\r");
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let _ = write!(stderr, "\r{what:<60}\r");
+    }
 }
 
 fn loopback(asked: &Ceiling) -> Result<Vec<LoopbackRow>, String> {
@@ -382,4 +385,95 @@ fn traffic(row: &TrafficRow) -> String {
         micros(row.p99),
         row.server_core_share * 100.0
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remoting::command::Command;
+    use crate::remoting::frame::split;
+
+    #[test]
+    fn frames_are_those_of_a_send() {
+        for codec in [Codec::Json, Codec::Binary] {
+            let frame = request(codec, 128);
+            let command = Command::decode(split(&frame).unwrap()).unwrap();
+            assert_eq!(command.body.len(), 128);
+            assert_eq!(SendHeader::decode_short(&command.ext).unwrap().queue_id, 3);
+            let frame = reply(codec);
+            let command = Command::decode(split(&frame).unwrap()).unwrap();
+            assert!(command.is_response() && SendResponse::decode(&command.ext).is_ok());
+        }
+    }
+
+    fn sample() -> Report {
+        let traffic = || TrafficRow {
+            depth: 1,
+            messages_per_second: 20_000.0,
+            p50: Some(42_000),
+            p99: None,
+            server_core_share: 0.5,
+        };
+        Report {
+            format: FORMAT,
+            loopback: vec![LoopbackRow {
+                body_bytes: 128,
+                request_bytes: 451,
+                reply_bytes: 216,
+                traffic: traffic(),
+            }],
+            disk: vec![DiskRow {
+                block_bytes: 4096,
+                depth: 2,
+                sync: "dsync",
+                writes_per_second: 6000.0,
+                megabytes_per_second: 24.6,
+                p50: 150_000,
+                p99: 400_000,
+            }],
+            pipeline: vec![PipelineRow {
+                build: "ring",
+                flush: "SYNC_FLUSH",
+                body_bytes: 128,
+                request_bytes: 451,
+                traffic: traffic(),
+            }],
+        }
+    }
+
+    /// `bench/compare` reads these names.
+    #[test]
+    fn json_names_are_kept() {
+        let traffic = r#""depth":1,"messagesPerSecond":20000.0,"p50":42000,"p99":null,"#;
+        let expected = format!(
+            concat!(
+                r#"{{"format":1,"loopback":[{{"bodyBytes":128,"requestBytes":451,"#,
+                r#""replyBytes":216,{0}"serverCoreShare":0.5}}],"disk":[{{"blockBytes":4096,"#,
+                r#""depth":2,"sync":"dsync","writesPerSecond":6000.0,"megabytesPerSecond":24.6,"#,
+                r#""p50":150000,"p99":400000}}],"pipeline":[{{"build":"ring","#,
+                r#""flush":"SYNC_FLUSH","bodyBytes":128,"requestBytes":451,{0}"#,
+                r#""serverCoreShare":0.5}}]}}"#
+            ),
+            traffic
+        );
+        assert_eq!(serde_json::to_string(&sample()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_table_has_what_was_measured_only() {
+        let whole = table(&sample());
+        for words in [
+            "Loopback",
+            "sync dsync, depth 2",
+            "ring     SYNC_FLUSH",
+            "42.0",
+        ] {
+            assert!(whole.contains(words), "{words} is not in\n{whole}");
+        }
+        let part = Report {
+            disk: Vec::new(),
+            ..sample()
+        };
+        assert!(!table(&part).contains("Disk"));
+    }
 }
