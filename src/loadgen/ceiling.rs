@@ -16,7 +16,7 @@ use crate::remoting::command::FrameWriter;
 use crate::remoting::frame::Codec;
 use crate::remoting::header::send::{SendHeader, SendResponse};
 use crate::remoting::text::Text;
-use crate::shard::ceiling::{self, Build, DiskPoint, Flush, Load, Scratch, Sync, Traffic};
+use crate::shard::ceiling::{self, Build, DiskPoint, DiskSync, Flush, Load, Scratch, Traffic};
 
 /// Rises when a reader of old files could misread a new one.
 const FORMAT: u32 = 1;
@@ -26,7 +26,7 @@ const BODIES: [usize; 2] = [128, 1024];
 const DEPTH_BYTES: usize = 4 << 20;
 const BLOCK_BYTES: [usize; 7] = [4, 16, 64, 128, 256, 512, 1024];
 const DISK_DEPTHS: [usize; 3] = [1, 2, 4];
-const SYNCS: [Sync; 3] = [Sync::None, Sync::Fdatasync, Sync::Dsync];
+const SYNCS: [DiskSync; 3] = [DiskSync::None, DiskSync::Fdatasync, DiskSync::Dsync];
 /// The disk has many points; each takes this part of the time of one.
 const DISK_TIME_PART: u32 = 5;
 const SCRATCH_BYTES: u64 = 256 << 20;
@@ -231,11 +231,11 @@ fn pipeline(asked: &Ceiling, scratch: &Scratch) -> Result<Vec<PipelineRow>, Stri
     Ok(rows)
 }
 
-fn sync_word(sync: Sync) -> &'static str {
+fn sync_word(sync: DiskSync) -> &'static str {
     match sync {
-        Sync::None => "none",
-        Sync::Fdatasync => "fdatasync",
-        Sync::Dsync => "dsync",
+        DiskSync::None => "none",
+        DiskSync::Fdatasync => "fdatasync",
+        DiskSync::Dsync => "dsync",
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Percentiles, Scratch};
 
 /// What makes a write durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
+pub enum DiskSync {
     /// Nothing: it has reached the device, perhaps its cache.
     None,
     /// A call after each write.
@@ -27,7 +27,7 @@ pub struct DiskPoint {
     pub block_bytes: usize,
     /// Writes in flight.
     pub depth: usize,
-    pub sync: Sync,
+    pub sync: DiskSync,
     pub time: Duration,
 }
 
@@ -45,8 +45,8 @@ impl DiskPoint {
     /// A sentence: the disk refused, or not one write was done in time.
     pub fn measure(&self, scratch: &Scratch) -> Result<DiskWritten, String> {
         let flags = match self.sync {
-            Sync::Dsync => libc::O_DSYNC,
-            Sync::None | Sync::Fdatasync => 0,
+            DiskSync::Dsync => libc::O_DSYNC,
+            DiskSync::None | DiskSync::Fdatasync => 0,
         };
         let file = scratch.reopen(flags)?;
         let part = scratch.bytes() / self.depth as u64;
@@ -96,7 +96,7 @@ impl DiskPoint {
             }
             file.write_all_at(block.bytes(), start + at)
                 .map_err(failed)?;
-            if self.sync == Sync::Fdatasync {
+            if self.sync == DiskSync::Fdatasync {
                 file.sync_data().map_err(failed)?;
             }
             at += self.block_bytes as u64;

@@ -28,7 +28,7 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{DiskPoint, DiskWritten, Sync};
+pub use disk::{DiskPoint, DiskSync, DiskWritten};
 pub use scratch::Scratch;
 
 use std::net::{TcpListener, TcpStream};

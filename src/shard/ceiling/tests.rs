@@ -109,7 +109,7 @@ fn the_disk_has_a_curve_and_nothing_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let scratch = Scratch::make(dir.path(), SCRATCH_BYTES).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    for sync in [Sync::None, Sync::Fdatasync, Sync::Dsync] {
+    for sync in [DiskSync::None, DiskSync::Fdatasync, DiskSync::Dsync] {
         let point = DiskPoint {
             block_bytes: 16 * 1024,
             depth: 2,
