@@ -81,5 +81,5 @@ pub fn benches(c: &mut Criterion) {
         world.look_up(offset);
     };
     assert_none("looking up in the queue index", &mut look_up);
-    c.bench_function("queue index look-up, in memory", |b| b.iter(look_up));
+    c.bench_function("queue index look-up, in memory", |b| b.iter(&mut look_up));
 }
