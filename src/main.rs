@@ -30,6 +30,13 @@ fn main() -> ExitCode {
             Verdict::Refused => EXIT_CONFIG,
             Verdict::Void => EXIT_VOID,
         }),
+        Command::Ceiling(ceiling) => match loadgen::ceiling::run(&ceiling) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("orbitmq: {error}");
+                ExitCode::from(EXIT_FAILED)
+            }
+        },
         Command::Report(args) => written(verb::report(&args)),
         Command::Plot(args) => written(verb::plot(&args)),
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ceiling::CeilingArgs;
 use crate::loadgen::plan::{From, Output, Plan, Ramp, Rate, Stop, Workload};
 use crate::loadgen::report::verb::{PlotArgs, ReportArgs};
 use crate::loadgen::{BodySize, Style};
@@ -50,6 +51,8 @@ pub enum Bench {
     Backlog(BothArgs),
     /// Find the highest rate that keeps a bound on the 99th percentile
     Ramp(RampArgs),
+    /// Measure what this host allows: loopback, disk, and the bare pipeline of both
+    Ceiling(CeilingArgs),
     /// Turn recorded runs into a page that compares them
     Report(ReportArgs),
     /// Draw columns of a CSV file as an SVG chart
@@ -266,6 +269,15 @@ pub enum Codec {
     Binary,
 }
 
+impl std::convert::From<Codec> for frame::Codec {
+    fn from(codec: Codec) -> frame::Codec {
+        match codec {
+            Codec::Json => frame::Codec::Json,
+            Codec::Binary => frame::Codec::Binary,
+        }
+    }
+}
+
 /// Where a consumer begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Begin {
@@ -311,7 +323,7 @@ impl Bench {
             Bench::Mixed(args) => args.plan(Workload::Mixed),
             Bench::Backlog(args) => args.plan(Workload::Backlog),
             Bench::Ramp(args) => args.plan(),
-            Bench::Report(_) | Bench::Plot(_) => return None,
+            Bench::Ceiling(_) | Bench::Report(_) | Bench::Plot(_) => return None,
         })
     }
 }
@@ -408,10 +420,7 @@ impl GroupArgs {
 impl RunArgs {
     fn plan(self, workload: Workload) -> Plan {
         let style = Style {
-            codec: match self.codec {
-                Codec::Json => frame::Codec::Json,
-                Codec::Binary => frame::Codec::Binary,
-            },
+            codec: self.codec.into(),
             body: BodySize::Fixed(1024),
             batch: 1,
             tags: Vec::new(),

@@ -13,11 +13,13 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, Flag, Host, Origin, Problem, Role, Sources};
+use crate::loadgen::ceiling::Ceiling;
 use crate::loadgen::plan::Plan;
 use crate::loadgen::report::verb::{PlotArgs, ReportArgs};
 use bench::Bench;
 
 mod bench;
+mod ceiling;
 
 /// The command ran and failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -167,6 +169,8 @@ pub enum Command {
     Explain(Option<String>),
     /// Put load on a cluster.
     Bench(Box<Plan>),
+    /// Measure what the host allows.
+    Ceiling(Ceiling),
     /// Turn recorded runs into a page.
     Report(ReportArgs),
     /// Draw a table as a chart.
@@ -292,6 +296,7 @@ pub fn parse_from(
 
 fn bench_command(bench: Bench) -> Command {
     match bench {
+        Bench::Ceiling(args) => Command::Ceiling(args.ceiling()),
         Bench::Report(args) => Command::Report(args),
         Bench::Plot(args) => Command::Plot(args),
         load => {

@@ -15,6 +15,7 @@
 
 mod answer;
 mod body;
+pub mod ceiling;
 mod crew;
 mod desk;
 mod find;

@@ -26,6 +26,7 @@
 
 mod bell;
 mod boot;
+pub mod ceiling;
 pub mod checks;
 pub mod clock;
 mod conn;
