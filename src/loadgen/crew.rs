@@ -255,12 +255,9 @@ impl Crew<'_> {
             }
             match report {
                 Ok(Report::Second { at, laps: new }) => {
-                    let sum = laps
-                        .entry(at)
-                        .or_insert_with(|| vec![Lap::default(); new.len()]);
-                    sum.iter_mut()
-                        .zip(&new)
-                        .for_each(|(sum, lap)| sum.merge(lap));
+                    let none = || vec![Lap::default(); new.len()];
+                    let sum = laps.entry(at).or_insert_with(none).iter_mut();
+                    sum.zip(&new).for_each(|(sum, lap)| sum.merge(lap));
                     let over: Vec<i32> = laps.keys().copied().filter(|key| *key < at).collect();
                     over.iter().for_each(|at| progress.second(*at, &laps[at]));
                 }
@@ -281,22 +278,15 @@ impl Crew<'_> {
             .for_each(|(at, laps)| progress.second(*at, laps));
         done.steal = machine.map_or(0.0, |before| MachineTime::read().steal_since(&before));
         let later = laps.iter().filter(|(at, _)| **at >= 0);
-        let messages = later
-            .flat_map(|(_, laps)| laps)
-            .map(|lap| lap.messages)
-            .sum();
-        done.cost = self
-            .watch
-            .as_mut()
-            .and_then(|watch| watch.end(now, messages));
-        for part in 0..phase.parts.len() {
-            let timeline = laps
-                .iter()
-                .map(|(at, laps)| laps[part].second(*at))
-                .collect();
-            done.timelines.push(timeline);
-            done.seconds
-                .push(seconds(&done.counts[part], moments, done.broken.is_some()));
+        let later = later.flat_map(|(_, laps)| laps);
+        let messages = later.map(|lap| lap.messages).sum();
+        let watch = self.watch.as_mut();
+        done.cost = watch.and_then(|watch| watch.end(now, messages));
+        let broken = done.broken.is_some();
+        for (part, count) in done.counts.iter().enumerate() {
+            let seconds_of = laps.iter().map(|(at, laps)| laps[part].second(*at));
+            done.timelines.push(seconds_of.collect());
+            done.seconds.push(seconds(count, moments, broken));
         }
         done
     }
