@@ -274,12 +274,11 @@ impl Crew<'_> {
             }
         }
         let now = self.clock.nanos();
+        let messages = answered(&laps);
+        trim(&mut laps, phase.stop);
         laps.iter()
             .for_each(|(at, laps)| progress.second(*at, laps));
         done.steal = machine.map_or(0.0, |before| MachineTime::read().steal_since(&before));
-        let later = laps.iter().filter(|(at, _)| **at >= 0);
-        let later = later.flat_map(|(_, laps)| laps);
-        let messages = later.map(|lap| lap.messages).sum();
         let watch = self.watch.as_mut();
         done.cost = watch.and_then(|watch| watch.end(now, messages));
         let broken = done.broken.is_some();
@@ -313,6 +312,22 @@ fn gather(done: &mut Done, end: End) {
     if done.broken.is_none() {
         done.broken = end.broken;
     }
+}
+
+/// Messages answered since measuring began.
+fn answered(laps: &BTreeMap<i32, Vec<Lap>>) -> u64 {
+    let later = laps.range(0..).flat_map(|(_, laps)| laps);
+    later.map(|lap| lap.messages).sum()
+}
+
+/// Leaves out what came after the end, if it is so little that it would look like a slow second.
+fn trim(laps: &mut BTreeMap<i32, Vec<Lap>>, stop: Stop) {
+    let Stop::Seconds(seconds) = stop else {
+        return;
+    };
+    let few = answered(laps) / u64::from(seconds) / 10;
+    let messages = |laps: &[Lap]| laps.iter().map(|lap| lap.messages).sum::<u64>();
+    laps.retain(|at, laps| *at < seconds as i32 || messages(laps) > few);
 }
 
 /// How long a part was measured.
@@ -349,6 +364,25 @@ mod tests {
         let shares: Vec<u64> = (0..7).map(|number| share(100, number, 7)).collect();
         assert_eq!(shares, [15, 15, 14, 14, 14, 14, 14]);
         assert_eq!(share(5, 0, 0), 5);
+    }
+
+    #[test]
+    fn stragglers_are_no_second_but_a_stall_is() {
+        let lap = |messages| {
+            vec![Lap {
+                messages,
+                ..Lap::default()
+            }]
+        };
+        let check = |last, expected| {
+            let mut laps = BTreeMap::from([(-1, lap(9)), (0, lap(1000)), (1, lap(1000))]);
+            laps.insert(2, lap(last));
+            assert_eq!(answered(&laps), 2000 + last);
+            trim(&mut laps, Stop::Seconds(2));
+            assert_eq!(laps.len(), expected);
+        };
+        check(5, 3);
+        check(500, 4);
     }
 
     #[test]
