@@ -255,12 +255,9 @@ impl Crew<'_> {
             }
             match report {
                 Ok(Report::Second { at, laps: new }) => {
-                    let sum = laps
-                        .entry(at)
-                        .or_insert_with(|| vec![Lap::default(); new.len()]);
-                    sum.iter_mut()
-                        .zip(&new)
-                        .for_each(|(sum, lap)| sum.merge(lap));
+                    let none = || vec![Lap::default(); new.len()];
+                    let sum = laps.entry(at).or_insert_with(none).iter_mut();
+                    sum.zip(&new).for_each(|(sum, lap)| sum.merge(lap));
                     let over: Vec<i32> = laps.keys().copied().filter(|key| *key < at).collect();
                     over.iter().for_each(|at| progress.second(*at, &laps[at]));
                 }
@@ -277,26 +274,18 @@ impl Crew<'_> {
             }
         }
         let now = self.clock.nanos();
+        let messages = answered(&laps);
+        trim(&mut laps, phase.stop);
         laps.iter()
             .for_each(|(at, laps)| progress.second(*at, laps));
         done.steal = machine.map_or(0.0, |before| MachineTime::read().steal_since(&before));
-        let later = laps.iter().filter(|(at, _)| **at >= 0);
-        let messages = later
-            .flat_map(|(_, laps)| laps)
-            .map(|lap| lap.messages)
-            .sum();
-        done.cost = self
-            .watch
-            .as_mut()
-            .and_then(|watch| watch.end(now, messages));
-        for part in 0..phase.parts.len() {
-            let timeline = laps
-                .iter()
-                .map(|(at, laps)| laps[part].second(*at))
-                .collect();
-            done.timelines.push(timeline);
-            done.seconds
-                .push(seconds(&done.counts[part], moments, done.broken.is_some()));
+        let watch = self.watch.as_mut();
+        done.cost = watch.and_then(|watch| watch.end(now, messages));
+        let broken = done.broken.is_some();
+        for (part, count) in done.counts.iter().enumerate() {
+            let seconds_of = laps.iter().map(|(at, laps)| laps[part].second(*at));
+            done.timelines.push(seconds_of.collect());
+            done.seconds.push(seconds(count, moments, broken));
         }
         done
     }
@@ -323,6 +312,22 @@ fn gather(done: &mut Done, end: End) {
     if done.broken.is_none() {
         done.broken = end.broken;
     }
+}
+
+/// Messages answered since measuring began.
+fn answered(laps: &BTreeMap<i32, Vec<Lap>>) -> u64 {
+    let later = laps.range(0..).flat_map(|(_, laps)| laps);
+    later.map(|lap| lap.messages).sum()
+}
+
+/// Leaves out what came after the end, if it is so little that it would look like a slow second.
+fn trim(laps: &mut BTreeMap<i32, Vec<Lap>>, stop: Stop) {
+    let Stop::Seconds(seconds) = stop else {
+        return;
+    };
+    let few = answered(laps) / u64::from(seconds) / 10;
+    let messages = |laps: &[Lap]| laps.iter().map(|lap| lap.messages).sum::<u64>();
+    laps.retain(|at, laps| *at < seconds as i32 || messages(laps) > few);
 }
 
 /// How long a part was measured.
@@ -359,6 +364,25 @@ mod tests {
         let shares: Vec<u64> = (0..7).map(|number| share(100, number, 7)).collect();
         assert_eq!(shares, [15, 15, 14, 14, 14, 14, 14]);
         assert_eq!(share(5, 0, 0), 5);
+    }
+
+    #[test]
+    fn stragglers_are_no_second_but_a_stall_is() {
+        let lap = |messages| {
+            vec![Lap {
+                messages,
+                ..Lap::default()
+            }]
+        };
+        let check = |last, expected| {
+            let mut laps = BTreeMap::from([(-1, lap(9)), (0, lap(1000)), (1, lap(1000))]);
+            laps.insert(2, lap(last));
+            assert_eq!(answered(&laps), 2000 + last);
+            trim(&mut laps, Stop::Seconds(2));
+            assert_eq!(laps.len(), expected);
+        };
+        check(5, 3);
+        check(500, 4);
     }
 
     #[test]

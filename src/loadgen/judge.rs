@@ -18,9 +18,9 @@ const REACHED: f64 = 0.98;
 
 /// Compares what was acknowledged with what came.
 pub fn judge(plan: &Plan, outcome: &mut Outcome, ledger: &Ledger) {
-    let verified = ledger.verdict();
+    let verified = ledger.verdict(plan.allow_reorder);
     if outcome.broken.is_none() {
-        outcome.broken = complaint(&verified, plan.allow_reorder);
+        outcome.broken = complaint(&verified);
     }
     outcome.verified = Some(verified);
 }
@@ -114,6 +114,10 @@ fn complain(outcome: &Outcome, phase: &Phase, done: &Done) -> Option<String> {
     let Some(Rate::Open { per_second, .. }) = phase.send else {
         return None;
     };
+    if !outcome.void.is_empty() {
+        // Who was too slow cannot be told.
+        return None;
+    }
     let part = outcome
         .parts
         .iter()

@@ -1,10 +1,10 @@
 //! Send requests, written as a producer library frames them: short header names, a unique key,
 //! `WAIT`.
 //!
-//! A request is encoded once per topic, tag and number of digits of the queue id; then its bytes are
-//! copied and the queue id, birthday, keys and opaque are patched in place. Where those lie is found
-//! by encoding twice with different values and looking for the first byte that differs, so the
-//! encoder stays the only one who knows the form.
+//! A request is encoded once per topic, tag and number of digits of the queue id; then its bytes
+//! are copied and the queue id, birthday, keys and opaque are patched in place. Where those lie is
+//! found by encoding twice with different values and looking for the first byte that differs, so
+//! the encoder stays the only one who knows the form.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -226,9 +226,9 @@ impl Letter {
             born: 1_111_111_111_111,
             unique: 0x1111_1111_1111,
             keys: 0x1111_1111_1111,
+            // Ten digits, as its other sample.
             opaque: 0x4444_4444,
         };
-        const { assert!(0x4444_4444 >= 1_000_000_000 && 0x7777_7777 > 1_000_000_000) };
         let encode = |sample: Sample| self.encode(topic, tag, sample);
         let bytes = encode(base);
         let differs = |sample: Sample| {

@@ -366,18 +366,19 @@ fn average(queues: usize, members: usize, place: usize) -> Range<usize> {
 mod tests {
     use super::*;
 
-    fn check(queues: usize, members: usize, expected: &[Range<usize>]) {
+    fn check(queues: usize, members: usize, expected: &[(usize, usize)]) {
         let parts: Vec<_> = (0..members)
             .map(|place| average(queues, members, place))
+            .map(|part| (part.start, part.end))
             .collect();
         assert_eq!(parts, expected);
     }
 
     #[test]
     fn queues_are_dealt_as_the_reference_deals_them() {
-        check(8, 1, &[0..8]);
-        check(8, 3, &[0..3, 3..6, 6..8]);
-        check(4, 4, &[0..1, 1..2, 2..3, 3..4]);
-        check(2, 4, &[0..1, 1..2, 2..2, 2..2]);
+        check(8, 1, &[(0, 8)]);
+        check(8, 3, &[(0, 3), (3, 6), (6, 8)]);
+        check(4, 4, &[(0, 1), (1, 2), (2, 3), (3, 4)]);
+        check(2, 4, &[(0, 1), (1, 2), (2, 2), (2, 2)]);
     }
 }

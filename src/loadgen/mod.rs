@@ -1,17 +1,17 @@
 //! Puts load on a cluster, ours or Java RocketMQ, and measures what it does.
 //!
-//! Each core given runs one thread with many connections ([`hand`]). Without a rate the load is
+//! Each core given runs one thread with many connections (`hand`). Without a rate the load is
 //! *closed*: the next request waits for an answer, and latency counts from the moment of sending;
 //! such a run says capacity, not latency. With a rate it is *open*: each message has a moment when
-//! it is due ([`pace`]), latency counts from there, and a broker that is late shows as latency, not
+//! it is due (`pace`), latency counts from there, and a broker that is late shows as latency, not
 //! as fewer messages.
 //!
 //! A run that this process or the machine disturbed is void and says so: messages written late, a
 //! thread's core saturated, time stolen by the hypervisor. With `--verify` what was acknowledged is
-//! compared with what comes out ([`verify`]).
+//! compared with what comes out (`verify`).
 //!
-//! Not here: what a client library adds for the user's comfort, retries above all. A refused request
-//! is counted by its code and never repeated.
+//! Not here: what a client library adds for the user's comfort, retries above all. A refused
+//! request is counted by its code and never repeated.
 
 mod answer;
 mod body;

@@ -129,6 +129,9 @@ pub struct Verified {
     pub duplicated: u64,
     /// Received after a later one of the same producer and queue.
     pub reordered: u64,
+    /// Whoever asked knows that the broker may swap requests in flight together.
+    #[serde(default)]
+    pub reorder_allowed: bool,
     pub corrupt: u64,
     /// Received though no answer said it was stored: allowed.
     pub unacknowledged: u64,

@@ -1,5 +1,5 @@
-//! What `/proc` says: processor time of this thread, cost of the broker's process, what its disk was
-//! told to write, time the hypervisor took.
+//! What `/proc` says: processor time of this thread, cost of the broker's process, what its disk
+//! was told to write, time the hypervisor took.
 //!
 //! Sources: proc(5), `Documentation/admin-guide/iostats.rst`.
 

@@ -318,28 +318,10 @@ fn ramp(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
     let mut rate = ramp.from;
     let mut bisections = 0;
     loop {
-        let mut trial = outcome.clone();
-        let phase = Phase {
-            send: Some(Rate::Open {
-                per_second: rate,
-                poisson: poisson(crew.plan),
-            }),
-            ..phase(crew.plan, "ramp")
-        };
-        let done = crew.run(&phase)?;
-        let broke = done.broken.clone();
-        take(crew.plan, &mut trial, &phase, done);
-        let step = step(&trial, rate, ramp.p99_max);
-        if !crew.plan.output.quiet {
-            let word = if step.held { "holds" } else { "does not hold" };
-            say(&format!(
-                "ramp     {rate:.0}/s {word}: p99 {}",
-                time(step.p99)
-            ));
-        }
+        let (trial, step) = attempt(crew, outcome, rate)?;
         outcome.steps.push(step.clone());
-        if let Some(broke) = broke {
-            outcome.broken = Some(broke);
+        if !step.held && trial.parts.is_empty() {
+            outcome.broken = trial.broken;
             break;
         }
         if !step.held && !trial.void.is_empty() {
@@ -383,6 +365,34 @@ fn ramp(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
         None => {}
     }
     Ok(())
+}
+
+/// One rate of a ramp; without parts if the run broke.
+fn attempt(crew: &mut Crew<'_>, outcome: &Outcome, rate: f64) -> Result<(Outcome, Step), String> {
+    let ramp = crew.plan.ramp;
+    let phase = Phase {
+        send: Some(Rate::Open {
+            per_second: rate,
+            poisson: poisson(crew.plan),
+        }),
+        ..phase(crew.plan, "ramp")
+    };
+    let done = crew.run(&phase)?;
+    let broke = done.broken.is_some();
+    let mut trial = outcome.clone();
+    take(crew.plan, &mut trial, &phase, done);
+    let step = step(&trial, rate, ramp.p99_max);
+    if !crew.plan.output.quiet {
+        let word = if step.held { "holds" } else { "does not hold" };
+        say(&format!(
+            "ramp     {rate:.0}/s {word}: p99 {}",
+            time(step.p99)
+        ));
+    }
+    if broke {
+        trial.parts.clear();
+    }
+    Ok((trial, step))
 }
 
 fn poisson(plan: &Plan) -> bool {

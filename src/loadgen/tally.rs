@@ -111,7 +111,7 @@ pub struct Lap {
     pub messages: u64,
     pub bytes: u64,
     pub failed: u64,
-    times: Times,
+    pub times: Times,
 }
 
 impl Default for Lap {

@@ -184,7 +184,7 @@ pub fn generator_words(cost: &GeneratorCost) -> String {
 pub fn is_proved(verified: &Verified) -> bool {
     verified.lost == 0
         && verified.duplicated == 0
-        && verified.reordered == 0
+        && (verified.reordered == 0 || verified.reorder_allowed)
         && verified.corrupt == 0
 }
 
