@@ -11,7 +11,7 @@ import host
 import wire
 from trouble import Trouble
 
-START_SECONDS = 120
+START_SECONDS = 240
 # After a long freeze the name server may have struck the broker off; it registers every 30 s.
 ROUTE_SECONDS = 45
 GIB = 1 << 30

@@ -10,7 +10,7 @@ import host
 from brokers import GIB, java_heap_bytes
 from trouble import Trouble
 
-START_SECONDS = 120
+START_SECONDS = 240
 SERVER = "kafka.Kafka"
 FORMAT = "kafka.tools.StorageTool"
 TOPICS = "org.apache.kafka.tools.TopicCommand"
