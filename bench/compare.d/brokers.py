@@ -80,7 +80,6 @@ CONFIGS = {
         Config("sync-stock", SYNC, note="as shipped"),
         Config("sync-nommap", SYNC, NO_MMAP, "writes with the file channel, not the mapping"),
         Config("sync-tuned", SYNC, TUNED, "native epoll, no heap copies, adaptive lock"),
-        Config("sync-tuned-nommap", SYNC, TUNED + NO_MMAP, "both of these"),
         Config("sync-tuned-t4", SYNC, TUNED + threads(4), "tuned, 4 send threads"),
         Config("sync-tuned-t16-spin", SYNC, TUNED + threads(16) + SPIN,
                "tuned, 16 threads, spin lock"),
@@ -144,7 +143,8 @@ class Broker:
 
     def stop(self, keep_data=False):
         for part in reversed(self.parts):
-            self.processes.end(part)
+            # What is about to be deleted need not be closed in order.
+            self.processes.end(part, grace_seconds=20 if keep_data else 0)
         self.parts.clear()
         if not keep_data:
             shutil.rmtree(self.data, ignore_errors=True)
@@ -201,7 +201,7 @@ class Java(Broker):
         self.jars = jars
         self.mode = config.mode
         self.settings = config
-        self.is_warm = False
+        self.warm_seconds = 0
         self.start()
 
     def start(self):

@@ -14,11 +14,13 @@ FORMAT = 1
 EXIT_VOID = 3
 # Beyond its own seconds: connecting, creating topics, draining.
 SPARE_SECONDS = 60
+# A run that lasted this share of its time was not cut short.
+WHOLE_SHARE = 0.9
 
 
-def command_line(binary, workload, cores, **options):
-    """The program and its arguments; an option of None is left out, True is a flag."""
-    argv = ["taskset", "-c", core_list(cores), str(binary), "bench", workload]
+def command_line(binary, workload, place, **options):
+    """The program, on the cores `place`, and its arguments; None is left out, True is a flag."""
+    argv = ["taskset", "-c", core_list(place), str(binary), "bench", workload]
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
@@ -62,6 +64,27 @@ def parse(text):
             )
         return None
     return outcome
+
+
+def verdict(outcome, code, words):
+    """(what the broker did not manage, why the run is worth nothing); each may be None.
+
+    A broker that refuses requests or does not reach the rate has been measured all the same: that
+    is how it behaves at this load. A run that was cut short has not.
+    """
+    broken = outcome.get("broken")
+    if code in (0, EXIT_VOID) and not broken:
+        return None, None
+    parts = outcome.get("parts") or []
+    asked = outcome.get("askedPerSecond")
+    refused = any(part.get("failures") for part in parts)
+    slow = asked is not None and any(part["messagesPerSecond"] < asked for part in parts)
+    whole = bool(parts) and all(part["messages"] for part in parts)
+    seconds = float((outcome.get("settings") or {}).get("seconds") or 0)
+    whole = whole and parts[0]["seconds"] >= WHOLE_SHARE * seconds
+    if broken and whole and (refused or slow):
+        return broken, None
+    return None, broken or f"exit code {code}: {words}"
 
 
 def figures(outcome):

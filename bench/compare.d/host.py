@@ -62,8 +62,8 @@ def parse_cores(text, usable):
     cores = []
     try:
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            cores += range(int(first), int(last or first) + 1)
+            first, dash, last = part.partition("-")
+            cores += range(int(first), int(last if dash else first) + 1)
     except ValueError:
         raise Unusable(f"`{text}` is no list of cores: write 0, 0,2 or 0-3") from None
     wrong = [core for core in cores if core not in usable]

@@ -28,6 +28,8 @@ class Cell:
     file: str | None = None
     void: list = dataclasses.field(default_factory=list)
     failed: str | None = None
+    # What the broker did not manage, as refusals; the cell counts all the same.
+    note: str | None = None
 
     @property
     def is_sound(self):
@@ -152,7 +154,7 @@ def number(value):
     size = abs(value)
     if size >= 10_000:
         # More digits than these are noise.
-        return f"{round(value, 1 - len(str(int(size))) + 3):,.0f}"
+        return f"{round(value, 3 - len(str(int(size)))):,.0f}"
     if size >= 100:
         return f"{value:,.0f}"
     if size >= 10:

@@ -31,7 +31,6 @@ class Kafka:
     def __init__(self, jars, data, processes, cores):
         self.name, self.config, self.mode = "Kafka", "page cache", "async"
         self.jars, self.data, self.processes, self.cores = jars, data, processes, cores
-        self.is_warm = False
         data.mkdir(parents=True, exist_ok=True)
         self.start()
 
@@ -97,5 +96,5 @@ class Kafka:
         return text + "".join(f"# producer: {k}={v}\n" for k, v in CLIENT_PROPERTIES.items())
 
     def stop(self):
-        self.processes.end(self.main)
+        self.processes.end(self.main, grace_seconds=0)
         shutil.rmtree(self.data, ignore_errors=True)

@@ -38,7 +38,8 @@ class Row:
 def _capacity_seconds(mode, plan):
     if plan.is_quick:
         return plan.java + 2 * plan.cell
-    scouts = len(rows_send.SCOUTED[mode]) * (plan.java + len(rows_send.SCOUT_DEPTHS) * plan.cell)
+    scout = 18 + plan.scout_warm_seconds + len(rows_send.SCOUT_DEPTHS) * plan.cell
+    scouts = len(rows_send.SCOUTED[mode]) * scout
     shown = len(rows_send.SHOWN[mode]) + 1
     return scouts + shown * (plan.java + plan.rounds * 2 * plan.cell) + plan.rounds * plan.cell
 

@@ -25,7 +25,7 @@ ALONE, WITH_PULLS = "sends alone", "sends and pulls"
 
 def e2e(session):
     java = session.java(session.best("async"))
-    options = {"topic": "e2e", "rate": E2E_RATE, "body_bytes": BODY_BYTES}
+    options = {"topic": "e2e", "rate": E2E_RATE, "body_bytes": BODY_BYTES, "spin": True}
     with session.orbit(ASYNC) as orbit:
         for broker in (java, orbit):
             with session.turn(broker):

@@ -21,7 +21,7 @@ import host
 import wire
 from judge import Cell, Cells, Spread
 from kafka import Kafka
-from processes import Processes
+from processes import Processes, core_list
 from trouble import Trouble
 
 BODY_BYTES = 1024
@@ -43,6 +43,8 @@ class Plan:
     ramp_seconds: int
     # Load on a fresh JVM before anything counts, and before another kind of load counts.
     java_warm_seconds: int
+    # The same where only the best of several is looked for.
+    scout_warm_seconds: int
     prime_seconds: int
 
     @property
@@ -57,11 +59,11 @@ class Plan:
 
     @staticmethod
     def quick():
-        return Plan(True, 1, 5, 1, 20, 3)
+        return Plan(True, 1, 5, 1, 20, 20, 3)
 
     @staticmethod
     def full():
-        return Plan(False, 3, 10, 2, 60, 8)
+        return Plan(False, 3, 10, 2, 60, 40, 8)
 
 
 class Session:
@@ -132,6 +134,7 @@ class Session:
         shown += [f"{key[:-3]} {values[key] / 1000:.2f} ms"
                   for key in ("p50_us", "p99_us") if key in values]
         shown += [f"CPU {values['cpu_us']:.2f} µs"] if "cpu_us" in values else []
+        shown += [cell.note] if cell.note else []
         shown += ["VOID: " + "; ".join(cell.void)] if cell.void else []
         shown += ["failed: " + cell.failed] if cell.failed else []
         who = f"{cell.peer} {cell.config}".strip()
@@ -170,26 +173,35 @@ class Session:
         finally:
             broker.freeze()
 
-    def java(self, name):
+    def java(self, name, warm_seconds=None):
         """Java RocketMQ in that configuration, warm and frozen; the one before is stopped."""
-        if self._java and self._java.config == name and self._java.main.is_alive():
-            return self._java
+        warm_seconds = warm_seconds or self.plan.java_warm_seconds
+        java = self._java
+        if java and java.config == name and java.main.is_alive():
+            self._warm(java, warm_seconds - java.warm_seconds)
+            return java
         self.stop_java()
         config = brokers.CONFIGS[name]
         if config.read_ahead_kib:
             self._undo.enter_context(host.read_ahead(self.data, config.read_ahead_kib))
         self.freeze_all()
-        self.say(f"starting Java RocketMQ {name}, then {self.plan.java_warm_seconds} s of load")
+        self.say(f"starting Java RocketMQ {name}, then {warm_seconds} s of load")
         jars = fetch.jars("rocketmq", self.say)
         java = brokers.Java(jars, config, self._folder("java"), self.processes, self.broker_cores)
         self._alive.append(java)
         self._java = java
         self.configs[f"java-{name}"] = java.describe()
-        java.create_topic("warm", QUEUES)
-        self._load(java, "send", topic="warm", in_flight=JAVA_IN_FLIGHT,
-                   seconds=self.plan.java_warm_seconds, body_bytes=BODY_BYTES)
-        java.freeze()
+        self._warm(java, warm_seconds)
         return java
+
+    def _warm(self, java, seconds):
+        """Load that counts for nothing but the JIT."""
+        if seconds > 0:
+            with self.turn(java):
+                java.create_topic("warm", QUEUES)
+                self._load(java, "send", topic="warm", in_flight=JAVA_IN_FLIGHT, seconds=seconds,
+                           body_bytes=BODY_BYTES)
+            java.warm_seconds += seconds
 
     def stop_java(self):
         if self._java:
@@ -240,8 +252,9 @@ class Session:
         """Runs the generator once against a broker whose turn it is."""
         argv = generator.command_line(
             self.binary, workload, cores or self.load_cores, namesrv=broker.namesrv, topic=topic,
-            seconds=None if "count" in options else seconds, broker_pid=broker.main.pid,
-            label=label or None, **options,
+            cores=core_list(cores or self.load_cores), quiet=True, label=label or None,
+            seconds=None if "count" in options else seconds,
+            broker_pid=broker.main.pid, broker_data=broker.data, **options,
         )
         log = self.data / "generator.log"
         log.write_text("")
@@ -266,8 +279,7 @@ class Session:
             else:
                 cell.void = outcome.get("void") or []
                 cell.values = generator.figures(outcome)
-                if code not in (0, generator.EXIT_VOID) or outcome.get("broken"):
-                    cell.failed = outcome.get("broken") or f"exit code {code}: {words}"
+                cell.note, cell.failed = generator.verdict(outcome, code, words)
                 cell.file = self.write_raw(f"{self.row}-{broker.name}-{broker.config}-{case}", outcome)
             if cell.is_sound:
                 break

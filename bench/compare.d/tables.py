@@ -79,15 +79,15 @@ def java_configurations(session):
 
 def refusals(session):
     """Sends that a broker refused, which latencies do not show."""
-    cells = [cell for cell in session.cells if cell.values.get("refused")]
+    cells = [cell for cell in session.cells if cell.note or cell.values.get("refused")]
     if not cells:
         return []
-    out = ["## Refused requests", "", "Latencies count answered requests only.", "",
-           "| row | broker | case | round | refused | answered |", "|---|---|---|---|---|---|"]
+    out = ["## Refused, or not reached", "", "Latencies count answered requests only.", "",
+           "| row | broker | case | round | refused | answered | |", "|---|---|---|---|---|---|---|"]
     for cell in cells:
         out.append(markdown_row(f"`{cell.row}`", f"{cell.peer} {cell.config}", cell.case,
-                                cell.round, number(cell.values["refused"]),
-                                number(cell.values.get("messages"))))
+                                cell.round, number(cell.values.get("refused", 0)),
+                                number(cell.values.get("messages")), cell.note or ""))
     return [*out, ""]
 
 
