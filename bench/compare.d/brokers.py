@@ -15,6 +15,8 @@ START_SECONDS = 240
 # After a long freeze the name server may have struck the broker off; it registers every 30 s.
 ROUTE_SECONDS = 45
 GIB = 1 << 30
+# Neither may begin to delete or refuse because of what else lies on the disk.
+DISK_PERCENT = 95
 
 # What JDK 17 has to open for netty, direct buffers and mapped files.
 MODULES = """
@@ -114,6 +116,14 @@ class Broker:
         self.topics = []
         data.mkdir(parents=True, exist_ok=True)
 
+    def begin(self):
+        """Starts it; a part that does not come up leaves none of the others running."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+
     def freeze(self):
         for part in self.parts:
             part.freeze()
@@ -157,8 +167,9 @@ class Orbit(Broker):
         super().__init__("OrbitMQ", flush_name(flush, shards), data, processes, cores)
         self.binary = binary
         self.flush = flush
-        self.settings = {"shards": shards, "flushDiskType": flush, **dict(keys)}
-        self.start()
+        self.settings = {"shards": shards, "flushDiskType": flush,
+                         "diskMaxUsedSpaceRatio": DISK_PERCENT, **dict(keys)}
+        self.begin()
 
     @property
     def mode(self):
@@ -202,7 +213,7 @@ class Java(Broker):
         self.mode = config.mode
         self.settings = config
         self.warm_seconds = 0
-        self.start()
+        self.begin()
 
     def start(self):
         self.namesrv, self.address = addresses()
@@ -223,7 +234,8 @@ class Java(Broker):
     def _start_namesrv(self):
         conf = self.data / "namesrv.conf"
         conf.write_text(
-            f"listenPort={self.namesrv.rpartition(':')[2]}\nkvConfigPath={self.data}/kvConfig.json\n"
+            f"listenPort={self.namesrv.rpartition(':')[2]}\n"
+            f"kvConfigPath={self.data}/kvConfig.json\n"
             f"configStorePath={self.data}/namesrv.properties\n",
             encoding="utf-8",
         )
@@ -257,14 +269,16 @@ class Java(Broker):
             "storePathCommitLog": f"{store}/commitlog",
             "autoCreateTopicEnable": "true",
             "fileReservedTime": 48,
+            "diskMaxUsedSpaceRatio": DISK_PERCENT,
             **dict(self.settings.keys),
         }
         return "".join(f"{key}={value}\n" for key, value in lines.items())
 
     def describe(self):
         heap = java_heap_bytes() // (1 << 20)
-        jvm = f"# java -Xms{heap}m -Xmx{heap}m -XX:MaxDirectMemorySize={2 * heap}m {' '.join(G1)}"
-        return f"{jvm}\n{self.properties(10911, 'DATA/store')}".replace(self.namesrv, "NAMESRV")
+        jvm = f"-Xms{heap}m -Xmx{heap}m -XX:MaxDirectMemorySize={2 * heap}m {' '.join(G1)}"
+        text = self.properties(10911, "DATA/store").replace(self.namesrv, "NAMESRV")
+        return f"# java {jvm}\n{text}"
 
 
 def java_client(jars, data, main, *args):

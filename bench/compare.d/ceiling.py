@@ -8,7 +8,7 @@ import json
 import subprocess
 
 from judge import Cell
-from processes import die_with_parent
+from processes import core_list, die_with_parent
 from trouble import Trouble
 
 ROW = "ceiling"
@@ -20,7 +20,10 @@ def measure(session):
     """Runs it alone on the machine and keeps its points."""
     session.stop_java()
     session.freeze_all()
-    argv = [str(session.binary), "bench", "ceiling", "--json", "--data", str(session.data)]
+    cores = session.broker_cores + session.load_cores
+    # We keep to the load cores ourselves, and a child may only use its parent's.
+    argv = ["taskset", "-c", core_list(cores), str(session.binary), "bench", "ceiling"]
+    argv += ["--json", "--data", str(session.data)]
     argv += ["--cores", f"{session.broker_cores[0]},{session.load_cores[0]}"]
     argv += ["--quick"] if session.plan.is_quick else []
     session.say("measuring the host: loopback, disk, bare pipeline")

@@ -24,6 +24,7 @@ EXIT_FAILED, EXIT_UNUSABLE, EXIT_VOID, EXIT_INTERRUPTED = 1, 2, 3, 130
 DISK_BYTES = {True: 12 * 10**9, False: 35 * 10**9}
 MEMORY_BYTES = 6 << 30
 FILES_MIN = 6_000
+BUSY_LOAD = 0.5
 DESCRIPTION = """Measures OrbitMQ beside Java RocketMQ (and Kafka, for batches) on this machine
 and writes a report. Fetches what it needs from Maven, starts every broker itself on 127.0.0.1,
 and leaves nothing behind but the report."""
@@ -99,6 +100,10 @@ def prepare(options):
 
 
 def announce(session, todo):
+    busy = os.getloadavg()[0]
+    if busy > BUSY_LOAD:
+        session.say(f"the load average is {busy:.1f}: other programs run here, and figures taken "
+                    "beside them are void or worthless; end them first")
     total = sum(row.seconds(session.plan) for row in todo)
     plan = session.plan
     session.say(f"{len(todo)} rows, about {total / 60:.0f} min: {plan.rounds} round(s) of "
@@ -176,6 +181,9 @@ def run(options):
     try:
         if options.only or options.resume:
             session.load()
+        elif (out / "session.json").exists():
+            raise Unusable(f"{os.path.relpath(out)} holds a comparison: --resume continues it, "
+                           "--only ROW repeats a row of it, --out begins another")
         if options.resume:
             todo = [row for row in todo if not session.done.get(row.id)]
         elif options.only:

@@ -32,10 +32,12 @@ def read(path):
 def output(*argv):
     """What a program prints, or nothing if it is not there."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60,
+                              cwd=pathlib.Path(__file__).parent)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return (done.stdout + done.stderr).strip()
+    # Java prints its version as if it were an error.
+    return (done.stdout + done.stderr).strip() if done.returncode == 0 else ""
 
 
 def split_cores(broker, load):

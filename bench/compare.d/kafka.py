@@ -31,8 +31,13 @@ class Kafka:
     def __init__(self, jars, data, processes, cores):
         self.name, self.config, self.mode = "Kafka", "page cache", "async"
         self.jars, self.data, self.processes, self.cores = jars, data, processes, cores
+        self.main = None
         data.mkdir(parents=True, exist_ok=True)
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def _class(self, name):
         return ["java", *G1, f"-Dkafka.logs.dir={self.data}", "-cp", f"{self.jars}/*", name]
@@ -70,7 +75,8 @@ class Kafka:
         argv = [*self._class(name), *map(str, args)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
         if done.returncode != 0:
-            last = "\n".join("    " + line for line in (done.stdout + done.stderr).splitlines()[-5:])
+            lines = (done.stdout + done.stderr).splitlines()[-5:]
+            last = "\n".join("    " + line for line in lines)
             raise Trouble(f"Kafka's {name.rpartition('.')[2]} failed:\n{last}")
 
     def create_topic(self, topic, queues):
@@ -96,5 +102,6 @@ class Kafka:
         return text + "".join(f"# producer: {k}={v}\n" for k, v in CLIENT_PROPERTIES.items())
 
     def stop(self):
-        self.processes.end(self.main, grace_seconds=0)
+        if self.main:
+            self.processes.end(self.main, grace_seconds=0)
         shutil.rmtree(self.data, ignore_errors=True)

@@ -135,7 +135,8 @@ def judge_batch(session):
         if ratios(ours, theirs, key) is None:
             lines.append(missing(session.found(), "batch", what, target))
         else:
-            lines.append(compare(what, target, ours, theirs, key, unit=unit, least=least, most=most))
+            lines.append(compare(what, target, ours, theirs, key, unit=unit, least=least,
+                                 most=most))
     return lines
 
 

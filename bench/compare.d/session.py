@@ -19,10 +19,10 @@ import fetch
 import generator
 import host
 import wire
-from judge import Cell, Cells, Spread
+from judge import Cell, Cells
 from kafka import Kafka
 from processes import Processes, core_list
-from trouble import Trouble
+from trouble import Trouble, Unusable
 
 BODY_BYTES = 1024
 QUEUES = 8
@@ -99,7 +99,13 @@ class Session:
         """Takes over what an earlier run saved in the same folder."""
         path = self.out / "session.json"
         if path.exists():
-            saved = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                saved = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                raise Unusable(f"{path} is damaged: choose another --out") from None
+            if saved.get("plan") != dataclasses.asdict(self.plan):
+                raise Unusable(f"{path.parent} was measured with other rounds or times: repeat "
+                               "with the same --quick, --rounds and --seconds, or another --out")
             self.cells = [Cell(**cell) for cell in saved["cells"]]
             self.done, self.configs = saved["done"], saved["configs"]
             self.saved = {key: saved[key] for key in ("facts", "plan") if key in saved}
@@ -280,7 +286,8 @@ class Session:
                 cell.void = outcome.get("void") or []
                 cell.values = generator.figures(outcome)
                 cell.note, cell.failed = generator.verdict(outcome, code, words)
-                cell.file = self.write_raw(f"{self.row}-{broker.name}-{broker.config}-{case}", outcome)
+                name = f"{self.row}-{broker.name}-{broker.config}-{case}"
+                cell.file = self.write_raw(name, outcome)
             if cell.is_sound:
                 break
             if attempt < ATTEMPTS:
@@ -310,13 +317,18 @@ class Session:
             raise Trouble(f"the backlog on {broker.name} could not be written: {words}")
 
     def best(self, mode):
-        """The name of Java's best configuration that loses nothing acknowledged."""
-        rates = {}
-        for cell in self.found().pick(row=f"send-{mode}", peer="Java RocketMQ").all:
-            config = brokers.CONFIGS[cell.config]
-            if not config.is_unsafe and not config.read_ahead_kib:
-                rates.setdefault(cell.config, []).append(cell.values.get("rate", 0))
-        ranked = {name: Spread.of(values).median for name, values in rates.items()}
+        """The name of Java's best configuration that loses nothing acknowledged.
+
+        Of those that took turns with us, once there are any; before that, of all that were tried.
+        """
+        cells = self.found().pick(row=f"send-{mode}", peer="Java RocketMQ").all
+        cells = [cell for cell in cells if cell.beside] or cells
+        ranked = {}
+        for name in Cells(cells).configs():
+            config = brokers.CONFIGS[name]
+            rate = Cells(cells).pick(config=name).best_case().spread("rate")
+            if rate and not config.is_unsafe and not config.read_ahead_kib:
+                ranked[name] = rate.median
         return max(ranked, key=ranked.get) if ranked else DEFAULT_BEST[mode]
 
     def capacity(self, peer, mode):

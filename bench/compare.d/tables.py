@@ -41,9 +41,7 @@ def losses(lines):
     found = [line for mine in lines.values() for line in mine
              if line.is_loss or line.verdict == MISSED]
     for line in found:
-        how = "worse than the other side" if line.is_loss else "better, but the target is missed"
-        if line.target == "–" or not line.theirs or line.theirs == "–":
-            how = "worse than the other side" if line.is_loss else "target missed"
+        how = "worse than what stands beside" if line.is_loss else "target missed"
         out.append(f"* {line.what}: {line.measured} (target {line.target}): {how}.")
     return [*out, *([] if found else ["Nothing that was measured."]), ""]
 
@@ -63,7 +61,8 @@ def java_configurations(session):
     """Every configuration that was tried, so that nobody has to ask whether one was."""
     cells = session.found()
     out = ["## Java's configurations", "", "Capacity, single 1 KiB messages.", "",
-           "| configuration | in flight | messages/s | p99 ms | CPU µs | rounds |", "|---|---|---|---|---|---|"]
+           "| configuration | in flight | messages/s | p99 ms | CPU µs | rounds |",
+           "|---|---|---|---|---|---|"]
     for mode in ("async", "sync"):
         mine = cells.pick(row=f"send-{mode}", peer=JAVA)
         for name in mine.configs():
@@ -83,7 +82,8 @@ def refusals(session):
     if not cells:
         return []
     out = ["## Refused, or not reached", "", "Latencies count answered requests only.", "",
-           "| row | broker | case | round | refused | answered | |", "|---|---|---|---|---|---|---|"]
+           "| row | broker | case | round | refused | answered | |",
+           "|---|---|---|---|---|---|---|"]
     for cell in cells:
         out.append(markdown_row(f"`{cell.row}`", f"{cell.peer} {cell.config}", cell.case,
                                 cell.round, number(cell.values.get("refused", 0)),
@@ -102,7 +102,8 @@ def ceilings(session):
         if cell.config == "disk" and not cell.case.endswith(DISK_SYNCS):
             continue
         out.append(markdown_row(cell.config, cell.case, number(cell.values.get("rate")),
-                                number(cell.values.get("p50_us")), number(cell.values.get("p99_us"))))
+                                number(cell.values.get("p50_us")),
+                                number(cell.values.get("p99_us"))))
     return [*out, ""]
 
 

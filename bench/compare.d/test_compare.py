@@ -169,7 +169,8 @@ class Rows(unittest.TestCase):
         }
         points = ceiling.cells(report)
         self.assertEqual(ceiling.depth1_us(Cells(points)), 100)
-        cells = [*points, cell("depth1-sync", p50_us=130), cell("pipeline", case="1024 B", rate=139),
+        cells = [*points, cell("depth1-sync", p50_us=130),
+                 cell("pipeline", case="1024 B", rate=139),
                  cell("pipeline", case="128 B", rate=120)]
         self.assertEqual(self.verdicts("depth1-sync", cells), [MET])
         self.assertEqual(self.verdicts("pipeline", cells), [MISSED, MET])
@@ -242,7 +243,8 @@ class Reading(unittest.TestCase):
     def test_frames_go_there_and_back(self):
         header, body = wire.decode(wire.encode(105, {"topic": "t"}, b"abc")[4:])
         self.assertEqual((header["code"], header["extFields"], body), (105, {"topic": "t"}, b"abc"))
-        self.assertEqual(struct.unpack(">I", wire.encode(1, {})[:4])[0] + 4, len(wire.encode(1, {})))
+        request = wire.encode(1, {})
+        self.assertEqual(struct.unpack(">I", request[:4])[0] + 4, len(request))
 
     def test_cores_are_lists_and_ranges(self):
         self.assertEqual(host.parse_cores("0,2-3", [0, 1, 2, 3]), [0, 2, 3])
