@@ -145,15 +145,18 @@ def finish(session, troubles, todo):
     if trouble:
         troubles = [*troubles, f"report.html: {trouble}"]
     session.say(f"report: {os.path.relpath(session.out)}/README.md")
-    void = sorted({cell.row for cell in session.cells if cell.void})
     asked = {row.id for row in todo}
+    void = sorted({cell.row for cell in session.cells if cell.void})
+    failed = {cell.row: cell.failed for cell in session.cells if cell.failed}
+    troubles = [*troubles, *(f"{row}: {why}" for row, why in failed.items() if row in asked)]
     for mine in (lines[name] for name in lines if name in asked):
         for line in mine:
             print(f"{line.verdict:>12}  {line.what}: {line.measured}  (target {line.target})")
     for text in troubles:
         print(f"bench/compare: {text}", file=sys.stderr)
     if troubles:
-        again = ",".join(t.partition(":")[0] for t in troubles if t.partition(":")[0] in asked)
+        rows_of = dict.fromkeys(text.partition(":")[0] for text in troubles)
+        again = ",".join(name for name in rows_of if name in asked)
         print(f"bench/compare: repeat with --only {again or 'ROW'} and the same --out",
               file=sys.stderr)
         return EXIT_FAILED

@@ -46,8 +46,14 @@ def run(argv, seconds, log):
             )
         except subprocess.TimeoutExpired:
             return 1, None, f"it did not end {SPARE_SECONDS} s after its {seconds:.0f} s"
-    words = log.read_text(errors="replace").strip().splitlines()
-    return done.returncode, parse(done.stdout), words[-1] if words else "no words"
+    return done.returncode, parse(done.stdout), complaint(log.read_text(errors="replace"))
+
+
+def complaint(text):
+    """The line of the generator's words that says what was wrong."""
+    lines = text.strip().splitlines()
+    told = [line for line in lines if line.startswith(("error:", "orbitmq:", "VOID"))]
+    return (told or lines[-1:] or ["no words"])[0]
 
 
 def parse(text):

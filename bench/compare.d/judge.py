@@ -7,7 +7,7 @@ verdict. Ratios are taken within a round, so that what changes from minute to mi
 import dataclasses
 import statistics
 
-MET, MISSED, VOID, NONE = "met", "missed", "void", "not measured"
+MET, MISSED, VOID, FAILED, NONE = "met", "missed", "void", "failed", "not measured"
 
 
 @dataclasses.dataclass
@@ -83,10 +83,12 @@ class Cells:
         ]
         return Cells(sorted(fits, key=lambda cell: cell.round))
 
-    def has_void(self, row, case=None):
-        """Whether runs of it are lacking because they do not count."""
+    def why_missing(self, row, case=None):
+        """What became of a row's runs, if there were any."""
         mine = [c for c in self.all if c.row == row and case in (None, c.case)]
-        return any(not cell.is_sound for cell in mine)
+        if any(cell.void for cell in mine):
+            return VOID
+        return FAILED if any(cell.failed for cell in mine) else NONE
 
     def values(self, key):
         return [cell.values[key] for cell in self.all if key in cell.values]
@@ -143,8 +145,8 @@ def _verdict(spread, holds):
 
 
 def missing(cells, row, what, target, case=None):
-    """The line of something without sound cells: void, or never measured."""
-    return Line(what, target, VOID if cells.has_void(row, case) else NONE)
+    """The line of something without sound cells: void, failed, or never measured."""
+    return Line(what, target, cells.why_missing(row, case))
 
 
 def number(value):

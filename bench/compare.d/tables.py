@@ -4,7 +4,7 @@ import datetime
 import subprocess
 
 import ceiling
-from judge import MET, MISSED, number, with_range
+from judge import FAILED, MET, MISSED, NONE, VOID, number, with_range
 from rows import ROWS, TABLES
 from rows_send import JAVA
 
@@ -138,7 +138,7 @@ def write(session):
     for name, text in session.configs.items():
         (folder / f"{name.replace(' ', '')}.conf").write_text(text, encoding="utf-8")
     counts = {verdict: sum(line.verdict == verdict for mine in lines.values() for line in mine)
-              for verdict in (MET, MISSED, "void", "not measured")}
+              for verdict in (MET, MISSED, VOID, FAILED, NONE)}
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     text = [*head(session), f"Targets: {summary}.", "", *tables(lines), *losses(lines),
             *voids(session), *refusals(session), *java_configurations(session), *ceilings(session),

@@ -20,7 +20,7 @@ import tables
 import wire
 from brokers import CONFIGS
 from judge import (
-    MET, MISSED, NONE, VOID, Cell, Cells, Spread, at_least, at_most, compare, missing, number,
+    FAILED, MET, MISSED, NONE, VOID, Cell, Cells, Spread, at_least, at_most, compare, missing, number,
     ratios, with_range,
 )
 from session import Plan, Session
@@ -83,6 +83,7 @@ class Judging(unittest.TestCase):
         cells = Cells([void, failed, cell(rate=3)])
         self.assertEqual(cells.pick(row="send-sync").values("rate"), [3])
         self.assertEqual(missing(Cells([void]), "send-sync", "w", "t").verdict, VOID)
+        self.assertEqual(missing(Cells([failed]), "send-sync", "w", "t").verdict, FAILED)
         self.assertEqual(missing(Cells([]), "send-sync", "w", "t").verdict, NONE)
 
     def test_the_best_case_is_that_of_the_highest_median(self):
@@ -222,6 +223,10 @@ class Reading(unittest.TestCase):
         check(1, (None, "exit code 1: words"))
         check(2, (None, "no route"), broken="no route", parts=[])
         check(1, (None, "closed"), broken="closed", settings={"seconds": "9"})
+
+    def test_the_line_that_says_what_was_wrong_is_found(self):
+        for text, line in (("", "no words"), ("a\nb\n", "b"), ("a\nerror: x\nb", "error: x")):
+            self.assertEqual(generator.complaint(text), line)
 
     def test_flags_are_spelled_from_names(self):
         line = generator.command_line("o", "send", [1, 3], in_flight=5, rate=None, verify=True)
