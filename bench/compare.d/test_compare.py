@@ -1,8 +1,10 @@
-"""Tests of what judges, parses and prints: `python3 -m unittest discover -s bench/compare.d`.
+"""Tests of what judges, parses and prints: `python3 -B -m unittest discover -s bench/compare.d`.
 
 Nothing is started here; they take a fraction of a second.
 """
 
+import contextlib
+import io
 import json
 import pathlib
 import struct
@@ -20,8 +22,8 @@ import tables
 import wire
 from brokers import CONFIGS
 from judge import (
-    FAILED, MET, MISSED, NONE, VOID, Cell, Cells, Spread, at_least, at_most, compare, missing, number,
-    ratios, with_range,
+    FAILED, MET, MISSED, NONE, VOID, Cell, Cells, Spread, at_least, at_most, compare, missing,
+    number, ratios, with_range,
 )
 from session import Plan, Session
 from trouble import Trouble, Unusable
@@ -290,9 +292,6 @@ class Printing(unittest.TestCase):
 
 def quiet():
     """Keeps argparse's words off the output of the tests."""
-    import contextlib
-    import io
-
     return contextlib.redirect_stderr(io.StringIO())
 
 
