@@ -140,8 +140,10 @@ class Session:
         shown += [f"{key[:-3]} {values[key] / 1000:.2f} ms"
                   for key in ("p50_us", "p99_us") if key in values]
         shown += [f"CPU {values['cpu_us']:.2f} µs"] if "cpu_us" in values else []
-        shown += [f"{values['bytes_per_second'] / 1e6:,.0f} MB/s"] * ("bytes_per_second" in values)
-        shown += [f"{values['cores']:.2%} of a core"] * ("cores" in values and not shown)
+        if "bytes_per_second" in values:
+            shown.append(f"{values['bytes_per_second'] / 1e6:,.0f} MB/s")
+        if "cores" in values and not shown:
+            shown.append(f"{values['cores']:.2%} of a core")
         shown += [cell.note] if cell.note else []
         shown += ["VOID: " + "; ".join(cell.void)] if cell.void else []
         shown += ["failed: " + cell.failed] if cell.failed else []

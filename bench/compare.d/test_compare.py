@@ -283,6 +283,16 @@ class Printing(unittest.TestCase):
         self.assertIn("Kafka's page cache: rate: 0.5 × (target > 1 ×): worse", text)
         self.assertIn("Targets: 1 met", text)
 
+    def test_every_kind_of_cell_can_be_said(self):
+        with tempfile.TemporaryDirectory() as folder, quiet(contextlib.redirect_stdout):
+            session = session_of([])
+            session.out, session.started = pathlib.Path(folder), 0
+            for values in ({}, {"rate": 1.0, "p50_us": 2.0, "cpu_us": 3.0}, {"cores": 0.01},
+                           {"bytes_per_second": 1e9}):
+                session.add(cell(**values))
+            saved = json.loads((session.out / "session.json").read_text(encoding="utf-8"))
+        self.assertEqual(len(saved["cells"]), 4)
+
     def test_bad_arguments_are_refused(self):
         for line in (["--only", "nothing"], ["--rounds", "0"], ["--seconds", "x"]):
             with self.assertRaises(SystemExit) as ended, quiet():
@@ -290,9 +300,9 @@ class Printing(unittest.TestCase):
             self.assertEqual(ended.exception.code, 2)
 
 
-def quiet():
-    """Keeps argparse's words off the output of the tests."""
-    return contextlib.redirect_stderr(io.StringIO())
+def quiet(redirect=contextlib.redirect_stderr):
+    """Keeps words off the output of the tests."""
+    return redirect(io.StringIO())
 
 
 if __name__ == "__main__":
