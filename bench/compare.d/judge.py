@@ -150,9 +150,11 @@ def missing(cells, row, what, target, case=None):
 
 
 def number(value):
-    """Three to four figures, as a reader wants them."""
+    """Three to four figures, as a reader wants them; a count is given whole."""
     if value is None:
         return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
     size = abs(value)
     if size >= 10_000:
         # More digits than these are noise.

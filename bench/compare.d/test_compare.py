@@ -141,7 +141,7 @@ class Rows(unittest.TestCase):
                                   p999_us=p999, refused=2))
         self.assertEqual(self.verdicts("latency-sync", cells), [MET, MISSED] * 4)
         lines = rows.BY_ID["latency-sync"].judge(session_of(cells))
-        self.assertIn("2.00 refused", lines[0].theirs)
+        self.assertIn("2 refused", lines[0].theirs)
 
     def test_batches_have_three_opponents(self):
         cells = [cell("batch", "OrbitMQ", rate=1000, cpu_us=1),
@@ -158,6 +158,12 @@ class Rows(unittest.TestCase):
         self.assertEqual(self.verdicts("cpu", cells), [MET, NONE])
         self.assertEqual(self.verdicts("device-bytes", cells), [MISSED, MET])
         self.assertEqual(self.verdicts("rss", cells), [MET, NONE])
+
+    def test_a_rate_that_was_not_reached_is_missed(self):
+        cells = [cell("connections", case="1 connections", cpu_us=2, rate=20_000),
+                 cell("connections", case="100 connections", cpu_us=2, rate=20_000),
+                 cell("connections", case="5,000 connections", cpu_us=2, rate=18_000)]
+        self.assertEqual(self.verdicts("connections", cells), [MET, MISSED])
 
     def test_the_host_bounds_depth_one_and_the_pipeline(self):
         report = {
@@ -262,12 +268,12 @@ class Reading(unittest.TestCase):
 
 class Printing(unittest.TestCase):
     def test_numbers_have_as_many_digits_as_they_mean(self):
-        for value, text in ((None, "–"), (0, "0.00"), (0.01234, "0.0123"), (3.14159, "3.14"),
+        for value, text in ((None, "–"), (0.0, "0.00"), (0.01234, "0.0123"), (3.14159, "3.14"),
                             (31.4159, "31.4"), (314.159, "314"), (3141.59, "3,142"),
-                            (314159, "314,000")):
+                            (314159.2, "314,000"), (314159, "314,159"), (2, "2")):
             self.assertEqual(number(value), text)
-        self.assertEqual(with_range(Spread(2, 1, 3, 3), "×"), "2.00 (1.00–3.00) ×")
-        self.assertEqual(with_range(Spread(2, 2, 2, 1), "%", 100), "200 %")
+        self.assertEqual(with_range(Spread(2.0, 1.0, 3.0, 3), "×"), "2.00 (1.00–3.00) ×")
+        self.assertEqual(with_range(Spread(2.0, 2.0, 2.0, 1), "%", 100), "200 %")
 
     def test_the_report_shows_what_was_lost_and_what_was_void(self):
         void = cell(case="v", rate=1)
