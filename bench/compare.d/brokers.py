@@ -14,6 +14,7 @@ from trouble import Trouble
 START_SECONDS = 240
 # After a long freeze the name server may have struck the broker off; it registers every 30 s.
 ROUTE_SECONDS = 45
+CREATE_SECONDS = 30
 GIB = 1 << 30
 # Neither may begin to delete or refuse because of what else lies on the disk.
 DISK_PERCENT = 95
@@ -145,9 +146,18 @@ class Broker:
         """On the broker itself, so that both begin with the same queues."""
         if topic in self.topics:
             return
-        refusal = wire.create_topic(self.address, topic, queues)
-        if refusal is not None:
-            raise Trouble(f"{self.name} does not create topic {topic}: {refusal}")
+        refusals = []
+
+        def is_created():
+            # A broker may listen a moment before all of it serves.
+            refusals.append(wire.create_topic(self.address, topic, queues))
+            return refusals[-1] is None
+
+        try:
+            self.main.wait_until(is_created, f"creating topic {topic}", CREATE_SECONDS)
+        except Trouble as trouble:
+            answer = refusals[-1] if refusals else "none"
+            raise Trouble(f"{trouble}\n    its answer: {answer}") from None
         self.topics.append(topic)
         self.wait_for_routes()
 

@@ -83,7 +83,7 @@ def has_route(namesrv, topic):
 
 
 def create_topic(broker, topic, queues):
-    """Asks a broker for a topic, as mqadmin does; returns a refusal's remark, else None."""
+    """Asks a broker for a topic, as mqadmin does; returns why there is none, else None."""
     fields = {
         "topic": topic,
         "defaultTopic": "TBW102",
@@ -94,7 +94,10 @@ def create_topic(broker, topic, queues):
         "topicSysFlag": 0,
         "order": "false",
     }
-    header, _ = call(broker, UPDATE_AND_CREATE_TOPIC, fields, seconds=15)
+    try:
+        header, _ = call(broker, UPDATE_AND_CREATE_TOPIC, fields, seconds=15)
+    except (OSError, ValueError) as error:
+        return f"no answer: {error}"
     return None if header["code"] == SUCCESS else header.get("remark", "no remark")
 
 
