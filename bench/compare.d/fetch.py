@@ -1,6 +1,7 @@
 """What has to be there before anything is measured: tools, our own release build, the jars."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -9,6 +10,7 @@ from trouble import Trouble, Unusable
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = ROOT / "target" / "compare"
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
 # Natives for systems this program does not run on only slow the class path down.
 FOREIGN = ("*-osx-*.jar", "*-windows-*.jar", "*-riscv64.jar")
 
@@ -38,6 +40,13 @@ def orbitmq(say):
     return binary
 
 
+def first_error(text):
+    """What Maven says first is the cause; the rest is how to ask it for more."""
+    lines = COLOUR.sub("", text).splitlines()
+    errors = [line for line in lines if line.startswith("[ERROR] ")]
+    return (errors or lines[-1:] or ["it said nothing"])[0]
+
+
 def jars(name, say):
     """The folder with the jars of `rocketmq` or `kafka`, from Maven once per pom."""
     pom = HERE / name / "pom.xml"
@@ -47,17 +56,15 @@ def jars(name, say):
     say(f"fetching the jars of {name} with Maven, once")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    command = ["mvn", "-q", "-B", "-Dstyle.color=never", "-f", str(pom), "dependency:copy-dependencies"]
+    command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={folder / 'lib'}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not any((folder / "lib").glob("*.jar")):
         shutil.rmtree(folder, ignore_errors=True)
-        lines = (done.stdout + done.stderr).splitlines()
-        errors = [line for line in lines if line.startswith("[ERROR]")][:3] or lines[-3:]
         raise Trouble(
             f"Maven could not fetch the jars of {name}; check the network and Maven's settings "
             f"(`mvn -f {pom.relative_to(ROOT)} dependency:resolve` shows more), then repeat:\n"
-            + "\n".join("    " + line for line in errors)
+            f"    {first_error(done.stdout + done.stderr)}"
         )
     for pattern in FOREIGN:
         for jar in (folder / "lib").glob(pattern):

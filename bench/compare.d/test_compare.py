@@ -13,6 +13,7 @@ import unittest
 
 import ceiling
 import command
+import fetch
 import generator
 import host
 import rows
@@ -258,6 +259,11 @@ class Reading(unittest.TestCase):
         self.assertEqual((header["code"], header["extFields"], body), (105, {"topic": "t"}, b"abc"))
         request = wire.encode(1, {})
         self.assertEqual(struct.unpack(">I", request[:4])[0] + 4, len(request))
+
+    def test_maven_s_first_error_is_the_cause(self):
+        text = "[INFO] x\n\x1b[0m[ERROR] Failed: y\n[ERROR] \n[ERROR] Re-run Maven\n"
+        self.assertEqual(fetch.first_error(text), "[ERROR] Failed: y")
+        self.assertEqual(fetch.first_error(""), "it said nothing")
 
     def test_cores_are_lists_and_ranges(self):
         self.assertEqual(host.parse_cores("0,2-3", [0, 1, 2, 3]), [0, 2, 3])
