@@ -66,14 +66,23 @@ class Plan:
         return Plan(False, 3, 10, 2, 60, 40, 8)
 
 
+def sweep(data):
+    """Deletes what runs left that were killed: folders with the number of no living process."""
+    for folder in data.glob("compare-*-*"):
+        owner = folder.name.split("-")[1]
+        if owner.isdigit() and not pathlib.Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 class Session:
     """What rows measure with."""
 
     def __init__(self, plan, binary, data, out, cores, notes):
         self.plan = plan
         self.binary = binary
+        sweep(data)
         # A folder of our own: what else lies there is not ours to delete.
-        self.data = pathlib.Path(tempfile.mkdtemp(prefix="compare-", dir=data))
+        self.data = pathlib.Path(tempfile.mkdtemp(prefix=f"compare-{os.getpid()}-", dir=data))
         self.out = out
         self.broker_cores, self.load_cores = cores
         self.notes = notes

@@ -6,6 +6,7 @@ Nothing is started here; they take a fraction of a second.
 import contextlib
 import io
 import json
+import os
 import pathlib
 import struct
 import tempfile
@@ -26,7 +27,7 @@ from judge import (
     FAILED, MET, MISSED, NONE, VOID, Cell, Cells, Spread, at_least, at_most, compare, missing,
     number, ratios, with_range,
 )
-from session import Plan, Session
+from session import Plan, Session, sweep
 from trouble import Trouble, Unusable
 
 
@@ -294,6 +295,16 @@ class Printing(unittest.TestCase):
         self.assertIn("VOID: its own core was saturated", text)
         self.assertIn("Kafka's page cache: rate: 0.5 × (target > 1 ×): worse", text)
         self.assertIn("Targets: 1 met", text)
+
+    def test_only_folders_of_dead_runs_are_swept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            data = pathlib.Path(folder)
+            kept = {f"compare-{os.getpid()}-a", "compare-notes-b", "compare-1", "mine"}
+            # Numbers of processes end far below this one.
+            for name in (*kept, "compare-999999999-c"):
+                (data / name).mkdir()
+            sweep(data)
+            self.assertEqual({path.name for path in data.iterdir()}, kept)
 
     def test_every_kind_of_cell_can_be_said(self):
         with tempfile.TemporaryDirectory() as folder, quiet(contextlib.redirect_stdout):
