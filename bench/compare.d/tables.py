@@ -4,6 +4,7 @@ import datetime
 import subprocess
 
 import ceiling
+from brokers import CONFIGS
 from judge import FAILED, MET, MISSED, NONE, VOID, number, with_range
 from rows import ROWS, TABLES
 from rows_send import JAVA
@@ -61,15 +62,15 @@ def java_configurations(session):
     """Every configuration that was tried, so that nobody has to ask whether one was."""
     cells = session.found()
     out = ["## Java's configurations", "", "Capacity, single 1 KiB messages.", "",
-           "| configuration | in flight | messages/s | p99 ms | CPU µs | rounds |",
-           "|---|---|---|---|---|---|"]
+           "| configuration | which is | in flight | messages/s | p99 ms | CPU µs | rounds |",
+           "|---|---|---|---|---|---|---|"]
     for mode in ("async", "sync"):
         mine = cells.pick(row=f"send-{mode}", peer=JAVA)
         for name in mine.configs():
             of = mine.pick(config=name)
             for case in of.cases():
                 these = of.pick(case=case)
-                out.append(markdown_row(name, case.partition(" ")[0],
+                out.append(markdown_row(name, CONFIGS[name].note, case.partition(" ")[0],
                                         with_range(these.spread("rate")),
                                         with_range(these.spread("p99_us"), scale=1e-3),
                                         with_range(these.spread("cpu_us")), len(these.all)))

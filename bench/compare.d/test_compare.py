@@ -286,12 +286,14 @@ class Printing(unittest.TestCase):
         void = cell(case="v", rate=1)
         void.void = ["its own core was saturated"]
         cells = [void, cell("batch", "OrbitMQ", rate=1, cpu_us=1),
-                 cell("batch", "Kafka", rate=2, cpu_us=3)]
+                 cell("batch", "Kafka", rate=2, cpu_us=3),
+                 cell(peer="Java RocketMQ", config="sync-nommap", case="64 in flight", rate=9.0)]
         session = session_of(cells)
         with tempfile.TemporaryDirectory() as folder:
             session.out = pathlib.Path(folder)
             tables.write(session)
             text = (session.out / "README.md").read_text(encoding="utf-8")
+        self.assertIn("| sync-nommap | writes with the file channel", text)
         self.assertIn("VOID: its own core was saturated", text)
         self.assertIn("Kafka's page cache: rate: 0.5 × (target > 1 ×): worse", text)
         self.assertIn("Targets: 1 met", text)
