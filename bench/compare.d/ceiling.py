@@ -1,0 +1,89 @@
+"""`orbitmq bench ceiling`: what this host allows, measured once in a session.
+
+The result's form is `src/loadgen/ceiling.rs`. It is kept as cells of the row `ceiling`, so that
+rows measured later, or in a resumed run, find it.
+"""
+
+import json
+import subprocess
+
+from judge import Cell
+from processes import core_list, die_with_parent
+from trouble import Trouble
+
+ROW = "ceiling"
+FORMAT = 1
+SECONDS_MAX = 600
+
+
+def measure(session):
+    """Runs it alone on the machine and keeps its points."""
+    session.stop_java()
+    session.freeze_all()
+    cores = session.broker_cores + session.load_cores
+    # We keep to the load cores ourselves, and a child may only use its parent's.
+    argv = ["taskset", "-c", core_list(cores), str(session.binary), "bench", "ceiling"]
+    argv += ["--json", "--data", str(session.data)]
+    argv += ["--cores", f"{session.broker_cores[0]},{session.load_cores[0]}"]
+    argv += ["--quick"] if session.plan.is_quick else []
+    session.say("measuring the host: loopback, disk, bare pipeline")
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False,
+                              timeout=SECONDS_MAX, preexec_fn=die_with_parent)
+        report = json.loads(done.stdout)
+    except (ValueError, subprocess.TimeoutExpired):
+        words = "it did not end" if "done" not in locals() else done.stderr.strip()[-300:]
+        raise Trouble(f"`orbitmq bench ceiling` gave no result: {words}") from None
+    if report.get("format") != FORMAT:
+        raise Trouble(f"`orbitmq bench ceiling` writes format {report.get('format')}, not {FORMAT}")
+    file = session.write_raw("ceiling", report)
+    for cell in cells(report):
+        cell.file = file
+        session.cells.append(cell)
+    session.save()
+
+
+def cells(report):
+    """The points of a report."""
+    made = []
+    for point in report["loopback"]:
+        made.append(_cell("loopback", f"{point['bodyBytes']} B, depth {point['depth']}", point))
+    for point in report["disk"]:
+        case = f"{point['blockBytes'] // 1024} KiB, depth {point['depth']}, {point['sync']}"
+        made.append(_cell("disk", case, point))
+    for point in report["pipeline"]:
+        case = f"{point['flush']}, {point['bodyBytes']} B, depth {point['depth']}"
+        made.append(_cell(f"pipeline on {point['build']}", case, point))
+    return made
+
+
+def _cell(config, case, point):
+    values = {"rate": point.get("messagesPerSecond", point.get("writesPerSecond"))}
+    for key in ("p50", "p99"):
+        if point.get(key) is not None:
+            values[f"{key}_us"] = point[key] / 1000
+    for key in ("serverCoreShare", "megabytesPerSecond"):
+        if key in point:
+            values[key] = point[key]
+    return Cell(ROW, "host", config, case, 1, values=values)
+
+
+def pipeline(found, body_bytes):
+    """The better build of the bare pipeline with SYNC_FLUSH, and its messages per second."""
+    best = ("", None)
+    for cell in found.pick(row=ROW).all:
+        fits = cell.case.startswith(f"SYNC_FLUSH, {body_bytes} B,")
+        if fits and (best[1] is None or cell.values["rate"] > best[1]):
+            best = (cell.config, cell.values["rate"])
+    return best
+
+
+def depth1_us(found):
+    """A round trip over loopback and one durable 4 KiB write, medians together; or None."""
+    points = found.pick(row=ROW)
+    trip = points.pick(config="loopback", case="1024 B, depth 1").values("p50_us")
+    writes = []
+    for sync in ("fdatasync", "dsync"):
+        writes += points.pick(config="disk", case=f"4 KiB, depth 1, {sync}").values("p50_us")
+    # Whichever way of making it durable is the quicker one here.
+    return trip[0] + min(writes) if trip and writes else None
