@@ -136,7 +136,7 @@ fn announce(running: &Running, shards: u16, flush: FlushDiskType) {
 }
 
 fn start_log(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::new(config.log_level.to_string());
+    let filter = tracing_subscriber::EnvFilter::new(&config.log_level);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -44,7 +44,7 @@ impl Bell {
         fence(Ordering::SeqCst);
     }
 
-    pub fn get_up(&self) {
+    pub fn rise(&self) {
         self.asleep.store(false, Ordering::Relaxed);
     }
 
@@ -93,7 +93,7 @@ mod tests {
         assert!(readable(&bell));
         bell.silence();
         assert!(!readable(&bell));
-        bell.get_up();
+        bell.rise();
         bell.ring();
         assert!(!readable(&bell));
     }

@@ -103,10 +103,7 @@ where
         clock: Clock::start(),
         lock,
     };
-    let bells = (0..executors).map(|_| Bell::new().map(Arc::new));
-    let bells: Vec<Arc<Bell>> = bells
-        .collect::<Result<_, _>>()
-        .map_err(|e| format!("no eventfd: {e}"))?;
+    let bells = bells(executors)?;
     let mut namesrv = namesrv
         .map(|set| split(set, &bells[..1]))
         .into_iter()
@@ -140,6 +137,13 @@ where
         });
     }
     crew.direct(doors, Stopper { reports }, options.drain, ready)
+}
+
+fn bells(executors: usize) -> Result<Vec<Arc<Bell>>, String> {
+    let bells = (0..executors).map(|_| Bell::new().map(Arc::new));
+    bells
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("no eventfd: {e}"))
 }
 
 struct Doors {

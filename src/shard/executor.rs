@@ -260,7 +260,7 @@ impl<B: Machine, N: Machine> Executor<B, N> {
             let time = self.until_deadline();
             self.engine.ring.wait(Some(time)).map_err(broken)?;
         }
-        self.engine.bell.get_up();
+        self.engine.bell.rise();
         Ok(())
     }
 
