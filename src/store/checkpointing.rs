@@ -205,7 +205,7 @@ impl Store {
             sequence: self.checkpoints.sequence,
             from,
             durable: self.log.durable(),
-            filled: self.log.segments().ready(),
+            filled: self.log.segments().filled_to(),
             snapshot: true,
             queue_runs: names(&queue_runs.names),
             key_runs: names(&key_runs.names),

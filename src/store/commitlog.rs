@@ -25,7 +25,7 @@ use std::ops::Range;
 /// A predecessor of at least this size still in flight makes the next batch aligned.
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
-const LARGE_BYTES: usize = 32 * 1024;
+const LARGE_BYTES: usize = 64 * 1024;
 /// First capacity of a batch on an idle disk; grows with what gathers.
 const BATCH_BYTES_FIRST: usize = 8 * 1024;
 
@@ -60,6 +60,8 @@ pub struct CommitLog {
     previous_bytes: usize,
     /// Size of recent batches, the newest counting a quarter.
     usual_bytes: usize,
+    /// Whether that is large, with some reluctance to change.
+    large: bool,
     written: LogOffset,
     durable: LogOffset,
     /// Ends of the last batch of segments that are not wholly durable yet.
@@ -139,6 +141,7 @@ impl CommitLog {
             previous_life: end.life,
             previous_bytes: 0,
             usual_bytes: 0,
+            large: false,
             written: end.end,
             durable: end.end,
             rolls: VecDeque::new(),
@@ -192,8 +195,12 @@ impl CommitLog {
     }
 
     /// Whether groups are so large that the state of the blocks they go to does not matter.
-    pub fn writes_large(&self) -> bool {
-        self.usual_bytes >= LARGE_BYTES
+    pub fn writes_large(&mut self) -> bool {
+        self.large = match self.large {
+            true => self.usual_bytes >= LARGE_BYTES / 4,
+            false => self.usual_bytes >= LARGE_BYTES,
+        };
+        self.large
     }
 
     /// Where the segment that holds `at` ends.

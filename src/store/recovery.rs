@@ -328,7 +328,7 @@ impl Base {
             sequence,
             from,
             durable: end.end,
-            filled: segments.ready(),
+            filled: segments.filled_to(),
             snapshot: used.as_ref().is_some_and(|checkpoint| checkpoint.snapshot),
             queue_runs: used.as_ref().map_or(Vec::new(), |c| c.queue_runs.clone()),
             key_runs: used.as_ref().map_or(Vec::new(), |c| c.key_runs.clone()),

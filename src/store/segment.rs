@@ -6,7 +6,9 @@
 //! the log in small steps on a helper thread; a commit beyond what is filled waits.
 //!
 //! While commits are large, blocks ahead are only reserved: one large commit into reserved blocks
-//! costs little more, and nothing is written to the device twice.
+//! costs little more, and nothing is written to the device twice. A small durable commit there
+//! would wait for the file system's journal, so once commits are small again what is reserved is
+//! filled after all, from the end of the log on.
 //!
 //! The next segment is made under its own final name, so rolling over touches no directory.
 
@@ -19,8 +21,10 @@ pub const FOLDER: &str = "log";
 const STEP_BYTES: u64 = 8 * 1024 * 1024;
 /// How far filling runs ahead.
 const AHEAD_BYTES: u64 = 256 * 1024 * 1024;
-/// How far reserving runs ahead. Small commits pay for what is left of it when the load falls.
+/// How far reserving runs ahead.
 const AHEAD_RESERVED_BYTES: u64 = 64 * 1024 * 1024;
+/// The first step after commits became small: they wait for it.
+const FIRST_STEP_BYTES: u64 = 1024 * 1024;
 
 /// `log/` and the first log offset in 20 digits, as RocketMQ names its files.
 pub fn file_name(first: LogOffset) -> FileName {
@@ -40,7 +44,11 @@ pub struct Segments {
     bytes: u64,
     /// Log offset up to which blocks are zero-filled or reserved and may be committed to.
     ready: LogOffset,
+    /// Blocks from here to `ready` are reserved; those before are filled, or written.
+    filled: LogOffset,
     filling: bool,
+    /// The step under way fills; else it reserves.
+    fills: bool,
     current: (u64, FileName),
 }
 
@@ -54,7 +62,9 @@ impl Segments {
         Segments {
             bytes,
             ready,
+            filled: ready,
             filling: false,
+            fills: true,
             current: (u64::MAX, "".into()),
         }
     }
@@ -65,6 +75,11 @@ impl Segments {
 
     pub fn ready(&self) -> LogOffset {
         self.ready
+    }
+
+    /// As [`ready`](Self::ready), without what is only reserved.
+    pub fn filled_to(&self) -> LogOffset {
+        self.filled
     }
 
     pub fn start_of(&self, at: LogOffset) -> LogOffset {
@@ -88,16 +103,32 @@ impl Segments {
     /// The next filling step if one is due, for a log whose newest byte is at `end`; `large` says
     /// that its commits are.
     pub fn poll_fill(&mut self, end: LogOffset, large: bool) -> Option<(Range<u64>, Work)> {
+        if self.filling {
+            return None;
+        }
+        let reserved = !large && self.filled < self.ready;
+        if reserved {
+            // Nothing was ordered beyond the end of the log, and nothing will be before this is
+            // filled: a commit waits for `ready`.
+            let end = LogOffset(end.0.next_multiple_of(BLOCK_BYTES as u64));
+            self.filled = self.filled.max(end.min(self.ready));
+            self.ready = self.filled;
+        }
         let ahead = if large {
             AHEAD_RESERVED_BYTES
         } else {
             AHEAD_BYTES
         };
-        if self.filling || self.ready.0 >= end.0 + ahead.min(self.bytes) {
+        if self.ready.0 >= end.0 + ahead.min(self.bytes) {
             return None;
         }
-        let range = self.step();
+        let range = self.step(if reserved {
+            FIRST_STEP_BYTES
+        } else {
+            STEP_BYTES
+        });
         self.filling = true;
+        self.fills = !large;
         let (file, bytes, target) = self.step_work(&range);
         Some((
             range,
@@ -108,10 +139,11 @@ impl Segments {
     /// Fills at start-up, before anything is served, so that the first commits need not wait.
     pub fn fill_now(&mut self, dir: &dyn Dir, end: LogOffset) -> Result<(), DiskError> {
         while self.ready.0 < end.0 + STEP_BYTES.min(self.bytes) {
-            let range = self.step();
+            let range = self.step(STEP_BYTES);
             let (file, bytes, target) = self.step_work(&range);
             fill(dir, &file, bytes, target, true)?;
             self.ready = LogOffset(range.end);
+            self.filled = self.ready;
         }
         Ok(())
     }
@@ -123,11 +155,14 @@ impl Segments {
             "one step at a time, in order"
         );
         self.filling = false;
+        if self.fills && self.filled == self.ready {
+            self.filled = LogOffset(range.end);
+        }
         self.ready = LogOffset(range.end);
     }
 
-    fn step(&self) -> Range<u64> {
-        let end = (self.ready.0 + STEP_BYTES).min(self.end_of(self.ready).0);
+    fn step(&self, bytes: u64) -> Range<u64> {
+        let end = (self.ready.0 + bytes).min(self.end_of(self.ready).0);
         self.ready.0..end
     }
 
@@ -206,6 +241,16 @@ mod tests {
             steps += 1;
         }
         assert_eq!(steps, AHEAD_RESERVED_BYTES / STEP_BYTES);
-        assert!(segments.poll_fill(LogOffset(0), false).is_some());
+        assert_eq!(segments.filled_to(), LogOffset(0));
+        // Small commits again: what is reserved beyond the end of the log is filled.
+        let end = LogOffset((9 << 20) + 1);
+        let (range, work) = segments.poll_fill(end, false).unwrap();
+        let from = (9 << 20) + BLOCK_BYTES as u64;
+        assert_eq!(range, from..from + FIRST_STEP_BYTES);
+        assert_eq!(segments.ready(), LogOffset(from), "commits wait");
+        assert!(work(&dir).is_err(), "it writes");
+        segments.filled(range.clone());
+        let marks = (segments.filled_to(), segments.ready());
+        assert_eq!(marks, (LogOffset(range.end), LogOffset(range.end)));
     }
 }

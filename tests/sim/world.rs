@@ -592,7 +592,11 @@ impl World {
                 if at == 0 && !file.ends_with("/00000000000000000000") {
                     self.hit(Fault::RollOver);
                 }
-                let fails = std::mem::take(&mut self.fail_next[0]);
+                let mut fails = std::mem::take(&mut self.fail_next[0]);
+                if durable && std::mem::take(&mut self.fail_next[1]) {
+                    self.hit(Fault::FailedSync);
+                    fails = true;
+                }
                 self.wires += 1;
                 let number = self.wires;
                 let file = file.to_string();
