@@ -19,10 +19,8 @@ use std::ops::Range;
 pub const FOLDER: &str = "log";
 /// One filling step.
 const STEP_BYTES: u64 = 8 * 1024 * 1024;
-/// How far filling runs ahead.
-const AHEAD_BYTES: u64 = 256 * 1024 * 1024;
-/// How far reserving runs ahead.
-const AHEAD_RESERVED_BYTES: u64 = 64 * 1024 * 1024;
+/// How far filling or reserving runs ahead.
+const AHEAD_BYTES: u64 = 64 * 1024 * 1024;
 /// The first step after commits became small: they wait for it.
 const FIRST_STEP_BYTES: u64 = 1024 * 1024;
 
@@ -114,12 +112,7 @@ impl Segments {
             self.filled = self.filled.max(end.min(self.ready));
             self.ready = self.filled;
         }
-        let ahead = if large {
-            AHEAD_RESERVED_BYTES
-        } else {
-            AHEAD_BYTES
-        };
-        if self.ready.0 >= end.0 + ahead.min(self.bytes) {
+        if self.ready.0 >= end.0 + AHEAD_BYTES.min(self.bytes) {
             return None;
         }
         let range = self.step(if reserved {
@@ -240,7 +233,7 @@ mod tests {
             segments.filled(range);
             steps += 1;
         }
-        assert_eq!(steps, AHEAD_RESERVED_BYTES / STEP_BYTES);
+        assert_eq!(steps, AHEAD_BYTES / STEP_BYTES);
         assert_eq!(segments.filled_to(), LogOffset(0));
         // Small commits again: what is reserved beyond the end of the log is filled.
         let end = LogOffset((9 << 20) + 1);

@@ -577,46 +577,7 @@ impl World {
                 at,
                 data,
                 durable,
-            } => {
-                let clash = self.in_flight.values().any(|other| {
-                    other.shard == shard
-                        && *other.file == *file
-                        && other.at < at + data.len() as u64
-                        && at < other.at + other.data.len() as u64
-                });
-                if clash {
-                    return Err(format!(
-                        "two writes in flight share a block of {file} at {at}"
-                    ));
-                }
-                if at == 0 && !file.ends_with("/00000000000000000000") {
-                    self.hit(Fault::RollOver);
-                }
-                let mut fails = std::mem::take(&mut self.fail_next[0]);
-                if durable && std::mem::take(&mut self.fail_next[1]) {
-                    self.hit(Fault::FailedSync);
-                    fails = true;
-                }
-                self.wires += 1;
-                let number = self.wires;
-                let file = file.to_string();
-                self.in_flight.insert(
-                    number,
-                    InFlight {
-                        shard,
-                        id,
-                        file,
-                        at,
-                        data,
-                        durable,
-                        fails,
-                    },
-                );
-                let sync = if durable { self.pace.sync } else { (0, 0) };
-                let write = self.pace_write();
-                let pace = (write.0 + sync.0, write.1 + sync.1);
-                self.after(pace, Ev::WriteDone(life, shard, number));
-            }
+            } => self.order_write((shard, id), (file.to_string(), at), data, durable)?,
             Order::Sync { file } => {
                 let ticket = self.disks[shard]
                     .begin_sync(&file)
@@ -638,6 +599,54 @@ impl World {
             }
             Order::Work(work) => self.after((200, 20_000), Ev::WorkRun(life, shard, id, work)),
         }
+        Ok(())
+    }
+
+    fn order_write(
+        &mut self,
+        (shard, id): (usize, OrderId),
+        (file, at): (String, u64),
+        data: Bytes,
+        durable: bool,
+    ) -> Result<(), String> {
+        let life = self.life;
+        let clash = self.in_flight.values().any(|other| {
+            other.shard == shard
+                && *other.file == *file
+                && other.at < at + data.len() as u64
+                && at < other.at + other.data.len() as u64
+        });
+        if clash {
+            return Err(format!(
+                "two writes in flight share a block of {file} at {at}"
+            ));
+        }
+        if at == 0 && !file.ends_with("/00000000000000000000") {
+            self.hit(Fault::RollOver);
+        }
+        let mut fails = std::mem::take(&mut self.fail_next[0]);
+        if durable && std::mem::take(&mut self.fail_next[1]) {
+            self.hit(Fault::FailedSync);
+            fails = true;
+        }
+        self.wires += 1;
+        let number = self.wires;
+        self.in_flight.insert(
+            number,
+            InFlight {
+                shard,
+                id,
+                file,
+                at,
+                data,
+                durable,
+                fails,
+            },
+        );
+        let sync = if durable { self.pace.sync } else { (0, 0) };
+        let write = self.pace_write();
+        let pace = (write.0 + sync.0, write.1 + sync.1);
+        self.after(pace, Ev::WriteDone(life, shard, number));
         Ok(())
     }
 
