@@ -185,6 +185,8 @@ pub struct World {
     opaque: i32,
     uids: u64,
     failed: Vec<Option<u64>>,
+    /// While nothing is served: when syncs ended.
+    synced_until: Option<u64>,
     /// A fault that may fail a log was put in.
     excuse: bool,
     read_faults: u64,
@@ -274,6 +276,7 @@ impl World {
             opaque: 0,
             uids: 0,
             failed: vec![None; usize::from(shards)],
+            synced_until: None,
             excuse: false,
             read_faults: 0,
             fail_next: [false; 3],
@@ -1047,14 +1050,7 @@ impl World {
         if self.options.store.flush == Flush::Async {
             self.lossy = true;
             let bound = self.options.store.flush_interval_ms * 1000 + 2 * SYNC_US_MAX + 20_000;
-            // A disk that failed has synced nothing since.
-            let synced = self
-                .failed
-                .iter()
-                .flatten()
-                .copied()
-                .min()
-                .unwrap_or(self.now);
+            let synced = self.synced_until.unwrap_or(self.syncing_until());
             self.model.forget_since(synced.saturating_sub(bound));
             self.clients.iter_mut().for_each(Client::forget);
         }
@@ -1086,7 +1082,16 @@ impl World {
     }
 
     /// The process is gone: only the disks stay.
+    /// Syncs go on until now; a disk that failed has synced nothing since.
+    fn syncing_until(&self) -> u64 {
+        let failed = self.failed.iter().flatten().copied().min();
+        failed.unwrap_or(self.now)
+    }
+
     fn gone(&mut self) {
+        // Nothing is synced before something is served again, however often that fails.
+        let until = self.syncing_until();
+        self.synced_until.get_or_insert(until);
         self.brokers.clear();
         self.mail.clear();
         self.paused.clear();
@@ -1153,6 +1158,7 @@ impl World {
         }
         self.brokers = brokers;
         self.up = true;
+        self.synced_until = None;
         if self.blows > 0 && !self.ending {
             self.blows -= 1;
             let act = *self.rng.pick(&[Act::Kill, Act::Kill, Act::PowerCut]);
