@@ -24,6 +24,8 @@ use std::ops::Range;
 
 /// A predecessor of at least this size still in flight makes the next batch aligned.
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
+/// What must have gathered before it is written beside a write under way.
+const BESIDE_BYTES: usize = 128 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
 const LARGE_BYTES: usize = 64 * 1024;
 /// First capacity of a batch on an idle disk; grows with what gathers.
@@ -418,7 +420,9 @@ impl CommitLog {
         if self.sealed.is_empty() {
             let open = self.open.as_ref().filter(|open| open.records > 0)?;
             let ready = next_block(open.end()) <= self.segments.ready();
-            if !ready || (open.prefix > 0 && !predecessor_done) {
+            // Beside a write under way a small one gains little and costs as much as a large one.
+            let waits = open.prefix > 0 || open.bytes.len() < BESIDE_BYTES;
+            if !ready || (waits && !predecessor_done) {
                 return None;
             }
             self.seal();
