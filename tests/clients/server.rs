@@ -1,16 +1,22 @@
 //! The server under test: started on free ports, killed, started again, ended with the run.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use orbitmq::remoting::code::request;
+use orbitmq::remoting::command::FrameWriter;
+use orbitmq::remoting::frame::Codec;
 
 const READY: &str = "orbitmq ready ";
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// The brokers of the layout with two.
+const BROKERS: [&str; 2] = ["broker-a", "broker-b"];
 /// Below the ports that outgoing connections get, so that none of them takes a dead server's.
 const PORTS: std::ops::Range<u16> = 12_000..31_000;
 
@@ -31,6 +37,8 @@ pub struct Server {
     parts: Vec<Part>,
     /// Indexes of the parts to kill in the middle.
     victims: Vec<usize>,
+    /// Names of brokers that every name server must know.
+    brokers: Vec<&'static str>,
     given: bool,
 }
 
@@ -51,6 +59,7 @@ impl Server {
                 namesrv: namesrv.clone(),
                 parts: Vec::new(),
                 victims: Vec::new(),
+                brokers: Vec::new(),
                 given: true,
             }),
         }
@@ -78,6 +87,7 @@ impl Server {
             namesrv: address(namesrv),
             parts: vec![part],
             victims: vec![0],
+            brokers: Vec::new(),
             given: false,
         })
     }
@@ -94,7 +104,7 @@ impl Server {
             parts.push(Part::start(arguments.to_vec(), log)?);
         }
         let namesrv = servers.join(";");
-        for name in ["broker-a", "broker-b"] {
+        for name in BROKERS {
             let arguments = [
                 "broker",
                 "--listen",
@@ -116,6 +126,7 @@ impl Server {
             namesrv,
             parts,
             victims: vec![0, 2],
+            brokers: BROKERS.to_vec(),
             given: false,
         })
     }
@@ -146,6 +157,21 @@ impl Server {
         for victim in &self.victims {
             self.parts[*victim].launch()?;
         }
+        self.wait_for_routes()
+    }
+
+    /// A name server that came back hears of the brokers that lived on with their next try; a
+    /// client that asks it before that misses half of the queues, as with the reference.
+    fn wait_for_routes(&self) -> Result<(), String> {
+        let end = Instant::now() + READY_WITHIN;
+        for name_server in self.namesrv.split(';') {
+            while !self.brokers.iter().all(|name| knows(name_server, name)) {
+                if Instant::now() > end {
+                    return Err(format!("{name_server} does not hear of all brokers"));
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
         Ok(())
     }
 
@@ -161,6 +187,29 @@ impl Server {
             tail(&ended.1, 4000)
         ))
     }
+}
+
+/// Whether a name server lists a broker.
+fn knows(name_server: &str, broker: &str) -> bool {
+    let ask = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(name_server)?;
+        stream.set_read_timeout(Some(READY_WITHIN))?;
+        let mut frame = Vec::new();
+        let code = request::GET_BROKER_CLUSTER_INFO;
+        FrameWriter::request(&mut frame, Codec::Json, 1, code, false).finish(0);
+        stream.write_all(&frame)?;
+        let mut len = [0; 4];
+        stream.read_exact(&mut len)?;
+        let mut answer = vec![0; u32::from_be_bytes(len) as usize];
+        stream.read_exact(&mut answer)?;
+        Ok(answer)
+    };
+    let named = format!("\"{broker}\"");
+    ask().is_ok_and(|answer| {
+        answer
+            .windows(named.len())
+            .any(|bytes| bytes == named.as_bytes())
+    })
 }
 
 fn run_restart_program() -> Result<(), String> {

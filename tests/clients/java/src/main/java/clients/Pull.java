@@ -54,12 +54,6 @@ final class Pull {
     static void rest(Options options, Map<MessageQueue, Long> committed) throws Exception {
         DefaultMQPullConsumer consumer = Clients.pull(options, options.group());
         List<MessageQueue> queues = Clients.queues(consumer, options.topic());
-        // A name server that has come back hears of each broker with that broker's next try.
-        long deadline = System.nanoTime() + 30_000_000_000L;
-        while (!committed.keySet().equals(Set.copyOf(queues)) && System.nanoTime() < deadline) {
-            Thread.sleep(100);
-            queues = Clients.queues(consumer, options.topic());
-        }
         Main.same(committed.keySet(), new HashSet<>(queues), "queues");
         for (MessageQueue queue : queues) {
             long offset = consumer.fetchConsumeOffset(queue, true);
