@@ -26,6 +26,9 @@ use std::ops::Range;
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
 /// What must have gathered before it is written beside a write under way.
 const BESIDE_BYTES: usize = 128 * 1024;
+/// A batch of this size is written durably. The kernel finishes such a write on a worker bound to one
+/// core; if that core is busy, a lone small write would wait there for the scheduler's next tick.
+const DURABLE_BYTES: usize = 32 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
 const LARGE_BYTES: usize = 64 * 1024;
 /// First capacity of a batch on an idle disk; grows with what gathers.
@@ -66,6 +69,9 @@ pub struct CommitLog {
     large: bool,
     written: LogOffset,
     durable: LogOffset,
+    /// Under `SYNC_FLUSH`: ends of the writes between `durable` and `written`, and whether each is
+    /// durable itself.
+    unsynced: VecDeque<(LogOffset, bool)>,
     /// Ends of the last batch of segments that are not wholly durable yet.
     rolls: VecDeque<LogOffset>,
     sync: Option<(OrderId, LogOffset)>,
@@ -146,6 +152,7 @@ impl CommitLog {
             large: false,
             written: end.end,
             durable: end.end,
+            unsynced: VecDeque::new(),
             rolls: VecDeque::new(),
             sync: None,
             sync_due: None,
@@ -174,6 +181,7 @@ impl CommitLog {
     /// What readers may see, and what an ordinary send is acknowledged by.
     pub fn confirmed(&self) -> LogOffset {
         match self.options.flush {
+            _ if self.options.sabotage == Sabotage::AckBeforeSync => self.written,
             Flush::Async => self.written,
             Flush::Sync => self.durable,
         }
@@ -396,9 +404,6 @@ impl CommitLog {
             }
             return None;
         }
-        while self.rolls.front().is_some_and(|end| *end <= self.durable) {
-            self.rolls.pop_front();
-        }
         let target = self
             .rolls
             .front()
@@ -436,7 +441,10 @@ impl CommitLog {
         let block = LogOffset(batch.at.0 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
         let (file, at) = self.segments.place(block);
         let pending = (batch.end.0 - batch.at.0) as usize - HEADER_BYTES;
-        let durable = self.options.flush == Flush::Sync;
+        // A large one is made durable by the order that writes it, a small one by a sync of its own.
+        let durable = self.options.flush == Flush::Sync
+            && batch.data.len() >= DURABLE_BYTES
+            && self.options.sabotage != Sabotage::AckBeforeSync;
         self.in_flight.push_back(InFlight {
             id,
             end: batch.end,
@@ -448,7 +456,7 @@ impl CommitLog {
             file,
             at,
             data: batch.data,
-            durable: durable && self.options.sabotage != Sabotage::AckBeforeSync,
+            durable,
         })
     }
 
@@ -466,13 +474,7 @@ impl CommitLog {
             return;
         }
         if let Some((_, target)) = self.sync.take_if(|(sync, _)| *sync == id) {
-            assert!(self.durable < target, "durability only grows");
-            assert!(
-                target <= self.written,
-                "nothing is durable before it is written"
-            );
-            self.durable = target;
-            return;
+            return self.raise_durable(target);
         }
         let write = self.in_flight.iter_mut().find(|write| write.id == id);
         let write = write.expect("every answer belongs to an order");
@@ -482,14 +484,34 @@ impl CommitLog {
         }
         while self.in_flight.front().is_some_and(|write| write.done) {
             let write = self.in_flight.pop_front().expect("there is a front");
-            if write.durable {
-                assert!(self.durable < write.end, "durability only grows");
-                self.durable = write.end;
-            }
             self.written = self.written.max(write.end);
             self.pending_bytes -= write.pending;
+            if self.options.flush == Flush::Sync {
+                self.unsynced.push_back((write.end, write.durable));
+            }
         }
+        self.raise_durable(self.durable);
         self.evict();
+    }
+
+    /// The log is synced up to here, and further by writes that were durable themselves.
+    fn raise_durable(&mut self, synced: LogOffset) {
+        let mut to = synced;
+        while let Some((end, _)) = self
+            .unsynced
+            .pop_front_if(|(end, durable)| *durable || *end <= synced)
+        {
+            to = to.max(end);
+        }
+        assert!(self.durable <= to, "durability only grows");
+        assert!(
+            to <= self.written,
+            "nothing is durable before it is written"
+        );
+        self.durable = to;
+        while self.rolls.front().is_some_and(|end| *end <= to) {
+            self.rolls.pop_front();
+        }
     }
 
     /// Lets go of the oldest batches beyond the tail's budget, once they can be read from the disk.
