@@ -7,6 +7,7 @@ use orbitmq::remoting::code::response;
 use orbitmq::remoting::command::{Command, FrameWriter};
 use orbitmq::remoting::frame::{Codec, frame_len, split};
 use orbitmq::remoting::header::send::{SendHeader, SendResponse};
+use orbitmq::remoting::layout::Layouts;
 use orbitmq::remoting::text::Text;
 
 use crate::count::assert_none;
@@ -96,5 +97,16 @@ pub fn benches(c: &mut Criterion) {
             b.iter(&mut encode_again)
         });
     }
+    let mut layouts = Layouts::default();
+    let mut decode_again = || {
+        let len = frame_len(black_box(&json)).unwrap().unwrap();
+        let command = layouts.decode(split(&json[..len]).unwrap()).unwrap();
+        let header = SendHeader::decode_short(&command.ext).unwrap();
+        black_box((header.queue_id, header.topic, command.body));
+    };
+    assert_none("decoding a known layout", &mut decode_again);
+    group.bench_function("decode a send, json of a known layout", |b| {
+        b.iter(&mut decode_again)
+    });
     group.finish();
 }

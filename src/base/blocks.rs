@@ -16,8 +16,9 @@ pub struct BlockBuffer {
 }
 
 impl BlockBuffer {
-    /// Room for `capacity` bytes.
+    /// Room for `capacity` bytes, in whole blocks.
     pub fn with_capacity(capacity: usize) -> BlockBuffer {
+        let capacity = capacity.next_multiple_of(BLOCK_BYTES);
         let mut bytes: Vec<u8> = Vec::with_capacity(capacity + BLOCK_BYTES);
         let skip = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
         bytes.resize(skip, 0);

@@ -48,6 +48,7 @@ use crate::broker::topics::Topic;
 use crate::machine::{Event, Link, Machine, Outbox};
 use crate::message::id::UniqueKeys;
 use crate::remoting::code::response;
+use crate::remoting::layout::Layouts;
 use crate::store::durability::Waiting;
 use crate::store::record::Kind;
 use crate::store::recovery::{Report, StoreError};
@@ -158,6 +159,9 @@ pub struct Broker {
     lead: Option<Box<Lead>>,
     stopping: bool,
     scratch: handle::send::Scratch,
+    layouts: Layouts,
+    /// Properties that every message gets.
+    stamp: Box<[u8]>,
 }
 
 /// What only shard 0 has.
@@ -226,6 +230,8 @@ impl Broker {
             lead,
             stopping: false,
             scratch: handle::send::Scratch::default(),
+            layouts: Layouts::default(),
+            stamp: handle::send::stamp(&options),
             options,
         };
         Ok((broker, report))

@@ -121,13 +121,14 @@ pub fn encode(draft: &Draft<'_>, placed: Placed, out: &mut Vec<u8>) -> Encoded {
     let start = out.len();
     out.reserve(total);
     let body_crc32 = crc32fast::hash(draft.body);
-    put_head(draft, placed, total as u32, body_crc32, out);
-    put_host(out, draft.born_host);
-    out.extend_from_slice(&placed.store_timestamp.to_be_bytes());
-    put_host(out, draft.store_host);
-    out.extend_from_slice(&draft.reconsume_times.to_be_bytes());
-    out.extend_from_slice(&draft.prepared_transaction_offset.to_be_bytes());
-    out.extend_from_slice(&(draft.body.len() as u32).to_be_bytes());
+    let mut head = Head::new(draft, placed, total as u32, body_crc32);
+    head.put_host(draft.born_host);
+    head.put(&placed.store_timestamp.to_be_bytes());
+    head.put_host(draft.store_host);
+    head.put(&draft.reconsume_times.to_be_bytes());
+    head.put(&draft.prepared_transaction_offset.to_be_bytes());
+    head.put(&(draft.body.len() as u32).to_be_bytes());
+    out.extend_from_slice(&head.bytes[..head.len]);
     let body_at = out.len();
     out.extend_from_slice(draft.body);
     if draft.is_v2() {
@@ -149,30 +150,54 @@ pub fn encode(draft: &Draft<'_>, placed: Placed, out: &mut Vec<u8>) -> Encoded {
     }
 }
 
-/// The part before the born host: fields at fixed places.
-fn put_head(draft: &Draft<'_>, placed: Placed, total: u32, body_crc32: u32, out: &mut Vec<u8>) {
-    let magic = if draft.is_v2() {
-        layout::MAGIC_V2
-    } else {
-        layout::MAGIC_V1
-    };
-    let mut head = [0; layout::BORN_HOST_AT];
-    let mut put_u32 = |at: usize, value: u32| {
-        head[at..at + 4].copy_from_slice(&value.to_be_bytes());
-    };
-    put_u32(layout::TOTAL_SIZE_AT, total);
-    put_u32(layout::MAGIC_AT, magic);
-    put_u32(layout::BODY_CRC_AT, body_crc32 & layout::BODY_CRC_MASK);
-    put_u32(layout::QUEUE_ID_AT, draft.queue_id as u32);
-    put_u32(layout::FLAG_AT, draft.flag as u32);
-    put_u32(layout::SYS_FLAG_AT, stored_sys_flag(draft) as u32);
-    let mut put_i64 = |at: usize, value: i64| {
-        head[at..at + 8].copy_from_slice(&value.to_be_bytes());
-    };
-    put_i64(layout::QUEUE_OFFSET_AT, placed.queue_offset);
-    put_i64(layout::PHYSICAL_OFFSET_AT, placed.physical_offset);
-    put_i64(layout::BORN_TIMESTAMP_AT, draft.born_timestamp);
-    out.extend_from_slice(&head);
+/// The part before the body, gathered here so that the buffer grows once for it.
+struct Head {
+    bytes: [u8; HEAD_BYTES_MAX],
+    len: usize,
+}
+
+const HEAD_BYTES_MAX: usize = layout::BORN_HOST_AT + 2 * layout::HOST_V6_BYTES + 8 + 4 + 8 + 4;
+
+impl Head {
+    /// The fields at fixed places.
+    fn new(draft: &Draft<'_>, placed: Placed, total: u32, body_crc32: u32) -> Head {
+        let magic = if draft.is_v2() {
+            layout::MAGIC_V2
+        } else {
+            layout::MAGIC_V1
+        };
+        let mut bytes = [0; HEAD_BYTES_MAX];
+        let mut put_u32 = |at: usize, value: u32| {
+            bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+        };
+        put_u32(layout::TOTAL_SIZE_AT, total);
+        put_u32(layout::MAGIC_AT, magic);
+        put_u32(layout::BODY_CRC_AT, body_crc32 & layout::BODY_CRC_MASK);
+        put_u32(layout::QUEUE_ID_AT, draft.queue_id as u32);
+        put_u32(layout::FLAG_AT, draft.flag as u32);
+        put_u32(layout::SYS_FLAG_AT, stored_sys_flag(draft) as u32);
+        let mut put_i64 = |at: usize, value: i64| {
+            bytes[at..at + 8].copy_from_slice(&value.to_be_bytes());
+        };
+        put_i64(layout::QUEUE_OFFSET_AT, placed.queue_offset);
+        put_i64(layout::PHYSICAL_OFFSET_AT, placed.physical_offset);
+        put_i64(layout::BORN_TIMESTAMP_AT, draft.born_timestamp);
+        let len = layout::BORN_HOST_AT;
+        Head { bytes, len }
+    }
+
+    fn put(&mut self, field: &[u8]) {
+        self.bytes[self.len..self.len + field.len()].copy_from_slice(field);
+        self.len += field.len();
+    }
+
+    fn put_host(&mut self, host: SocketAddr) {
+        match host.ip().to_canonical() {
+            IpAddr::V4(ip) => self.put(&ip.octets()),
+            IpAddr::V6(ip) => self.put(&ip.octets()),
+        }
+        self.put(&u32::from(host.port()).to_be_bytes());
+    }
 }
 
 fn stored_sys_flag(draft: &Draft<'_>) -> i32 {
@@ -192,12 +217,4 @@ fn host_len(host: SocketAddr) -> usize {
     } else {
         layout::HOST_V4_BYTES
     }
-}
-
-fn put_host(out: &mut Vec<u8>, host: SocketAddr) {
-    match host.ip().to_canonical() {
-        IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
-        IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
-    }
-    out.extend_from_slice(&u32::from(host.port()).to_be_bytes());
 }

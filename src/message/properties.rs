@@ -4,6 +4,8 @@
 //! value is dropped, of two items with one name the later counts. Source:
 //! `MessageDecoder.string2messageProperties`.
 
+use memchr::memchr;
+
 use super::layout::PROPERTIES_BYTES_MAX;
 
 /// Between name and value.
@@ -13,15 +15,43 @@ pub const VALUE_END: u8 = 2;
 
 /// Names and values in stored order.
 pub fn iter(properties: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    properties
-        .split(|byte| *byte == VALUE_END)
-        .filter_map(name_and_value)
+    items(properties).map(|item| (item.name, item.value))
 }
 
-fn name_and_value(item: &[u8]) -> Option<(&[u8], &[u8])> {
-    let name_len = item.iter().position(|byte| *byte == NAME_END)?;
-    let (name, value) = (&item[..name_len], &item[name_len + 1..]);
-    (!name.is_empty() && !value.is_empty()).then_some((name, value))
+/// One property.
+#[derive(Clone, Copy)]
+pub struct Item<'a> {
+    pub name: &'a [u8],
+    pub value: &'a [u8],
+    /// Both, and the byte between them.
+    pub text: &'a [u8],
+}
+
+/// Properties in stored order.
+pub fn items(properties: &[u8]) -> impl Iterator<Item = Item<'_>> {
+    let mut rest = properties;
+    let mut next_text = move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = memchr(VALUE_END, rest).unwrap_or(rest.len());
+        let text = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
+        Some(text)
+    };
+    std::iter::from_fn(move || {
+        loop {
+            if let Some(item) = item(next_text()?) {
+                return Some(item);
+            }
+        }
+    })
+}
+
+fn item(text: &[u8]) -> Option<Item<'_>> {
+    let name_len = memchr(NAME_END, text)?;
+    let (name, value) = (&text[..name_len], &text[name_len + 1..]);
+    (!name.is_empty() && !value.is_empty()).then_some(Item { name, value, text })
 }
 
 /// The value of `name`.

@@ -5,6 +5,8 @@
 //! in the reference's map; [`ExtFields::find`] honours that, and a one-pass reader that overwrites
 //! does too. Null values never enter.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use super::text::Text;
@@ -24,6 +26,7 @@ pub(super) struct Span {
 
 impl Span {
     /// Positions inside a header, which is at most 24 bits long.
+    #[inline]
     pub(super) fn new(at: usize, len: usize, escaped: bool) -> Self {
         assert!(
             at < ESCAPED as usize && len < ESCAPED as usize,
@@ -37,10 +40,23 @@ impl Span {
     }
 
     #[inline]
-    pub(super) fn text(self, header: &[u8]) -> Text<'_> {
+    pub(super) fn range(self) -> Range<usize> {
         let at = self.at as usize;
-        let len = (self.len_and_escaped & !ESCAPED) as usize;
-        let raw = header.get(at..at + len).unwrap_or_default();
+        at..at + (self.len_and_escaped & !ESCAPED) as usize
+    }
+
+    /// The same string in a header where it lies `by` bytes further on.
+    #[inline]
+    pub(super) fn moved(self, by: u32) -> Self {
+        Self {
+            at: self.at.wrapping_add(by),
+            ..self
+        }
+    }
+
+    #[inline]
+    pub(super) fn text(self, header: &[u8]) -> Text<'_> {
+        let raw = header.get(self.range()).unwrap_or_default();
         Text::checked(raw, self.len_and_escaped & ESCAPED != 0)
     }
 }
@@ -61,6 +77,7 @@ impl<'a> ExtFields<'a> {
     }
 
     /// False when there are [`EXT_FIELDS_MAX`] already.
+    #[inline]
     #[must_use]
     pub(super) fn push(&mut self, key: Span, value: Span) -> bool {
         if self.fields.len() == EXT_FIELDS_MAX {
@@ -87,6 +104,11 @@ impl<'a> ExtFields<'a> {
         self.fields
             .iter()
             .map(|(key, value)| (key.text(self.header), value.text(self.header)))
+    }
+
+    /// Keys and values by their place in the header.
+    pub(super) fn spans(&self) -> impl Iterator<Item = (Span, Span)> + '_ {
+        self.fields.iter().copied()
     }
 
     pub fn len(&self) -> usize {

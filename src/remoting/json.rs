@@ -18,6 +18,13 @@ use super::text::{Text, find_quote_or_backslash, hex4};
 pub const DEPTH_MAX: usize = 32;
 
 pub(super) fn decode(frame: Frame<'_>) -> Result<Command<'_>, CommandError> {
+    decode_and_find_opaque(frame).map(|(command, _)| command)
+}
+
+/// Also says where the value of `opaque` lies; an empty span if there is none.
+pub(super) fn decode_and_find_opaque(
+    frame: Frame<'_>,
+) -> Result<(Command<'_>, Span), CommandError> {
     std::str::from_utf8(frame.header).map_err(|_| CommandError::NotUtf8)?;
     let mut command = Command {
         code: 0,
@@ -30,25 +37,34 @@ pub(super) fn decode(frame: Frame<'_>) -> Result<Command<'_>, CommandError> {
         body: frame.body,
         codec: Codec::Json,
     };
-    let mut scan = Scan {
-        bytes: frame.header,
-        at: 0,
-    };
-    scan.object(|scan, key| scan.member(key, &mut command))?;
+    let mut opaque = Span::default();
+    let mut scan = Scan::new(frame.header);
+    scan.object(|scan, key| {
+        let from = scan.at;
+        let is_opaque = scan.member(key, &mut command)?;
+        if is_opaque {
+            opaque = Span::new(from, scan.at - from, false);
+        }
+        Ok(())
+    })?;
     scan.skip_space();
     if scan.at == scan.bytes.len() {
-        Ok(command)
+        Ok((command, opaque))
     } else {
         Err(scan.error("the end"))
     }
 }
 
-struct Scan<'a> {
+pub(super) struct Scan<'a> {
     bytes: &'a [u8],
-    at: usize,
+    pub(super) at: usize,
 }
 
 impl<'a> Scan<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
     fn error(&self, expected: &'static str) -> CommandError {
         CommandError::Json {
             at: self.at,
@@ -87,6 +103,26 @@ impl<'a> Scan<'a> {
         next
     }
 
+    /// Takes these bytes, if they come next.
+    #[inline]
+    pub(super) fn take_same(&mut self, bytes: &[u8]) -> bool {
+        let next = self.bytes.get(self.at..self.at + bytes.len());
+        self.at += bytes.len();
+        next == Some(bytes)
+    }
+
+    /// Takes an `int32` in digits, with a minus or without.
+    #[inline]
+    pub(super) fn digits(&mut self) -> Option<i32> {
+        let start = self.at;
+        self.at += usize::from(self.peek() == Some(b'-'));
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        let span = Span::new(start, self.at - start, false);
+        span.text(self.bytes).parse_i32()
+    }
+
     /// Calls `member` with each key; it must consume the value.
     #[inline]
     fn object(
@@ -116,7 +152,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn member(&mut self, key: Span, command: &mut Command<'a>) -> Result<(), CommandError> {
+    /// True if it was `opaque`.
+    fn member(&mut self, key: Span, command: &mut Command<'a>) -> Result<bool, CommandError> {
         let key = key.text(self.bytes);
         let unescaped;
         let name = match key.as_plain_bytes() {
@@ -129,14 +166,17 @@ impl<'a> Scan<'a> {
         match name {
             b"code" => command.code = self.int32()?,
             b"flag" => command.flag = self.int32()?,
-            b"opaque" => command.opaque = self.int32()?,
+            b"opaque" => {
+                command.opaque = self.int32()?;
+                return Ok(true);
+            }
             b"version" => command.version = self.int32()?,
             b"language" => command.language = self.language()?,
             b"remark" => command.remark = self.scalar()?.map(|span| span.text(self.bytes)),
             b"extFields" => self.ext_fields(&mut command.ext)?,
             _ => self.skip_value()?,
         }
-        Ok(())
+        Ok(false)
     }
 
     fn ext_fields(&mut self, ext: &mut ExtFields<'a>) -> Result<(), CommandError> {
@@ -161,6 +201,12 @@ impl<'a> Scan<'a> {
         if !self.take(b'"') {
             return Err(self.error("a string"));
         }
+        self.inside_string()
+    }
+
+    /// Takes the rest of a string whose opening quote was taken, with the closing quote.
+    #[inline]
+    pub(super) fn inside_string(&mut self) -> Result<Span, CommandError> {
         let start = self.at;
         let mut at = start;
         let mut escaped = false;

@@ -17,6 +17,7 @@ pub struct Text<'a> {
 
 impl<'a> Text<'a> {
     /// A text that stands for itself.
+    #[inline]
     pub const fn plain(text: &'a str) -> Self {
         Self {
             raw: text.as_bytes(),
@@ -25,11 +26,13 @@ impl<'a> Text<'a> {
     }
 
     /// `raw` was found to be valid UTF-8 and, when `escaped`, to hold well-formed escapes only.
+    #[inline]
     pub(super) const fn checked(raw: &'a [u8], escaped: bool) -> Self {
         Self { raw, escaped }
     }
 
     /// The text itself, unless it carries escapes.
+    #[inline]
     pub fn as_plain(self) -> Option<&'a str> {
         if self.escaped {
             None
@@ -39,6 +42,7 @@ impl<'a> Text<'a> {
     }
 
     /// The bytes of the text, unless it carries escapes.
+    #[inline]
     pub fn as_plain_bytes(self) -> Option<&'a [u8]> {
         if self.escaped { None } else { Some(self.raw) }
     }
@@ -63,21 +67,25 @@ impl<'a> Text<'a> {
     }
 
     /// Bytes in wire form: an upper bound of the unescaped length.
+    #[inline]
     pub fn wire_len(self) -> usize {
         self.raw.len()
     }
 
+    #[inline]
     pub fn is_empty(self) -> bool {
         self.raw.is_empty()
     }
 
     /// As `Integer.parseInt`: optional sign, decimal digits, no spaces, no overflow.
+    #[inline]
     pub fn parse_i32(self) -> Option<i32> {
         self.parse_i64()
             .and_then(|number| i32::try_from(number).ok())
     }
 
     /// As `Long.parseLong`.
+    #[inline]
     pub fn parse_i64(self) -> Option<i64> {
         if self.escaped {
             self.to_cow().parse().ok()
@@ -87,6 +95,7 @@ impl<'a> Text<'a> {
     }
 
     /// As `Boolean.parseBoolean`: "true" in any case, all else is false.
+    #[inline]
     pub fn parse_bool(self) -> bool {
         if self.escaped {
             self.to_cow().eq_ignore_ascii_case("true")
@@ -139,6 +148,7 @@ impl fmt::Display for Text<'_> {
 /// Digits that fit an `i64` whatever they are.
 const SAFE_DIGITS: usize = 18;
 
+#[inline]
 fn parse_i64(raw: &[u8]) -> Option<i64> {
     let (negative, digits) = match raw {
         [b'-', rest @ ..] => (true, rest),

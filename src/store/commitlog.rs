@@ -31,8 +31,6 @@ const BESIDE_BYTES: usize = 128 * 1024;
 const DURABLE_BYTES: usize = 32 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
 const LARGE_BYTES: usize = 64 * 1024;
-/// First capacity of a batch on an idle disk; grows with what gathers.
-const BATCH_BYTES_FIRST: usize = 8 * 1024;
 
 pub struct LogOptions {
     pub flush: Flush,
@@ -254,7 +252,7 @@ impl CommitLog {
             }
         }
         match &mut self.open {
-            Some(open) => open.bytes.reserve(bytes + BLOCK_BYTES),
+            Some(open) => open.bytes.reserve(bytes),
             None => self.open_batch(whole),
         }
     }
@@ -306,14 +304,12 @@ impl CommitLog {
         if self.segments.start_of(last_byte) != self.segments.start_of(at) {
             self.rolls.push_back(end);
         }
-        // While a write is in flight about as much gathers as during the one before; a quarter more
-        // costs memory, growing costs a copy.
-        let expected = self.previous_bytes + self.previous_bytes / 4;
-        let expected = expected.min(self.options.batch_bytes_max) + BLOCK_BYTES;
-        let gathers = if busy { expected } else { 0 };
-        // Room also for the zeros behind the last record.
-        let room = (prefix + whole + BLOCK_BYTES).max(gathers);
-        let mut bytes = BlockBuffer::with_capacity(room.max(BATCH_BYTES_FIRST));
+        // A busy disk gathers about as much as before; a quarter more costs memory, growing a copy.
+        let usual = self
+            .usual_bytes
+            .max(if busy { self.previous_bytes } else { 0 });
+        let usual = (usual + usual / 4).min(self.options.batch_bytes_max);
+        let mut bytes = BlockBuffer::with_capacity(prefix + whole.max(usual));
         if prefix > 0 {
             let last = self
                 .tail

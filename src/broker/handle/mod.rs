@@ -102,15 +102,14 @@ impl Parked {
 
 /// Takes one whole frame: a request of a client, or a name server's answer.
 pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut Outbox<Peer>) {
-    let decoded = frame::split(raw.bytes()).map_err(|error| error.to_string());
-    let command = decoded.and_then(|frame| Command::decode(frame).map_err(|e| e.to_string()));
-    let command = match command {
-        Ok(command) => command,
-        Err(_) => {
-            broker.stats.bad_frames += 1;
-            out.closes.push(link.conn);
-            return;
-        }
+    let decoded = match frame::split(raw.bytes()) {
+        Ok(frame) => broker.layouts.decode(frame).ok(),
+        Err(_) => None,
+    };
+    let Some(command) = decoded else {
+        broker.stats.bad_frames += 1;
+        out.closes.push(link.conn);
+        return;
     };
     if command.is_response() {
         if let Some(lead) = &mut broker.lead {

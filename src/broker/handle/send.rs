@@ -12,11 +12,12 @@ use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
 use crate::broker::handle::{Request, bad_header};
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
 use crate::broker::topics::{self, Topic};
-use crate::broker::{Broker, Peer};
+use crate::broker::{Broker, BrokerOptions, Peer};
 use crate::machine::Outbox;
 use crate::message::encode::{Draft, encoded_len};
 use crate::message::layout::{PROPERTIES_BYTES_MAX, sys_flag};
-use crate::message::{batch, names, properties};
+use crate::message::properties::{self, Item};
+use crate::message::{batch, names};
 use crate::remoting::body::topic::TopicFilterType;
 use crate::remoting::code::{request, response};
 use crate::remoting::header::send::SendHeader;
@@ -330,6 +331,16 @@ fn check_properties(properties: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
+/// The properties that every message gets, as they are stored.
+pub fn stamp(options: &BrokerOptions) -> Box<[u8]> {
+    let mut stamp = Vec::new();
+    let traced = if options.trace_on { "true" } else { "false" };
+    properties::append(&mut stamp, names::MSG_REGION, &options.region);
+    properties::append(&mut stamp, names::TRACE_ON, traced);
+    properties::append(&mut stamp, names::CLUSTER, &options.control.cluster);
+    stamp.into()
+}
+
 /// Copies the properties that a send was given to `stored` as they are to be kept: without those
 /// that are not stored, with those the broker adds.
 fn take_properties(
@@ -340,7 +351,7 @@ fn take_properties(
     stored: &mut Vec<u8>,
 ) -> Result<Traits, Reject> {
     let mut traits = Traits::default();
-    for (name, value) in properties::iter(given) {
+    for Item { name, value, text } in properties::items(given) {
         match name {
             b"WAIT" | b"POP_CK" => continue,
             b"UNIQ_KEY" => traits.has_key = true,
@@ -356,20 +367,11 @@ fn take_properties(
         {
             continue;
         }
-        stored.extend_from_slice(name);
-        stored.push(properties::NAME_END);
-        stored.extend_from_slice(value);
+        stored.extend_from_slice(text);
         stored.push(properties::VALUE_END);
         traits.dispatch.property(topic, name, value);
     }
-    let options = &broker.options;
-    properties::append(stored, names::MSG_REGION, &options.region);
-    properties::append(
-        stored,
-        names::TRACE_ON,
-        if options.trace_on { "true" } else { "false" },
-    );
-    properties::append(stored, names::CLUSTER, &options.control.cluster);
+    stored.extend_from_slice(&broker.stamp);
     if !traits.has_key {
         broker.keys_made = broker.keys_made.wrapping_add(1);
         let month_ms = now.wall_ms.rem_euclid(MONTH_MS) as u32;
