@@ -108,7 +108,7 @@ impl<'a> Scan<'a> {
     pub(super) fn take_same(&mut self, bytes: &[u8]) -> bool {
         let next = self.bytes.get(self.at..self.at + bytes.len());
         self.at += bytes.len();
-        next == Some(bytes)
+        next.is_some_and(|next| same(next, bytes))
     }
 
     /// Takes an `int32` in digits, with a minus or without.
@@ -350,6 +350,21 @@ impl<'a> Scan<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether two texts of one length are the same. What stands between two values is short: a few
+/// comparisons here, where a call that compares any length costs as much again.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if let (Some(a_first), Some(b_first)) = (a.first_chunk::<8>(), b.first_chunk::<8>()) {
+        return a_first == b_first
+            && a.last_chunk::<8>() == b.last_chunk::<8>()
+            && (a.len() <= 16 || a == b);
+    }
+    if let (Some(a_first), Some(b_first)) = (a.first_chunk::<4>(), b.first_chunk::<4>()) {
+        return a_first == b_first && a.last_chunk::<4>() == b.last_chunk::<4>();
+    }
+    a == b
 }
 
 #[cfg(test)]

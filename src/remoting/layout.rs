@@ -4,7 +4,7 @@
 //! its extension fields and the request's number change. A [`Layout`] is a header that the scanner
 //! accepted, cut at those values. A header whose bytes between the values are the same, and whose
 //! values are strings and a number again, is well-formed and means the same: what stands between
-//! was judged by the scanner. Whatever does not fit goes to the scanner, so that the answer is always
+//! was judged by the scanner. Whatever does not fit goes to the scanner, so the answer is always
 //! the scanner's.
 
 use super::command::{Command, CommandError};
@@ -31,6 +31,7 @@ pub struct Layouts {
 
 impl Layouts {
     /// As [`Command::decode`], for one frame of many.
+    #[inline]
     pub fn decode<'a>(&mut self, frame: Frame<'a>) -> Result<Command<'a>, CommandError> {
         if frame.codec == Codec::Binary {
             return Command::decode(frame);
@@ -127,6 +128,7 @@ impl Layout {
     }
 
     /// `None` if the header is laid out in another way, or is malformed.
+    #[inline]
     fn decode<'a>(&self, frame: Frame<'a>) -> Option<Command<'a>> {
         let mut command = Command {
             code: self.code,

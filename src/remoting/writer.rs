@@ -2,7 +2,8 @@
 //!
 //! Lengths are unknown while fields are added; [`FrameWriter::finish`] patches them. Nothing is
 //! allocated but growth of the buffer. JSON members come in the reference's order, each field value
-//! as a string. Keys are names of the protocol: nothing in them needs an escape. A dropped writer leaves a broken frame behind: always finish.
+//! as a string. Keys are names of the protocol: nothing in them needs an escape. A dropped writer
+//! leaves a broken frame behind: always finish.
 
 use super::binary;
 use super::command::{FLAG_ONEWAY, FLAG_RESPONSE, VERSION};

@@ -435,15 +435,15 @@ impl<M: Machine> Shard<M> {
                 if dropped {
                     self.give_back(chunk.bytes);
                 } else {
+                    let drained = chunk.filled < chunk.bytes.len();
                     self.hand_over(link, chunk, now, engine);
+                    if drained {
+                        self.watch_if_taken(slot, engine);
+                    }
                 }
             }
             Received::More => self.ready.push_back(slot),
-            Received::Empty => {
-                conn.input = Input::Watched;
-                let token = pack(Kind::Input, self.place, slot);
-                engine.ring.watch(conn.descriptor(), libc::POLLIN, token);
-            }
+            Received::Empty => self.watch(slot, engine),
             Received::End => {
                 // Not in the list of the ready any more.
                 conn.input = Input::Throttled;
@@ -451,6 +451,25 @@ impl<M: Machine> Shard<M> {
             }
         }
         count
+    }
+
+    /// A receive that did not fill its buffer has emptied the socket: to ask it again would be in
+    /// vain, the ring tells when more comes.
+    fn watch_if_taken(&mut self, slot: u32, engine: &mut Engine) {
+        let taken = self.conns.at(slot).is_some_and(|conn| {
+            conn.phase() == Phase::Open && conn.input == Input::Ready && conn.unread.is_none()
+        });
+        if taken && self.ready.pop_back_if(|last| *last == slot).is_some() {
+            self.watch(slot, engine);
+        }
+    }
+
+    /// The connection is no longer in the list of those to be read.
+    fn watch(&mut self, slot: u32, engine: &mut Engine) {
+        let conn = self.conns.at(slot).expect("it was just read");
+        conn.input = Input::Watched;
+        let token = pack(Kind::Input, self.place, slot);
+        engine.ring.watch(conn.descriptor(), libc::POLLIN, token);
     }
 
     /// Hands whole frames to the machine and keeps the rest, or all that follows if the round is
