@@ -14,6 +14,8 @@ from trouble import Trouble
 ROW = "ceiling"
 FORMAT = 1
 SECONDS_MAX = 600
+# Headers of the frames: as most clients write them, and RocketMQ's own form.
+JSON, BINARY = "json", "binary"
 
 
 def measure(session):
@@ -27,6 +29,13 @@ def measure(session):
     argv += ["--cores", f"{session.broker_cores[0]},{session.load_cores[0]}"]
     argv += ["--quick"] if session.plan.is_quick else []
     session.say("measuring the host: loopback, disk, bare pipeline")
+    _keep(session, "ceiling", _run(argv), JSON)
+    session.say("measuring the bare pipeline with binary headers")
+    _keep(session, "ceiling-binary", _run([*argv, "--only", "pipeline", "--codec", BINARY]), BINARY)
+    session.save()
+
+
+def _run(argv):
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False,
                               timeout=SECONDS_MAX, preexec_fn=die_with_parent)
@@ -36,23 +45,26 @@ def measure(session):
         raise Trouble(f"`orbitmq bench ceiling` gave no result: {words}") from None
     if report.get("format") != FORMAT:
         raise Trouble(f"`orbitmq bench ceiling` writes format {report.get('format')}, not {FORMAT}")
-    file = session.write_raw("ceiling", report)
-    for cell in cells(report):
+    return report
+
+
+def _keep(session, name, report, codec):
+    file = session.write_raw(name, report)
+    for cell in cells(report, codec):
         cell.file = file
         session.cells.append(cell)
-    session.save()
 
 
-def cells(report):
-    """The points of a report."""
+def cells(report, codec=JSON):
+    """The points of a report on frames with headers of this codec."""
     made = []
-    for point in report["loopback"]:
+    for point in report.get("loopback") or []:
         made.append(_cell("loopback", f"{point['bodyBytes']} B, depth {point['depth']}", point))
-    for point in report["disk"]:
+    for point in report.get("disk") or []:
         case = f"{point['blockBytes'] // 1024} KiB, depth {point['depth']}, {point['sync']}"
         made.append(_cell("disk", case, point))
     for point in report["pipeline"]:
-        case = f"{point['flush']}, {point['bodyBytes']} B, depth {point['depth']}"
+        case = f"{point['flush']}, {point['bodyBytes']} B, {codec}, depth {point['depth']}"
         made.append(_cell(f"pipeline on {point['build']}", case, point))
     return made
 
@@ -68,11 +80,11 @@ def _cell(config, case, point):
     return Cell(ROW, "host", config, case, 1, values=values)
 
 
-def pipeline(found, body_bytes):
+def pipeline(found, body_bytes, codec):
     """The better build of the bare pipeline with SYNC_FLUSH, and its messages per second."""
     best = ("", None)
     for cell in found.pick(row=ROW).all:
-        fits = cell.case.startswith(f"SYNC_FLUSH, {body_bytes} B,")
+        fits = cell.case.startswith(f"SYNC_FLUSH, {body_bytes} B, {codec},")
         if fits and (best[1] is None or cell.values["rate"] > best[1]):
             best = (cell.config, cell.values["rate"])
     return best

@@ -89,7 +89,7 @@ ON_SYNC = _mode_rows("sync", "SYNC_FLUSH")
 
 ROWS = (
     Row("ceiling", "", "what the host allows", "–", lambda session: [], ceiling.measure,
-        seconds=lambda plan: 25 if plan.is_quick else 60, is_main=True),
+        seconds=lambda plan: 35 if plan.is_quick else 85, is_main=True),
     ON_ASYNC["send"],
     ON_ASYNC["latency"],
     ON_ASYNC["depth1"],
@@ -114,7 +114,7 @@ ROWS = (
         seconds=lambda plan: 90 + plan.rounds * 20),
     Row("pipeline", SENDING, "share of the bare pipeline", "≥ 70 %, 128 B ≥ 60 %",
         rows_send.judge_pipeline, rows_send.pipeline, needs=("ceiling",),
-        seconds=_pairs),
+        seconds=functools.partial(_pairs, cells=2)),
     Row("pull-send", LATENCY, "pull while sending at 50 %", "send p99 ≤ 1.3 × alone",
         rows_read.judge_pull_send, rows_read.pull_send, seconds=_pairs),
     Row("topics", SCALE, "1, 1,000, 10,000 topics × 4 queues", "≥ 90 % of one topic's capacity",

@@ -24,6 +24,8 @@ OPEN_IN_FLIGHT = 8192
 BATCH = 32
 BATCH_IN_FLIGHT = 64
 PIPELINE_BODIES = {1024: (ORBIT_IN_FLIGHT, 70), 128: (8192, 60)}
+PIPELINE_CASES = [(body, codec) for codec in (ceiling.JSON, ceiling.BINARY)
+                  for body in PIPELINE_BODIES]
 KAFKA_LINES = 3
 
 
@@ -149,22 +151,25 @@ def pipeline(session):
             with session.turn(orbit):
                 orbit.create_topic(f"pipeline-{body_bytes}", QUEUES)
         for round_ in session.rounds():
-            for body_bytes, (depth, _) in PIPELINE_BODIES.items():
+            for body_bytes, codec in PIPELINE_CASES:
                 with session.turn(orbit):
-                    session.bench(orbit, f"{body_bytes} B", round_, topic=f"pipeline-{body_bytes}",
-                                  in_flight=depth, body_bytes=body_bytes)
+                    session.bench(orbit, f"{body_bytes} B, {codec}", round_, codec=codec,
+                                  topic=f"pipeline-{body_bytes}", body_bytes=body_bytes,
+                                  in_flight=PIPELINE_BODIES[body_bytes][0])
 
 
 def judge_pipeline(session):
     cells = session.found()
     lines = []
-    for body_bytes, (_, percent) in PIPELINE_BODIES.items():
-        what = f"share of the bare pipeline, SYNC_FLUSH, {body_bytes:,} B"
+    for body_bytes, codec in PIPELINE_CASES:
+        percent = PIPELINE_BODIES[body_bytes][1]
+        what = f"share of the bare pipeline, SYNC_FLUSH, {body_bytes:,} B, {codec} headers"
         target = f"≥ {percent} %"
-        ours = cells.pick(row="pipeline", case=f"{body_bytes} B").spread("rate")
-        build, most = ceiling.pipeline(cells, body_bytes)
+        case = f"{body_bytes} B, {codec}"
+        ours = cells.pick(row="pipeline", case=case).spread("rate")
+        build, most = ceiling.pipeline(cells, body_bytes, codec)
         if ours is None or not most:
-            lines.append(missing(cells, "pipeline", what, target, f"{body_bytes} B"))
+            lines.append(missing(cells, "pipeline", what, target, case))
             continue
         share = Spread(*(100 * x / most for x in (ours.median, ours.low, ours.high)), ours.count)
         lines.append(Line(what, target, at_least(share, percent), with_range(share, "%"),
