@@ -26,8 +26,9 @@ use std::ops::Range;
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
 /// What must have gathered before it is written beside a write under way.
 const BESIDE_BYTES: usize = 128 * 1024;
-/// A batch of this size is written durably. The kernel finishes such a write on a worker bound to one
-/// core; if that core is busy, a lone small write would wait there for the scheduler's next tick.
+/// A batch of this size is written durably. The kernel finishes such a write on a worker bound to
+/// one core; if that core is busy, a lone small write would wait there for the scheduler's next
+/// tick.
 const DURABLE_BYTES: usize = 32 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
 const LARGE_BYTES: usize = 64 * 1024;
@@ -441,7 +442,7 @@ impl CommitLog {
         let block = LogOffset(batch.at.0 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
         let (file, at) = self.segments.place(block);
         let pending = (batch.end.0 - batch.at.0) as usize - HEADER_BYTES;
-        // A large one is made durable by the order that writes it, a small one by a sync of its own.
+        // A large one is made durable by the order that writes it, a small one by its own sync.
         let durable = self.options.flush == Flush::Sync
             && batch.data.len() >= DURABLE_BYTES
             && self.options.sabotage != Sabotage::AckBeforeSync;
