@@ -85,7 +85,8 @@ def prepare(options):
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if most != resource.RLIM_INFINITY and most < FILES_MIN:
         raise Unusable(f"{FILES_MIN:,} open files are needed, {most:,} allowed: raise `ulimit -Hn`")
-    # io_uring rings are locked memory; many systems allow a process more than it starts with.
+    # Only the glommio pipeline of `bench ceiling` needs locked memory, for the buffers it registers;
+    # many systems allow a process more than it starts with.
     _, most = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (most, most))
     data = pathlib.Path(options.data).resolve()

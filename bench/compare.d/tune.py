@@ -22,11 +22,12 @@ WARMUP_SECONDS = 1
 COLUMNS = ["flush", "knob", "rate", "p50_us", "p99_us", "p999_us", "cpu_us", "cores",
            "device_bytes", "void"]
 
-# name: (what the chart shows, knob, its values, broker keys by it, generator options by it, chart)
+# Each sweep is recorded with both.
 BOTH = (brokers.ASYNC, brokers.SYNC)
 CLOSED = {"closed": True}
 
 
+# `keys` and `load` give, for a value, the broker's keys and the generator's options.
 def sweep(title, values, keys, load, x_label, y, y_label, log_x=True, log_y=False):
     return {"title": title, "values": values, "keys": keys, "load": load, "x_label": x_label,
             "y": y, "y_label": y_label, "log_x": log_x, "log_y": log_y}

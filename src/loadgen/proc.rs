@@ -162,7 +162,6 @@ impl BrokerWatch {
 
     /// What was spent since it began, for so many messages; `None` if the process is gone.
     pub fn end(&mut self, at: u64, messages: u64) -> Option<BrokerCost> {
-        self.sample();
         let (began, ended) = (self.began?, self.moment(at)?);
         let per_message = |count: u64| count as f64 / messages.max(1) as f64;
         let us = |ticks: u64| ticks as f64 * TICK_US;
@@ -182,7 +181,7 @@ impl BrokerWatch {
             system_us_per_message: us(system) / messages.max(1) as f64,
             cores: us(user + system) / elapsed_us,
             rss_bytes: ended.process.rss_bytes,
-            rss_max_bytes: self.rss_max_bytes,
+            rss_max_bytes: self.rss_max_bytes.max(ended.process.rss_bytes),
             calls_per_message: began
                 .process
                 .calls

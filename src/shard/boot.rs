@@ -8,7 +8,7 @@
 use super::bell::Bell;
 use super::checks::{self, Lock};
 use super::clock::Clock;
-use super::executor::{Engine, Executor, Progress};
+use super::executor::{Engine, Executor};
 use super::helpers::Helpers;
 use super::mesh::weave;
 use super::net::Door;
@@ -452,29 +452,28 @@ struct Seat<B: Machine, N: Machine> {
     reporter: Reporter,
 }
 
-/// Says so when its thread ends, however that happens.
-struct Reporter(Sender<Report>);
+/// What the directing thread hears of an executor; says so, too, when its thread ends, however that
+/// happens.
+pub struct Reporter(Sender<Report>);
 
 impl Reporter {
     fn report(&self, report: Report) {
         // Nobody listens any more once `run` has returned.
         let _ = self.0.send(report);
     }
+
+    pub fn serving(&self) {
+        self.report(Report::Serving);
+    }
+
+    pub fn drained(&self) {
+        self.report(Report::Drained);
+    }
 }
 
 impl Drop for Reporter {
     fn drop(&mut self) {
         self.report(Report::Ended);
-    }
-}
-
-impl Progress for Reporter {
-    fn serving(&self) {
-        self.report(Report::Serving);
-    }
-
-    fn drained(&self) {
-        self.report(Report::Drained);
     }
 }
 

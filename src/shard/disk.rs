@@ -7,7 +7,7 @@ use super::dir::disk_error;
 use super::executor::Engine;
 use super::ring::Done as Ended;
 use super::token::{Kind, Place, pack};
-use crate::base::disk::{BLOCK_BYTES, Done, FileName, Work};
+use crate::base::disk::{BLOCK_BYTES, Done, FileName};
 use crate::base::{DiskError, Map, Order, OrderId};
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -108,11 +108,14 @@ impl Disk {
     }
 
     fn begin(&mut self, id: OrderId, order: Order, log: bool, engine: &mut Engine) {
-        let name = match &order {
-            Order::Work(_) => return self.work(id, order, engine),
-            Order::Write { file, .. } | Order::Sync { file } | Order::Read { file, .. } => {
-                file.clone()
+        let name = match order {
+            Order::Work(work) => {
+                let root = self.root.clone();
+                return engine.helpers.work(self.place, id, root, work);
             }
+            Order::Write { ref file, .. }
+            | Order::Sync { ref file }
+            | Order::Read { ref file, .. } => file.clone(),
         };
         self.files.uses += 1;
         match self.files.by_name.get_mut(&name) {
@@ -136,41 +139,35 @@ impl Disk {
         }
     }
 
-    fn work(&mut self, id: OrderId, order: Order, engine: &mut Engine) {
-        let Order::Work(work) = order else { return };
-        let work: Work = work;
-        engine.helpers.work(self.place, id, self.root.clone(), work);
-    }
-
-    fn ask(&mut self, id: OrderId, order: Order, log: bool, file: Rc<File>, engine: &mut Engine) {
-        let what = match &order {
-            Order::Write { file, data, .. } => What::Write {
-                file: file.clone(),
-                bytes: data.len(),
-            },
-            Order::Read { file, .. } => What::Read { file: file.clone() },
-            Order::Sync { file } => What::Sync { file: file.clone() },
-            Order::Work(_) => return,
-        };
-        let slot = self.take_slot(Asked::Order { id, what, log });
-        let token = pack(Kind::Disk, self.place, slot);
+    fn ask(&mut self, id: OrderId, order: Order, log: bool, open: Rc<File>, engine: &mut Engine) {
         match order {
             Order::Write {
-                at, data, durable, ..
+                file,
+                at,
+                data,
+                durable,
             } => {
-                assert!(
-                    whole_blocks(at, data.len()),
-                    "direct writes are whole blocks"
-                );
-                engine.ring.write(file, at, data, durable, token);
+                let bytes = data.len();
+                assert!(whole_blocks(at, bytes), "direct writes are whole blocks");
+                let token = self.token(id, What::Write { file, bytes }, log);
+                engine.ring.write(open, at, data, durable, token);
             }
-            Order::Read { at, len, .. } => {
+            Order::Read { file, at, len } => {
                 assert!(whole_blocks(at, len), "direct reads are whole blocks");
-                engine.ring.read(file, at, len, token);
+                let token = self.token(id, What::Read { file }, log);
+                engine.ring.read(open, at, len, token);
             }
-            Order::Sync { .. } => engine.ring.sync(file, token),
-            Order::Work(_) => {}
+            Order::Sync { file } => {
+                let token = self.token(id, What::Sync { file }, log);
+                engine.ring.sync(open, token);
+            }
+            Order::Work(_) => unreachable!("work goes to the helpers and opens its files itself"),
         }
+    }
+
+    fn token(&mut self, id: OrderId, what: What, log: bool) -> u64 {
+        let slot = self.take_slot(Asked::Order { id, what, log });
+        pack(Kind::Disk, self.place, slot)
     }
 
     fn take_slot(&mut self, asked: Asked) -> u32 {

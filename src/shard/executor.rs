@@ -8,7 +8,7 @@
 //! needs three, and in version 0.9 it can sleep although tasks are runnable.
 
 use super::bell::Bell;
-use super::boot::{END, STOP};
+use super::boot::{END, Reporter, STOP};
 use super::clock::Clock;
 use super::helpers::Helpers;
 use super::net::Door;
@@ -95,12 +95,6 @@ impl Engine {
     }
 }
 
-/// What the directing thread hears of an executor.
-pub trait Progress {
-    fn serving(&self);
-    fn drained(&self);
-}
-
 pub struct Executor<B: Machine, N: Machine> {
     pub engine: Engine,
     pub brokers: Option<Team<B>>,
@@ -140,7 +134,7 @@ impl<B: Machine, N: Machine> Executor<B, N> {
         brokers: Vec<Door>,
         namesrv: Vec<Door>,
         phase: &AtomicU8,
-        progress: &impl Progress,
+        reporter: &Reporter,
     ) -> Result<Stats, String> {
         let now = self.engine.clock.now();
         if let Some(team) = &mut self.brokers {
@@ -155,7 +149,7 @@ impl<B: Machine, N: Machine> Executor<B, N> {
             self.round()?;
             if !serving && self.all(Team::is_ready, Team::is_ready) {
                 serving = true;
-                progress.serving();
+                reporter.serving();
             }
             let ordered = phase.load(Ordering::Acquire);
             if ordered == END {
@@ -168,7 +162,7 @@ impl<B: Machine, N: Machine> Executor<B, N> {
             }
             if stopping && !drained && self.all(Team::drained, Team::drained) {
                 drained = true;
-                progress.drained();
+                reporter.drained();
             }
             self.sleep_if_idle(phase, ordered)?;
         }
@@ -258,7 +252,7 @@ impl<B: Machine, N: Machine> Executor<B, N> {
             || self.take_found(self.engine.clock.now());
         if !missed {
             let time = self.until_deadline();
-            self.engine.ring.wait(Some(time)).map_err(broken)?;
+            self.engine.ring.wait(time).map_err(broken)?;
         }
         self.engine.bell.rise();
         Ok(())
@@ -308,7 +302,7 @@ impl<B: Machine, N: Machine> Executor<B, N> {
                 break;
             }
             let time = Duration::from_millis(left.min(10));
-            self.engine.ring.wait(Some(time)).map_err(broken)?;
+            self.engine.ring.wait(time).map_err(broken)?;
             let now = self.engine.clock.now();
             self.take_completions(now);
             self.take_found(now);

@@ -202,16 +202,12 @@ impl Ring {
     }
 
     /// As [`turn`](Self::turn), and waits until something completes or the time is up.
-    pub fn wait(&mut self, time: Option<Duration>) -> io::Result<()> {
-        let waiting = time.map_or(types::Timespec::new(), types::Timespec::from);
-        let mut args = types::SubmitArgs::new();
-        if time.is_some() {
-            args = args.timespec(&waiting);
-        }
+    pub fn wait(&mut self, time: Duration) -> io::Result<()> {
         if self.has_completions() {
             return self.turn();
         }
-        self.enter(Some(args))
+        let time = types::Timespec::from(time);
+        self.enter(Some(types::SubmitArgs::new().timespec(&time)))
     }
 
     fn enter(&mut self, wait: Option<types::SubmitArgs<'_, '_>>) -> io::Result<()> {
@@ -298,7 +294,7 @@ mod tests {
             if let Some(done) = ring.next() {
                 return done;
             }
-            ring.wait(None).unwrap();
+            ring.wait(Duration::from_secs(1)).unwrap();
         }
     }
 
@@ -365,7 +361,7 @@ mod tests {
         for token in 0..count {
             ring.watch(other.as_raw_fd(), libc::POLLIN, token);
         }
-        ring.wait(Some(Duration::from_millis(1))).unwrap();
+        ring.wait(Duration::from_millis(1)).unwrap();
         assert!(ring.next().is_none(), "nothing is ready");
         io::Write::write_all(&mut one, b"x").unwrap();
         let mut tokens: Vec<u64> = (0..count).map(|_| next(&mut ring).0).collect();

@@ -47,20 +47,19 @@ fn three_digits(value: f64) -> String {
     }
 }
 
-/// Picks the largest unit of which there is one.
+/// The largest unit of which there is one.
+fn unit<'a>(size: f64, units: &[(f64, &'a str)]) -> (f64, &'a str) {
+    let mut fits = units.iter().rev();
+    let found = fits.find(|(unit, _)| size >= unit * 0.9995);
+    found.or(units.first()).copied().unwrap_or((1.0, ""))
+}
+
 fn scaled(value: f64, units: &[(f64, &str)]) -> String {
     if !value.is_finite() {
         return NONE.to_owned();
     }
-    let fits = |(size, _): &&(f64, &str)| value >= size * 0.9995;
-    let (size, unit) = units
-        .iter()
-        .rev()
-        .find(fits)
-        .or(units.first())
-        .copied()
-        .unwrap_or((1.0, ""));
-    format!("{} {unit}", number(value / size))
+    let (unit, name) = unit(value, units);
+    format!("{} {name}", number(value / unit))
 }
 
 const TIMES: [(f64, &str); 4] = [(1.0, "ns"), (1e3, "µs"), (MILLION, "ms"), (1e9, "s")];
@@ -96,15 +95,7 @@ pub fn exact_tick(value: f64) -> String {
 }
 
 fn tick(value: f64, units: &[(f64, &str)]) -> String {
-    let size = value.abs();
-    let fits = |(unit, _): &&(f64, &str)| size >= unit * 0.9995;
-    let (unit, name) = units
-        .iter()
-        .rev()
-        .find(fits)
-        .or(units.first())
-        .copied()
-        .unwrap_or((1.0, ""));
+    let (unit, name) = unit(value.abs(), units);
     let shown = value / unit;
     let digits = match shown.abs() {
         s if s >= 1e6 || (s > 0.0 && s < 1e-4) => format!("{shown:e}"),
