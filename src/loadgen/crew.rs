@@ -74,6 +74,7 @@ pub struct Done {
     pub lag: Option<Times>,
     pub held: u64,
     pub unsent: u64,
+    pub unanswered: u64,
     /// Processor time of all threads, nanoseconds.
     pub cpu: u64,
     /// Of the busiest thread: share of the time it had a core, and had or wanted one.
@@ -318,6 +319,7 @@ fn gather(done: &mut Done, end: End) {
     }
     done.held += end.held;
     done.unsent += end.unsent;
+    done.unanswered += end.unanswered;
     done.cpu += end.cpu;
     done.ran = done.ran.max(end.ran);
     done.wanted = done.wanted.max(end.wanted);

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::crew::{Done, Phase};
+use super::hand::SECOND_NS;
 use super::outcome::{GeneratorCost, Outcome};
 use super::plan::{Plan, Rate, Stop, Workload};
 use super::progress::time;
+use super::turn::LATE_NS_MAX;
 use super::verify::{Ledger, complaint};
 use crate::remoting::frame::Codec;
 
@@ -131,6 +133,14 @@ fn complain(phase: &Phase, done: &Done) -> Option<String> {
             ));
         }
     }
+    if done.unanswered > 0 {
+        return Some(format!(
+            "{} requests had no answer {} s after the end: the broker is stuck or gone; look at \
+             its log",
+            done.unanswered,
+            LATE_NS_MAX / SECOND_NS
+        ));
+    }
     if done.interrupted {
         return None;
     }
@@ -161,7 +171,8 @@ fn compare_rate(outcome: &mut Outcome, phase: &Phase, done: &Done) {
         part.messages_per_second, done.held, done.unsent
     );
     if !outcome.void.is_empty() {
-        // Who was too slow cannot be told.
+        let why = "who was too slow cannot be told";
+        outcome.void.push(format!("{}: {what}: {why}", phase.name));
         return;
     }
     let by = if done.held > 0 {

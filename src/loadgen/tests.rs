@@ -312,6 +312,20 @@ fn what_was_measured_until_the_broker_died_is_kept() {
     assert!(outcome.parts[0].messages > 0 && outcome.steps.is_empty());
 }
 
+#[test]
+fn a_broker_that_falls_silent_is_said() {
+    let (after, lasts) = (SECOND / 5, 3600 * SECOND);
+    let fake = Fake::start(Mood::Stall { after, lasts });
+    let silent = Plan {
+        rate: open(500.0),
+        in_flight: None,
+        stop: Stop::Seconds(1),
+        ..plan(&fake.addr, Workload::Send)
+    };
+    let outcome = failed(&silent, "requests had no answer 5 s after the end");
+    assert!(outcome.parts[0].messages > 0);
+}
+
 /// Runs until the broker has stored as many messages as that, and is interrupted then.
 fn interrupted(fake: &Fake, plan: &Plan, stored: usize) -> Outcome {
     let interrupt = Interrupt::default();
@@ -403,9 +417,11 @@ fn a_rate_that_is_not_reached_is_said() {
         ..plan(&fake.addr, Workload::Send)
     };
     let (outcome, _) = run(&slow);
-    let broken = outcome.broken.unwrap_or_default();
-    let said = broken.contains("the rate was not reached") && broken.contains("--in-flight");
-    assert!(said || !outcome.void.is_empty(), "{broken}");
+    let what = "the rate was not reached: 100/s were asked for";
+    match outcome.broken {
+        Some(broken) => assert!(broken.contains(what) && broken.contains("--in-flight")),
+        None => assert!(outcome.void.last().unwrap().contains(what)),
+    }
 }
 
 fn verified(mood: Mood, batch: usize) -> (Outcome, Verdict) {

@@ -12,8 +12,8 @@ use super::wire::PUSH_BYTES;
 
 /// Longer than any broker holds a request by itself.
 const SILENCE_NS_MAX: u64 = 20 * SECOND_NS;
-/// How long after the end messages are still sent that were due before it.
-const LATE_NS_MAX: u64 = 5 * SECOND_NS;
+/// How long after the end messages are still sent that were due before it, and answers taken.
+pub const LATE_NS_MAX: u64 = 5 * SECOND_NS;
 /// How long messages that are on their way are waited for after the last send.
 const ARRIVAL_NS_MAX: u64 = 3 * SECOND_NS;
 /// Shorter sleeps are not worth a timer.
@@ -102,6 +102,9 @@ impl Hand {
             };
             let late = end != u64::MAX && now > end.saturating_add(LATE_NS_MAX);
             if (self.issue.left == 0 || over || late) && (late || self.in_flight() == 0) {
+                if now.saturating_sub(self.heard) >= LATE_NS_MAX {
+                    self.unanswered = self.in_flight() as u64;
+                }
                 self.sent_all();
             }
         }
