@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use orbitmq::cli::{self, Command, EXIT_CONFIG, EXIT_FAILED, EXIT_VOID, Refusal};
-use orbitmq::loadgen::Verdict;
+use orbitmq::cli::{self, Command, EXIT_CONFIG, EXIT_FAILED, Refusal};
 use orbitmq::loadgen::report::verb;
 use orbitmq::serve::{self, Failure};
 use orbitmq::{check, config, loadgen};
@@ -24,12 +23,7 @@ fn main() -> ExitCode {
         }
         Command::Namesrv(config) => ended(serve::serve(&config, false)),
         Command::StoreCheck(args) => check::run(&args),
-        Command::Bench(plan) => ExitCode::from(match loadgen::bench(&plan) {
-            Verdict::Sound => return ExitCode::SUCCESS,
-            Verdict::Failed => EXIT_FAILED,
-            Verdict::Refused => EXIT_CONFIG,
-            Verdict::Void => EXIT_VOID,
-        }),
+        Command::Bench(plan) => ExitCode::from(loadgen::bench(&plan) as u8),
         Command::Ceiling(ceiling) => match loadgen::ceiling::run(&ceiling) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -41,6 +35,7 @@ fn main() -> ExitCode {
         Command::Plot(args) => written(verb::plot(&args)),
     }
 }
+
 fn ended(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,8 @@
 //! The command line: the grammar of every subcommand, and from the arguments one [`Command`].
 //!
 //! What always holds: a command that is returned has been checked, so whoever runs it meets only
-//! run-time failures. Exit codes are 0 for success, [`EXIT_FAILED`], [`EXIT_CONFIG`]
-//! and [`EXIT_VOID`].
+//! run-time failures. Exit codes are 0 for success, [`EXIT_FAILED`], [`EXIT_CONFIG`],
+//! and those of a [`Verdict`](crate::loadgen::Verdict).
 //! Deliberately not here: doing what a command says.
 
 use std::ffi::OsString;
@@ -25,8 +25,6 @@ mod ceiling;
 pub const EXIT_FAILED: u8 = 1;
 /// The arguments, the configuration or the machine do not allow the command to start.
 pub const EXIT_CONFIG: u8 = 2;
-/// The load ran, and its figures may not be used.
-pub const EXIT_VOID: u8 = 3;
 
 const EXAMPLES: &str = "\
 Examples:

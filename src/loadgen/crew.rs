@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::desk::{Desk, Moments, Shared};
 use super::find::{Field, Place};
 use super::hand::{End, Hand, Issue, Report, Tools, Until};
 use super::haul::Timing;
+use super::interrupt::Interrupt;
 use super::letter::Letter;
 use super::outcome::{BrokerCost, Second};
 use super::pace::{Chance, Pacer};
@@ -18,6 +20,7 @@ use super::plan::{Plan, Rate, Stop};
 use super::proc::{BrokerWatch, MachineTime};
 use super::progress::Progress;
 use super::tally::{Count, Lap, Times};
+use super::turn::SLEEP_NS_MAX;
 use super::verify::Ledger;
 use crate::shard::clock::Clock;
 
@@ -71,6 +74,7 @@ pub struct Done {
     pub lag: Option<Times>,
     pub held: u64,
     pub unsent: u64,
+    pub unanswered: u64,
     /// Processor time of all threads, nanoseconds.
     pub cpu: u64,
     /// Of the busiest thread: share of the time it had a core, and had or wanted one.
@@ -80,6 +84,8 @@ pub struct Done {
     pub cost: Option<BrokerCost>,
     pub ledger: Option<Ledger>,
     pub broken: Option<String>,
+    /// Somebody ended it early.
+    pub interrupted: bool,
 }
 
 /// What all phases of a run share.
@@ -93,6 +99,7 @@ pub struct Crew<'a> {
     pub watch: Option<BrokerWatch>,
     /// `subVersion` of the group's subscription: wall clock at the start.
     pub version: i64,
+    pub interrupt: &'a Interrupt,
 }
 
 impl Crew<'_> {
@@ -134,9 +141,8 @@ impl Crew<'_> {
             hands[at % threads].add(link.into_wire()?, role)?;
         }
         let senders = hands.iter().filter(|hand| hand.sends()).count();
-        shared
-            .senders
-            .store(senders, std::sync::atomic::Ordering::Release);
+        shared.senders.store(senders, Release);
+        self.interrupt.measuring();
         for (number, hand) in hands.into_iter().enumerate() {
             let core = self.plan.cores.get(number).copied();
             std::thread::spawn(move || {
@@ -144,7 +150,7 @@ impl Crew<'_> {
                 hand.run();
             });
         }
-        Ok(self.follow(phase, moments, &reports, threads))
+        Ok(self.follow(phase, moments, &reports, &shared, threads))
     }
 
     fn threads(&self) -> usize {
@@ -230,8 +236,9 @@ impl Crew<'_> {
     fn follow(
         &mut self,
         phase: &Phase,
-        moments: Moments,
+        mut moments: Moments,
         reports: &mpsc::Receiver<Report>,
+        shared: &Shared,
         threads: usize,
     ) -> Done {
         let mut done = Done {
@@ -248,6 +255,12 @@ impl Crew<'_> {
             if machine.is_none() && now >= moments.measure {
                 machine = Some(MachineTime::read());
                 self.watch.iter_mut().for_each(|watch| watch.begin(now));
+            }
+            if self.interrupt.is_asked() && shared.cut().is_none() {
+                let cut = now + SLEEP_NS_MAX;
+                moments.end = moments.end.min(cut);
+                shared.cut.store(cut, Relaxed);
+                done.interrupted = true;
             }
             if now > sampled + SECOND_NS {
                 sampled = now;
@@ -306,6 +319,7 @@ fn gather(done: &mut Done, end: End) {
     }
     done.held += end.held;
     done.unsent += end.unsent;
+    done.unanswered += end.unanswered;
     done.cpu += end.cpu;
     done.ran = done.ran.max(end.ran);
     done.wanted = done.wanted.max(end.wanted);

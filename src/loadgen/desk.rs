@@ -1,5 +1,6 @@
 //! What the connections of one thread share: the time, the counts, the letter they copy.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use super::letter::Letter;
@@ -28,12 +29,20 @@ impl Moments {
 pub struct Shared {
     /// Something failed: everybody ends.
     pub stop: AtomicBool,
+    /// Somebody interrupts the phase: nothing is due from this moment on. 0: nobody does.
+    pub cut: AtomicU64,
     /// Threads that still send.
     pub senders: AtomicUsize,
     /// Messages the broker said it stored.
     pub stored: AtomicU64,
     /// Messages that came.
     pub arrived: AtomicU64,
+}
+
+impl Shared {
+    pub fn cut(&self) -> Option<u64> {
+        Some(self.cut.load(Relaxed)).filter(|cut| *cut > 0)
+    }
 }
 
 pub struct Desk {

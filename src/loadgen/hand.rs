@@ -90,6 +90,8 @@ pub struct End {
     pub held: u64,
     /// Requests that were due and never sent.
     pub unsent: u64,
+    /// Requests that a broker fell silent over.
+    pub unanswered: u64,
     /// Since measuring began, nanoseconds.
     pub cpu: u64,
     /// Share of the time since then that the thread had a core, and that it had or wanted one.
@@ -120,6 +122,7 @@ pub struct Hand {
     pub(super) lag: Times,
     pub(super) held: u64,
     pub(super) holding: bool,
+    pub(super) unanswered: u64,
     /// When something was answered last, and when messages came last.
     pub(super) heard: u64,
     pub(super) came: u64,
@@ -175,6 +178,7 @@ impl Hand {
             lag: Times::fine(),
             held: 0,
             holding: false,
+            unanswered: 0,
             heard: 0,
             came: 0,
             idle: 0,
@@ -236,6 +240,7 @@ impl Hand {
             lag: self.lag,
             held: self.held,
             unsent,
+            unanswered: self.unanswered,
             cpu,
             ran,
             wanted,

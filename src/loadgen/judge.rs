@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::crew::{Done, Phase};
-use super::outcome::{GeneratorCost, Outcome, Part};
+use super::hand::SECOND_NS;
+use super::outcome::{GeneratorCost, Outcome};
 use super::plan::{Plan, Rate, Stop, Workload};
 use super::progress::time;
+use super::turn::LATE_NS_MAX;
 use super::verify::{Ledger, complaint};
 use crate::remoting::frame::Codec;
 
@@ -16,19 +18,24 @@ const STEAL_MAX: f64 = 0.01;
 /// A rate is reached from this share on; the noise of Poisson arrivals is allowed for.
 const REACHED: f64 = 0.98;
 
-/// Compares what was acknowledged with what came.
-pub fn judge(plan: &Plan, outcome: &mut Outcome, ledger: &Ledger) {
-    let verified = ledger.verdict(plan.allow_reorder);
+/// Compares what was acknowledged with what came. With `interrupted` not everything that was stored
+/// was waited for: then what is wrong with what came is said, and nothing is proved.
+pub fn judge(plan: &Plan, outcome: &mut Outcome, ledger: &Ledger, interrupted: bool) {
+    let mut verified = ledger.verdict(plan.allow_reorder);
+    if interrupted {
+        verified.lost = 0;
+    }
     if outcome.broken.is_none() {
         outcome.broken = complaint(&verified);
     }
-    outcome.verified = Some(verified);
+    outcome.verified = (!interrupted).then_some(verified);
 }
 
 /// Puts what a phase gave into the outcome; gives what has to be compared yet.
 pub fn take(plan: &Plan, outcome: &mut Outcome, phase: &Phase, mut done: Done) -> Option<Ledger> {
     let ledger = done.ledger.take();
-    outcome.broken = done.broken.take();
+    let broken = done.broken.take();
+    outcome.broken = broken.map(|why| format!("after {}: {why}", lasted(phase, &done)));
     let timelines = std::mem::take(&mut done.timelines);
     let counts = done.counts.iter().zip(&done.seconds).zip(timelines);
     for (name, ((count, seconds), timeline)) in phase.parts.iter().zip(counts) {
@@ -49,17 +56,23 @@ pub fn take(plan: &Plan, outcome: &mut Outcome, phase: &Phase, mut done: Done) -
         ),
         steal: done.steal.max(outcome.generator.steal),
     };
-    disturb(plan, outcome, phase, done.wanted);
+    disturb(plan, outcome, phase, &done);
     if outcome.broken.is_none() {
-        outcome.broken = complain(outcome, phase, &done);
+        outcome.broken = complain(phase, &done);
+    }
+    if outcome.broken.is_none() {
+        compare_rate(outcome, phase, &done);
     }
     ledger
 }
 
 /// Why the figures may not be used.
-fn disturb(plan: &Plan, outcome: &mut Outcome, phase: &Phase, wanted: f64) {
-    let cost = &outcome.generator;
+fn disturb(plan: &Plan, outcome: &mut Outcome, phase: &Phase, done: &Done) {
+    let (cost, wanted) = (&outcome.generator, done.wanted);
     let mut void = Vec::new();
+    if done.interrupted {
+        void.push(format!("interrupted after {}", lasted(phase, done)));
+    }
     if let Some(lag) = cost.lag_p99.filter(|lag| *lag > plan.lag_max) {
         void.push(format!(
             "the generator was late: 1 of 100 messages by {} or more (bound {}); give it a core of \
@@ -91,8 +104,21 @@ fn disturb(plan: &Plan, outcome: &mut Outcome, phase: &Phase, wanted: f64) {
     }
 }
 
+/// How much of a phase was done, as `2.9 of 60 seconds`.
+fn lasted(phase: &Phase, done: &Done) -> String {
+    let seconds = done.seconds.iter().copied().fold(0.0, f64::max);
+    match (phase.stop, done.counts.first()) {
+        (Stop::Seconds(whole), _) => format!("{seconds:.1} of {whole} seconds"),
+        (Stop::Messages(whole), Some(count)) if whole < u64::MAX => {
+            let messages = count.messages;
+            format!("{seconds:.1} seconds and {messages} of {whole} messages")
+        }
+        (Stop::Messages(_), _) => format!("{seconds:.1} seconds"),
+    }
+}
+
 /// What the broker did wrong, or did not do.
-fn complain(outcome: &Outcome, phase: &Phase, done: &Done) -> Option<String> {
+fn complain(phase: &Phase, done: &Done) -> Option<String> {
     for (name, count) in phase.parts.iter().zip(&done.counts) {
         if let Some(remark) = &count.remark {
             let (failed, all) = (count.failed(), count.failed() + count.requests);
@@ -107,42 +133,54 @@ fn complain(outcome: &Outcome, phase: &Phase, done: &Done) -> Option<String> {
             ));
         }
     }
-    let counted = phase.parts.iter().zip(&done.counts);
-    if let Some((name, _)) = counted.clone().find(|(_, count)| count.messages == 0) {
-        return Some(format!("{name}: no message came through while measuring"));
+    if done.unanswered > 0 {
+        return Some(format!(
+            "{} requests had no answer {} s after the end: the broker is stuck or gone; look at \
+             its log",
+            done.unanswered,
+            LATE_NS_MAX / SECOND_NS
+        ));
     }
-    let Some(Rate::Open { per_second, .. }) = phase.send else {
-        return None;
-    };
-    if !outcome.void.is_empty() {
-        // Who was too slow cannot be told.
-        return None;
-    }
-    let part = outcome
-        .parts
-        .iter()
-        .rev()
-        .find(|part| part.name == phase.parts[phase.send_part])?;
-    // What is over within a second says little about a rate.
-    if part.seconds < 1.0 && done.unsent == 0 {
+    if done.interrupted {
         return None;
     }
-    let noise = 3.0 / (per_second * part.seconds).max(1.0).sqrt();
-    let reached = part.messages_per_second >= per_second * (REACHED - noise);
-    (!reached || done.unsent > 0).then(|| unreached(part, per_second, done))
+    let mut counted = phase.parts.iter().zip(&done.counts);
+    let (name, _) = counted.find(|(_, count)| count.messages == 0)?;
+    Some(format!("{name}: no message came through while measuring"))
 }
 
-fn unreached(part: &Part, asked: f64, done: &Done) -> String {
+/// Says if the rate that was asked for was not reached.
+fn compare_rate(outcome: &mut Outcome, phase: &Phase, done: &Done) {
+    let Some(Rate::Open { per_second, .. }) = phase.send else {
+        return;
+    };
+    let name = phase.parts[phase.send_part];
+    let part = outcome.parts.iter().rev().find(|part| part.name == name);
+    let Some(part) = part.filter(|_| !done.interrupted) else {
+        return;
+    };
+    let noise = 3.0 / (per_second * part.seconds).max(1.0).sqrt();
+    let reached = part.messages_per_second >= per_second * (REACHED - noise);
+    // What is over within a second says little about a rate.
+    if done.unsent == 0 && (reached || part.seconds < 1.0) {
+        return;
+    }
+    let what = format!(
+        "the rate was not reached: {per_second:.0}/s were asked for, {:.0}/s came through, {} \
+         requests waited for room in flight and {} were never sent",
+        part.messages_per_second, done.held, done.unsent
+    );
+    if !outcome.void.is_empty() {
+        let why = "who was too slow cannot be told";
+        outcome.void.push(format!("{}: {what}: {why}", phase.name));
+        return;
+    }
     let by = if done.held > 0 {
         "the broker answers too slowly; ask for less, or raise --in-flight or --connections"
     } else {
         "ask for less, or give the generator more cores"
     };
-    format!(
-        "the rate was not reached: {asked:.0}/s were asked for, {:.0}/s came through, {} requests \
-         waited for room in flight and {} were never sent: {by}",
-        part.messages_per_second, done.held, done.unsent
-    )
+    outcome.broken = Some(format!("{what}: {by}"));
 }
 
 /// What was asked for, as words.

@@ -7,7 +7,8 @@
 //! as fewer messages.
 //!
 //! A run that this process or the machine disturbed is void and says so: messages written late, a
-//! thread's core saturated, time stolen by the hypervisor. With `--verify` what was acknowledged is
+//! thread's core saturated, time stolen by the hypervisor. So is one that somebody interrupted: it
+//! saves what it has (`interrupt`). With `--verify` what was acknowledged is
 //! compared with what comes out (`verify`).
 //!
 //! Not here: what a client library adds for the user's comfort, retries above all. A refused
@@ -21,6 +22,7 @@ mod desk;
 mod find;
 mod hand;
 mod haul;
+mod interrupt;
 mod judge;
 mod letter;
 mod link;

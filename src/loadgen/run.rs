@@ -5,6 +5,7 @@ use super::crew::{Consume, Crew, Phase};
 use super::find;
 use super::hand::Until;
 use super::haul::Timing;
+use super::interrupt::Interrupt;
 use super::judge::{judge, settings, take};
 use super::link::Link;
 use super::outcome::{FORMAT, Outcome, Step};
@@ -21,18 +22,19 @@ const BISECTIONS: usize = 5;
 /// Files a process has open besides connections.
 const OTHER_FILES: u64 = 64;
 
-/// How a run ended.
+/// How a run ended, and what the process says of it by its exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    Sound,
-    Failed,
+    Sound = 0,
+    Failed = 1,
     /// It could not begin because of its arguments.
-    Refused,
-    Void,
+    Refused = 2,
+    /// Its figures may not be used.
+    Void = 3,
 }
 
 /// Runs a plan. What was measured until something failed is in the outcome all the same.
-pub fn run(plan: &Plan) -> (Outcome, Verdict) {
+pub fn run(plan: &Plan, interrupt: &Interrupt) -> (Outcome, Verdict) {
     let clock = Clock::start();
     let wall = clock.now().wall_ms;
     let mut outcome = Outcome {
@@ -52,7 +54,8 @@ pub fn run(plan: &Plan) -> (Outcome, Verdict) {
         outcome.broken = Some(error);
         return (outcome, Verdict::Refused);
     }
-    let worked = begin(plan, clock, wall).and_then(|mut crew| work(&mut crew, &mut outcome));
+    let worked =
+        begin(plan, interrupt, clock, wall).and_then(|mut crew| work(&mut crew, &mut outcome));
     if let Err(error) = worked {
         outcome.broken.get_or_insert(error);
     }
@@ -75,7 +78,12 @@ fn check_cores(plan: &Plan) -> Result<(), String> {
     }
 }
 
-fn begin<'a>(plan: &'a Plan, clock: Clock, wall: i64) -> Result<Crew<'a>, String> {
+fn begin<'a>(
+    plan: &'a Plan,
+    interrupt: &'a Interrupt,
+    clock: Clock,
+    wall: i64,
+) -> Result<Crew<'a>, String> {
     if let Some(id) = plan.cores.first() {
         // This thread too: the broker's core is not ours to use.
         core_affinity::set_for_current(core_affinity::CoreId { id: *id });
@@ -107,6 +115,7 @@ fn begin<'a>(plan: &'a Plan, clock: Clock, wall: i64) -> Result<Crew<'a>, String
         run,
         watch,
         version: wall,
+        interrupt,
     })
 }
 
@@ -161,9 +170,12 @@ fn sends(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
         false => Vec::new(),
     };
     let done = crew.run(&phase)?;
+    let interrupted = done.interrupted;
     let ledger = take(crew.plan, outcome, &phase, done);
     match ledger {
-        Some(ledger) if outcome.broken.is_none() => prove(crew, outcome, ledger, begin),
+        Some(ledger) if outcome.broken.is_none() && !interrupted => {
+            prove(crew, outcome, ledger, begin)
+        }
         _ => Ok(()),
     }
 }
@@ -197,8 +209,12 @@ fn prove(
     if let Some(read) = &done.ledger {
         ledger.merge(read);
     }
-    outcome.broken = done.broken;
-    judge(crew.plan, outcome, &ledger);
+    outcome.broken = done.broken.map(|why| format!("verify: {why}"));
+    if done.interrupted {
+        let reason = "verify: interrupted before everything was read back";
+        outcome.void.push(reason.to_owned());
+    }
+    judge(crew.plan, outcome, &ledger, done.interrupted);
     Ok(())
 }
 
@@ -264,8 +280,9 @@ fn both(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
     };
     let phase = Phase { until, ..phase };
     let done = crew.run(&phase)?;
+    let interrupted = done.interrupted;
     if let Some(ledger) = take(plan, outcome, &phase, done) {
-        judge(plan, outcome, &ledger);
+        judge(plan, outcome, &ledger, interrupted);
     }
     Ok(())
 }
@@ -279,8 +296,9 @@ fn backlog(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
         ..build
     };
     let built = crew.run(&build)?;
+    let interrupted = built.interrupted;
     let ledger = take(plan, outcome, &build, built);
-    if outcome.broken.is_some() {
+    if outcome.broken.is_some() || interrupted {
         return Ok(());
     }
     if plan.drop_caches {
@@ -300,12 +318,13 @@ fn backlog(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
         ..phase(plan, "drain")
     };
     let drained = crew.run(&drain)?;
+    let interrupted = drained.interrupted;
     let read = take(plan, outcome, &drain, drained);
     // The workload's main part stands first.
     outcome.parts.rotate_right(1);
     if let (Some(mut ledger), Some(read)) = (ledger, read) {
         ledger.merge(&read);
-        judge(plan, outcome, &ledger);
+        judge(plan, outcome, &ledger, interrupted);
     }
     Ok(())
 }
@@ -314,24 +333,27 @@ fn backlog(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
 fn ramp(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
     let ramp = crew.plan.ramp;
     let (mut held, mut failed): (f64, Option<f64>) = (0.0, None);
-    let mut best: Option<Outcome> = None;
+    let mut best: Option<(f64, Outcome)> = None;
     let mut rate = ramp.from;
     let mut bisections = 0;
     loop {
         let (trial, step) = attempt(crew, outcome, rate)?;
-        outcome.steps.push(step.clone());
-        if !step.held && trial.parts.is_empty() {
-            outcome.broken = trial.broken;
+        let Some(step) = step else {
+            outcome.void.clone_from(&trial.void);
+            outcome.broken.clone_from(&trial.broken);
+            best.get_or_insert((rate, trial));
             break;
-        }
+        };
+        outcome.steps.push(step.clone());
         if !step.held && !trial.void.is_empty() {
             // What stopped it is this process or the machine, so the broker may do more.
-            outcome.void = trial.void;
+            outcome.void.clone_from(&trial.void);
+            best.get_or_insert((rate, trial));
             break;
         }
         if step.held {
             held = rate;
-            best = Some(trial);
+            best = Some((rate, trial));
         } else {
             failed = Some(rate);
         }
@@ -349,11 +371,11 @@ fn ramp(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
         }
     }
     match best {
-        Some(best) => {
+        Some((rate, best)) => {
             outcome.parts = best.parts;
             outcome.generator = best.generator;
             outcome.broker = best.broker;
-            outcome.asked_per_second = Some(held);
+            outcome.asked_per_second = Some(rate);
         }
         None if outcome.broken.is_none() && outcome.void.is_empty() => {
             outcome.broken = Some(format!(
@@ -367,8 +389,12 @@ fn ramp(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
     Ok(())
 }
 
-/// One rate of a ramp; without parts if the run broke.
-fn attempt(crew: &mut Crew<'_>, outcome: &Outcome, rate: f64) -> Result<(Outcome, Step), String> {
+/// One rate of a ramp. Without a step, which would judge it, if it was cut short.
+fn attempt(
+    crew: &mut Crew<'_>,
+    outcome: &Outcome,
+    rate: f64,
+) -> Result<(Outcome, Option<Step>), String> {
     let ramp = crew.plan.ramp;
     let phase = Phase {
         send: Some(Rate::Open {
@@ -378,9 +404,12 @@ fn attempt(crew: &mut Crew<'_>, outcome: &Outcome, rate: f64) -> Result<(Outcome
         ..phase(crew.plan, "ramp")
     };
     let done = crew.run(&phase)?;
-    let broke = done.broken.is_some();
+    let (broke, interrupted) = (done.broken.is_some(), done.interrupted);
     let mut trial = outcome.clone();
     take(crew.plan, &mut trial, &phase, done);
+    if broke || interrupted {
+        return Ok((trial, None));
+    }
     let step = step(&trial, rate, ramp.p99_max);
     if !crew.plan.output.quiet {
         let word = if step.held { "holds" } else { "does not hold" };
@@ -389,10 +418,7 @@ fn attempt(crew: &mut Crew<'_>, outcome: &Outcome, rate: f64) -> Result<(Outcome
             time(step.p99)
         ));
     }
-    if broke {
-        trial.parts.clear();
-    }
-    Ok((trial, step))
+    Ok((trial, Some(step)))
 }
 
 fn poisson(plan: &Plan) -> bool {

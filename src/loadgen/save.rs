@@ -2,15 +2,23 @@
 
 use std::io::Write;
 
+use super::interrupt::Interrupt;
 use super::outcome::Outcome;
 use super::plan::{Output, Plan};
 use super::progress::say;
 use super::report;
 use super::run::{Verdict, run};
 
-/// Runs a plan, shows and saves what came of it.
+/// Runs a plan to its end or until a signal comes, shows and saves what came of it.
 pub fn bench(plan: &Plan) -> Verdict {
-    let (outcome, verdict) = run(plan);
+    let interrupt = match Interrupt::by_signals() {
+        Ok(interrupt) => interrupt,
+        Err(error) => {
+            say(&format!("orbitmq: {error}"));
+            return Verdict::Refused;
+        }
+    };
+    let (outcome, verdict) = run(plan, &interrupt);
     if verdict == Verdict::Refused {
         say(&format!("orbitmq: {}", outcome.broken.unwrap_or_default()));
         return verdict;

@@ -4,9 +4,10 @@ use std::net::TcpListener;
 
 use fake::{Fake, Mood};
 
+use super::interrupt::Interrupt;
 use super::outcome::{Latency, Outcome};
 use super::plan::{From, Output, Plan, Ramp, Rate, Stop, Workload};
-use super::run::{Verdict, run};
+use super::run::Verdict;
 use super::{BodySize, Style};
 use crate::remoting::frame::Codec;
 
@@ -64,6 +65,10 @@ fn open(per_second: f64) -> Rate {
         per_second,
         poisson: false,
     }
+}
+
+fn run(plan: &Plan) -> (Outcome, Verdict) {
+    super::run::run(plan, &Interrupt::default())
 }
 
 /// A run that nothing is wrong with. Whether it is void depends on the machine it runs on.
@@ -291,11 +296,115 @@ fn failures_are_sentences() {
 #[test]
 fn what_was_measured_until_the_broker_died_is_kept() {
     let fake = Fake::start(Mood::Hangup(50));
-    let outcome = failed(&plan(&fake.addr, Workload::Send), "the connection");
+    let outcome = failed(&plan(&fake.addr, Workload::Send), "is gone or hung up");
     let messages = outcome.parts[0].messages;
     assert!((1..=50).contains(&messages), "{messages}");
-    let (text, _) = (serde_json::to_string(&outcome).unwrap(), ());
-    assert!(text.contains("broke") || text.contains("closed"), "{text}");
+    let text = serde_json::to_string(&outcome).unwrap();
+    let when = format!("seconds and {messages} of 100 messages: the broker at");
+    assert!(text.contains(&when), "{text}");
+    let fake = Fake::start(Mood::Hangup(50));
+    let stop = Stop::Seconds(1);
+    let ramp = Plan {
+        stop,
+        ..plan(&fake.addr, Workload::Ramp)
+    };
+    let outcome = failed(&ramp, "of 1 seconds: the broker at");
+    assert!(outcome.parts[0].messages > 0 && outcome.steps.is_empty());
+}
+
+#[test]
+fn a_broker_that_falls_silent_is_said() {
+    let (after, lasts) = (SECOND / 5, 3600 * SECOND);
+    let fake = Fake::start(Mood::Stall { after, lasts });
+    let silent = Plan {
+        rate: open(500.0),
+        in_flight: None,
+        stop: Stop::Seconds(1),
+        ..plan(&fake.addr, Workload::Send)
+    };
+    let outcome = failed(&silent, "requests had no answer 5 s after the end");
+    assert!(outcome.parts[0].messages > 0);
+}
+
+/// Runs until the broker has stored as many messages as that, and is interrupted then.
+fn interrupted(fake: &Fake, plan: &Plan, stored: usize) -> Outcome {
+    let interrupt = Interrupt::default();
+    let (outcome, verdict) = std::thread::scope(|scope| {
+        let run = scope.spawn(|| super::run::run(plan, &interrupt));
+        while (fake.stored() < stored || interrupt.ask().is_err()) && !run.is_finished() {
+            std::thread::yield_now();
+        }
+        run.join().unwrap()
+    });
+    assert_eq!(outcome.broken, None, "{plan:?}");
+    assert_eq!(verdict, Verdict::Void, "{plan:?}");
+    let said = outcome.void.iter().any(|why| why.contains("interrupted"));
+    assert!(said, "{:?}", outcome.void);
+    outcome
+}
+
+#[test]
+fn what_was_measured_until_an_interrupt_is_kept() {
+    let fake = Fake::start(Mood::Serving);
+    let stop = Stop::Seconds(3600);
+    let check = |change: &dyn Fn(Plan) -> Plan, workload: Workload, parts: &[&str]| {
+        let plan = change(Plan {
+            stop,
+            ..plan(&fake.addr, workload)
+        });
+        let outcome = interrupted(&fake, &plan, fake.stored() + 50);
+        let names: Vec<&str> = outcome.parts.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, parts);
+        assert!(outcome.parts[0].messages >= 50, "{outcome:?}");
+        outcome
+    };
+    let closed = check(&|plan| plan, Workload::Send, &["send"]);
+    assert!(
+        closed.void[0].contains(" of 3600 seconds"),
+        "{:?}",
+        closed.void
+    );
+    let count = |plan| Plan {
+        stop: Stop::Messages(1 << 40),
+        verify: true,
+        ..plan
+    };
+    let counted = check(&count, Workload::Send, &["send"]);
+    assert!(counted.void[0].contains("of 1099511627776 messages"));
+    assert!(counted.verified.is_none(), "nothing was read back");
+    check(&count, Workload::Backlog, &["build"]);
+    let timed = |plan| Plan {
+        rate: open(2000.0),
+        in_flight: None,
+        verify: true,
+        ..plan
+    };
+    check(&timed, Workload::E2e, &["end to end", "send"]);
+    check(&timed, Workload::Mixed, &["send", "pull"]);
+    let ramp = check(&|plan| plan, Workload::Ramp, &["send"]);
+    assert!(ramp.steps.is_empty() && ramp.asked_per_second == Some(100.0));
+    for workload in [Workload::Pull, Workload::Push] {
+        for stop in [stop, Stop::Messages(u64::MAX - 1)] {
+            let plan = Plan {
+                stop,
+                ..plan(&fake.addr, workload)
+            };
+            interrupted(&fake, &plan, 0);
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_while_warming_up_leaves_nothing_measured() {
+    let fake = Fake::start(Mood::Serving);
+    let warm = Plan {
+        warmup_seconds: 3600,
+        stop: Stop::Seconds(60),
+        ..plan(&fake.addr, Workload::Send)
+    };
+    let outcome = interrupted(&fake, &warm, 1);
+    assert_eq!(outcome.parts[0].messages, 0);
+    assert_eq!(outcome.void[0], "send: interrupted after 0.0 of 60 seconds");
 }
 
 #[test]
@@ -308,9 +417,11 @@ fn a_rate_that_is_not_reached_is_said() {
         ..plan(&fake.addr, Workload::Send)
     };
     let (outcome, _) = run(&slow);
-    let broken = outcome.broken.unwrap_or_default();
-    let said = broken.contains("the rate was not reached") && broken.contains("--in-flight");
-    assert!(said || !outcome.void.is_empty(), "{broken}");
+    let what = "the rate was not reached: 100/s were asked for";
+    match outcome.broken {
+        Some(broken) => assert!(broken.contains(what) && broken.contains("--in-flight")),
+        None => assert!(outcome.void.last().unwrap().contains(what)),
+    }
 }
 
 fn verified(mood: Mood, batch: usize) -> (Outcome, Verdict) {
@@ -679,6 +790,12 @@ mod fake {
             let remark = (code != response::SUCCESS).then_some("not now");
             FrameWriter::response(out, command.codec, command.opaque, code, remark).finish(0);
             Some(late)
+        }
+
+        /// Messages in all queues.
+        pub fn stored(&self) -> usize {
+            let state = self.state.lock().unwrap();
+            state.queues.values().map(Vec::len).sum()
         }
 
         fn len(&self, queue: i32) -> usize {

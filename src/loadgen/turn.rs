@@ -12,12 +12,14 @@ use super::wire::PUSH_BYTES;
 
 /// Longer than any broker holds a request by itself.
 const SILENCE_NS_MAX: u64 = 20 * SECOND_NS;
-/// How long after the end messages are still sent that were due before it.
-const LATE_NS_MAX: u64 = 5 * SECOND_NS;
+/// How long after the end messages are still sent that were due before it, and answers taken.
+pub const LATE_NS_MAX: u64 = 5 * SECOND_NS;
 /// How long messages that are on their way are waited for after the last send.
 const ARRIVAL_NS_MAX: u64 = 3 * SECOND_NS;
 /// Shorter sleeps are not worth a timer.
 const SLEEP_NS_MIN: u64 = 5_000;
+/// So long after it happened every thread knows of what is in `Shared`.
+pub const SLEEP_NS_MAX: u64 = SECOND_NS / 10;
 const EVENTS: usize = 256;
 
 impl Hand {
@@ -73,6 +75,10 @@ impl Hand {
     /// Ends seconds that are over, and begins to measure.
     fn mark(&mut self, now: u64) {
         self.desk.now = now;
+        if let Some(cut) = self.shared.cut() {
+            let moments = &mut self.desk.moments;
+            moments.end = moments.end.min(cut);
+        }
         let lap = lap_at(now, self.desk.moments.measure);
         if lap > self.lap {
             self.lap_ends();
@@ -96,6 +102,9 @@ impl Hand {
             };
             let late = end != u64::MAX && now > end.saturating_add(LATE_NS_MAX);
             if (self.issue.left == 0 || over || late) && (late || self.in_flight() == 0) {
+                if now.saturating_sub(self.heard) >= LATE_NS_MAX {
+                    self.unanswered = self.in_flight() as u64;
+                }
                 self.sent_all();
             }
         }
@@ -246,7 +255,7 @@ impl Hand {
         if self.sending {
             return Ok(false);
         }
-        if self.consumers.is_empty() {
+        if self.consumers.is_empty() || self.is_cut(now) {
             return Ok(true);
         }
         if self.shared.senders.load(Acquire) > 0 {
@@ -275,6 +284,16 @@ impl Hand {
         })
     }
 
+    /// The phase was interrupted, and what is on its way had time to come.
+    fn is_cut(&self, now: u64) -> bool {
+        let patience = match self.until {
+            Until::Chased => ARRIVAL_NS_MAX,
+            Until::Time | Until::Arrived(_) | Until::Drained => 0,
+        };
+        let cut = self.shared.cut();
+        cut.is_some_and(|cut| now >= cut.saturating_add(patience))
+    }
+
     /// Members say goodbye.
     fn leave(&mut self) {
         for conn in &mut self.conns {
@@ -300,7 +319,7 @@ impl Hand {
         }
         let mut nanos = until
             .saturating_sub(now as i64)
-            .clamp(0, SECOND_NS as i64 / 10);
+            .clamp(0, SLEEP_NS_MAX as i64);
         if nanos < SLEEP_NS_MIN as i64 || self.spin || !self.ready.is_empty() {
             nanos = 0;
         }

@@ -69,8 +69,11 @@ impl Wire {
         self.unsent() < UNSENT_BYTES_MAX
     }
 
-    fn broken(&self, error: &std::io::Error) -> String {
-        format!("the connection to {} broke: {error}", self.addr)
+    fn broken(&self, why: impl std::fmt::Display) -> String {
+        format!(
+            "the broker at {} is gone or hung up: {why}; look at its log",
+            self.addr
+        )
     }
 
     /// Sends what the socket takes at once.
@@ -81,7 +84,7 @@ impl Wire {
                 Ok(sent) => self.sent += sent,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.broken(&e)),
+                Err(e) => return Err(self.broken(e)),
             }
         }
         if self.sent == self.out.len() {
@@ -120,14 +123,14 @@ impl Wire {
         loop {
             let space = self.input.len() - self.to;
             match (&self.socket).read(&mut self.input[self.to..]) {
-                Ok(0) => return Err(format!("{} closed the connection", self.addr)),
+                Ok(0) => return Err(self.broken("it closed the connection")),
                 Ok(count) => {
                     self.to += count;
                     return Ok(count == space);
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(e) => return Err(self.broken(&e)),
+                Err(e) => return Err(self.broken(e)),
             }
         }
     }

@@ -12,15 +12,14 @@ use super::executor::{Engine, Executor};
 use super::helpers::Helpers;
 use super::mesh::weave;
 use super::net::Door;
+use super::signals;
 use super::team::{Part, Team};
 use super::{Cores, Fleet, Options, Stats};
 use crate::base::ShardId;
 use crate::base::id::SHARDS_MAX;
 use crate::machine::Machine;
 use core_affinity::CoreId;
-use std::io::Read;
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -202,42 +201,8 @@ fn place(cores: &Cores, executors: usize) -> (Vec<Option<usize>>, Vec<usize>) {
     (taken.iter().copied().map(Some).collect(), spare)
 }
 
-/// SIGTERM and SIGINT become `Report::Stop`. They are blocked here and so in every thread started
-/// later; one thread takes them.
 fn watch_signals(reports: Sender<Report>) -> Result<(), String> {
-    let fail = || {
-        format!(
-            "signals cannot be watched: {}",
-            std::io::Error::last_os_error()
-        )
-    };
-    // SAFETY: a zeroed sigset_t is a valid argument to be filled; all pointers live across the
-    // calls, which keep none of them.
-    let fd = unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, libc::SIGTERM);
-        libc::sigaddset(&mut set, libc::SIGINT);
-        if libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) != 0 {
-            return Err(fail());
-        }
-        libc::signalfd(-1, &set, libc::SFD_CLOEXEC)
-    };
-    if fd < 0 {
-        return Err(fail());
-    }
-    // SAFETY: the descriptor was just made and nobody else knows it.
-    let mut signals = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    let watch = move || {
-        let mut info = [0; size_of::<libc::signalfd_siginfo>()];
-        while signals.read_exact(&mut info).is_ok() && reports.send(Report::Stop).is_ok() {}
-    };
-    let spawned = std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(watch);
-    spawned
-        .map(|_| ())
-        .map_err(|e| format!("signals cannot be watched: {e}"))
+    signals::watch(move || reports.send(Report::Stop).is_ok())
 }
 
 /// The executors, seen from the directing thread.

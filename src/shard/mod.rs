@@ -21,6 +21,7 @@
 //! | `disk` | orders on the ring; `dir` the same directory for start-up and helper threads |
 //! | `helpers` | threads for what blocks |
 //! | `checks` | what the host must offer; the lock file |
+//! | `signals` | SIGINT and SIGTERM |
 //!
 //! Not here: TLS, HTTP. This folder alone knows io_uring, and reads clocks.
 
@@ -38,6 +39,7 @@ mod helpers;
 mod mesh;
 mod net;
 mod ring;
+pub mod signals;
 mod team;
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,12 @@
 //! `orbitmq bench` as its users run it: against the broker, with exit codes and files.
 
-use std::path::Path;
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use orbitmq::loadgen::outcome::Outcome;
 
-use crate::server::{Launch, Server, binary};
+use crate::server::{Launch, Log, Server, binary, signal};
 
 const SOUND: i32 = 0;
 const FAILED: i32 = 1;
@@ -154,4 +155,126 @@ fn what_goes_wrong_is_a_sentence_and_a_code() {
     ]);
     few.arg(binary()).arg(namesrv);
     check(few, "open files are needed");
+}
+
+/// A load under way. Killed when dropped.
+struct Running {
+    child: Child,
+    log: Log,
+    dir: tempfile::TempDir,
+}
+
+impl Running {
+    /// Sends for an hour, if nobody ends it.
+    fn start(namesrv: SocketAddr) -> Running {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let mut command = Command::new(binary());
+        command.args(["bench", "send", "-t", "t", "--rate", "500"]);
+        command.args(["--seconds", "3600", "-n", &namesrv.to_string()]);
+        for (flag, name) in [("--json", "j"), ("--csv", "c"), ("--plot", "p.svg")] {
+            command.arg(flag).arg(file(name));
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let log = Log::default();
+        log.watch(child.stderr.take().unwrap());
+        Running { child, log, dir }
+    }
+
+    /// Until a second of it is over.
+    fn measuring(namesrv: SocketAddr) -> Running {
+        let running = Running::start(namesrv);
+        running.log.wait_for(&["send", "msg/s"]);
+        running
+    }
+
+    fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for the end; gives the exit code and standard output.
+    fn ended(&mut self) -> (Option<i32>, String) {
+        let mut out = String::new();
+        let mut stdout = self.child.stdout.take().unwrap();
+        std::io::Read::read_to_string(&mut stdout, &mut out).unwrap();
+        (self.child.wait().unwrap().code(), out)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What was saved, which is something.
+    fn saved(&self) -> Outcome {
+        let text = std::fs::read_to_string(self.file("j")).unwrap();
+        let outcome: Outcome = serde_json::from_str(&text).unwrap();
+        assert!(outcome.parts[0].messages > 0, "{text}");
+        let svg = std::fs::read_to_string(self.file("p.svg")).unwrap();
+        assert!(svg.contains("<svg"), "{svg}");
+        assert!(std::fs::metadata(self.file("c")).unwrap().len() > 0);
+        outcome
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_signal_ends_a_load_and_what_was_measured_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).start();
+    for name in ["INT", "TERM"] {
+        let mut load = Running::measuring(server.launch.namesrv);
+        load.signal(name);
+        let (code, out) = load.ended();
+        assert_eq!(code, Some(VOID), "{}", load.log.text());
+        assert!(out.contains("VOID:") && out.contains("msg/s"), "{out}");
+        let saved = load.saved();
+        assert_eq!(saved.broken, None);
+        let why = &saved.void[0];
+        let said = why.contains("interrupted after") && why.contains("of 3600 seconds");
+        assert!(said, "{why}");
+    }
+    // A broker that gives no answers keeps the load from its end.
+    let mut load = Running::measuring(server.launch.namesrv);
+    server.signal("STOP");
+    load.signal("INT");
+    load.log.wait_for(&["interrupted:"]);
+    load.signal("INT");
+    let (code, out) = load.ended();
+    server.signal("CONT");
+    assert_eq!((code, out.as_str()), (Some(VOID), ""));
+    load.log.wait_for(&["orbitmq: ended at once"]);
+    assert!(!load.file("j").exists());
+    server.stop();
+}
+
+#[test]
+fn a_signal_before_the_load_ends_it_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut load = Running::start(silent.local_addr().unwrap());
+    let asked = silent.accept().unwrap();
+    load.signal("TERM");
+    assert_eq!(load.ended(), (Some(VOID), String::new()));
+    load.log.wait_for(&["before anything was measured"]);
+    drop(asked);
+}
+
+#[test]
+fn what_was_measured_until_the_broker_died_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).start();
+    let mut load = Running::measuring(server.launch.namesrv);
+    server.kill();
+    let (code, out) = load.ended();
+    assert_eq!(code, Some(FAILED), "{}", load.log.text());
+    assert!(out.contains("BROKEN:"), "{out}");
+    let broken = load.saved().broken.unwrap();
+    let said = broken.contains("of 3600 seconds: the broker at") && broken.contains("is gone");
+    assert!(said, "{broken}");
 }

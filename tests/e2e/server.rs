@@ -47,7 +47,7 @@ pub struct Log {
 }
 
 impl Log {
-    fn watch(&self, from: impl Read + Send + 'static) {
+    pub fn watch(&self, from: impl Read + Send + 'static) {
         let log = self.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -246,6 +246,14 @@ impl Launch {
     }
 }
 
+/// Sends a signal to a process.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(sent.expect("kill is there").success());
+}
+
 fn wait(child: &mut Child, log: &Log) -> ExitStatus {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -281,9 +289,7 @@ impl Server {
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(sent.expect("kill is there").success());
+        signal(self.pid(), name);
     }
 
     /// Sends a signal and waits for the end; gives exit code and how long it took.
