@@ -481,8 +481,9 @@ impl Machine for Broker {
         .min()
     }
 
+    /// A broker that stops takes nothing new: under load it would never come to rest.
     fn admits(&self) -> bool {
-        self.store.admits()
+        self.store.admits() && !self.stopping
     }
 
     /// Every shard has control state, and every name server was told or has been found wanting.

@@ -278,3 +278,12 @@ fn what_was_measured_until_the_broker_died_is_saved() {
     let said = broken.contains("of 3600 seconds: the broker at") && broken.contains("is gone");
     assert!(said, "{broken}");
 }
+
+#[test]
+fn a_broker_under_load_stops_when_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).start();
+    let mut load = Running::measuring(server.launch.namesrv);
+    server.stop();
+    assert_eq!(load.ended().0, Some(FAILED), "{}", load.log.text());
+}
