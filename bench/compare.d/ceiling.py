@@ -31,7 +31,7 @@ def measure(session):
     session.say("measuring the host: loopback, disk, bare pipeline")
     _keep(session, "ceiling", _run(argv), JSON)
     session.say("measuring the bare pipeline with binary headers")
-    _keep(session, "ceiling-binary", _run([*argv, "--only", "pipeline", "--codec", BINARY]), BINARY)
+    _keep(session, "binary-ceiling", _run([*argv, "--only", "pipeline", "--codec", BINARY]), BINARY)
     session.save()
 
 
