@@ -13,6 +13,7 @@ use orbitmq::remoting::frame::{Codec, Frame, split};
 use orbitmq::remoting::header::namesrv::RegisterBroker;
 use orbitmq::remoting::header::pull::PullHeader;
 use orbitmq::remoting::header::send::SendHeader;
+use orbitmq::remoting::layout::Layouts;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((first, header)) = bytes.split_first() else {
@@ -23,11 +24,19 @@ fuzz_target!(|bytes: &[u8]| {
     } else {
         Codec::Binary
     };
-    if let Ok(command) = Command::decode(Frame {
+    let frame = Frame {
         codec,
         header,
         body: b"",
-    }) {
+    };
+    let command = Command::decode(frame);
+    // Twice: the second time by the layout that the first one left, if it did.
+    let mut layouts = Layouts::default();
+    for _ in 0..2 {
+        let again = layouts.decode(frame);
+        assert_eq!(format!("{again:?}"), format!("{command:?}"));
+    }
+    if let Ok(command) = command {
         typed_headers(&command);
     }
     let _ = json::from_slice::<HeartbeatData>(header);

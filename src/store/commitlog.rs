@@ -39,7 +39,8 @@ pub struct LogOptions {
     /// A batch is sealed once it is this long; one larger record makes a larger batch.
     pub batch_bytes_max: usize,
     pub writes_in_flight_max: usize,
-    /// Not yet written bytes over which [`CommitLog::admits`] says no.
+    /// Bytes not yet written, under `SYNC_FLUSH` not yet durable, over which
+    /// [`CommitLog::admits`] says no.
     pub pending_bytes_max: usize,
     /// Memory for batches that readers of the tail are served from.
     pub tail_bytes_max: usize,
@@ -67,9 +68,8 @@ pub struct CommitLog {
     large: bool,
     written: LogOffset,
     durable: LogOffset,
-    /// Under `SYNC_FLUSH`: ends of the writes between `durable` and `written`, and whether each is
-    /// durable itself.
-    unsynced: VecDeque<(LogOffset, bool)>,
+    /// Under `SYNC_FLUSH`: the writes between `durable` and `written`.
+    unsynced: VecDeque<InFlight>,
     /// Ends of the last batch of segments that are not wholly durable yet.
     rolls: VecDeque<LogOffset>,
     sync: Option<(OrderId, LogOffset)>,
@@ -216,7 +216,7 @@ impl CommitLog {
         self.segments.end_of(at)
     }
 
-    /// False while more waits to be written than the limit.
+    /// False while more waits for the disk than the limit.
     pub fn admits(&self) -> bool {
         self.failed.is_none() && self.pending_bytes < self.options.pending_bytes_max
     }
@@ -470,6 +470,7 @@ impl CommitLog {
             return;
         }
         if let Some((_, target)) = self.sync.take_if(|(sync, _)| *sync == id) {
+            assert!(self.durable < target, "durability only grows");
             return self.raise_durable(target);
         }
         let write = self.in_flight.iter_mut().find(|write| write.id == id);
@@ -481,9 +482,9 @@ impl CommitLog {
         while self.in_flight.front().is_some_and(|write| write.done) {
             let write = self.in_flight.pop_front().expect("there is a front");
             self.written = self.written.max(write.end);
-            self.pending_bytes -= write.pending;
-            if self.options.flush == Flush::Sync {
-                self.unsynced.push_back((write.end, write.durable));
+            match self.options.flush {
+                Flush::Async => self.pending_bytes -= write.pending,
+                Flush::Sync => self.unsynced.push_back(write),
             }
         }
         self.raise_durable(self.durable);
@@ -493,13 +494,14 @@ impl CommitLog {
     /// The log is synced up to here, and further by writes that were durable themselves.
     fn raise_durable(&mut self, synced: LogOffset) {
         let mut to = synced;
-        while let Some((end, _)) = self
+        while let Some(write) = self
             .unsynced
-            .pop_front_if(|(end, durable)| *durable || *end <= synced)
+            .pop_front_if(|write| write.durable || write.end <= synced)
         {
-            to = to.max(end);
+            assert!(self.durable < write.end, "durability only grows");
+            to = to.max(write.end);
+            self.pending_bytes -= write.pending;
         }
-        assert!(self.durable <= to, "durability only grows");
         assert!(
             to <= self.written,
             "nothing is durable before it is written"
@@ -567,4 +569,98 @@ impl OpenBatch {
 
 fn next_block(at: LogOffset) -> LogOffset {
     LogOffset(at.0.next_multiple_of(BLOCK_BYTES as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 64 * 1024;
+
+    fn log(flush: Flush) -> CommitLog {
+        let options = LogOptions {
+            flush,
+            flush_interval_ms: 500,
+            batch_bytes_max: 1 << 20,
+            writes_in_flight_max: 4,
+            pending_bytes_max: LIMIT,
+            tail_bytes_max: 1 << 20,
+            sabotage: Sabotage::None,
+        };
+        let segments = Segments::new(64 << 20, LogOffset(64 << 20));
+        let lineage = Lineage {
+            shard: crate::base::ShardId(0),
+            store_id: 1,
+            epoch: 1,
+            incarnation: 1,
+        };
+        CommitLog::new(options, lineage, segments, LogEnd::default())
+    }
+
+    fn put(log: &mut CommitLog, bytes: usize) -> LogOffset {
+        log.reserve(bytes);
+        log.put(0, |_, out| out.resize(out.len() + bytes, 7)).end
+    }
+
+    fn poll(log: &mut CommitLog, id: u64) -> Option<Order> {
+        log.poll_write(Now::default(), OrderId(id))
+    }
+
+    #[test]
+    fn a_durable_write_waits_for_the_sync_of_a_small_one_before_it() {
+        let mut log = log(Flush::Sync);
+        let small = put(&mut log, 100);
+        assert!(matches!(
+            poll(&mut log, 1),
+            Some(Order::Write { durable: false, .. })
+        ));
+        log.handle_done(OrderId(1), Ok(Done::Written));
+        assert!(matches!(poll(&mut log, 2), Some(Order::Sync { .. })));
+        let large = put(&mut log, DURABLE_BYTES);
+        assert!(matches!(
+            poll(&mut log, 3),
+            Some(Order::Write { durable: true, .. })
+        ));
+        log.handle_done(OrderId(3), Ok(Done::Written));
+        assert!(log.written() >= large && log.confirmed() < small);
+        log.handle_done(OrderId(2), Ok(Done::Synced));
+        assert!(
+            log.confirmed() >= large,
+            "the sync reaches what is durable behind it"
+        );
+        assert!(poll(&mut log, 4).is_none());
+    }
+
+    #[test]
+    fn a_sync_that_does_not_end_stops_what_comes_in() {
+        let mut log = log(Flush::Sync);
+        put(&mut log, 100);
+        poll(&mut log, 1).unwrap();
+        log.handle_done(OrderId(1), Ok(Done::Written));
+        assert!(matches!(poll(&mut log, 2), Some(Order::Sync { .. })));
+        for id in 3.. {
+            if !log.admits() {
+                break;
+            }
+            put(&mut log, 1000);
+            poll(&mut log, id).unwrap();
+            log.handle_done(OrderId(id), Ok(Done::Written));
+            assert!(id < 100, "{LIMIT} bytes have come and gone");
+        }
+        log.handle_done(OrderId(2), Ok(Done::Synced));
+        poll(&mut log, 200).unwrap();
+        log.handle_done(OrderId(200), Ok(Done::Synced));
+        assert!(log.admits() && log.confirmed() == log.end());
+    }
+
+    #[test]
+    fn written_is_enough_to_go_on_without_a_sync_of_each() {
+        let mut log = log(Flush::Async);
+        for id in 1..100 {
+            put(&mut log, 1000);
+            poll(&mut log, id).unwrap();
+            log.handle_done(OrderId(id), Ok(Done::Written));
+            assert!(log.admits() && log.confirmed() == log.end());
+        }
+    }
 }
