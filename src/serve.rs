@@ -13,7 +13,7 @@ use crate::config::value::{FlushDiskType, LogFormat};
 use crate::config::{Config, Origin, Role};
 use crate::namesrv::{LocalBroker, NameServer, NameServerOptions};
 use crate::shard::{Cores, Fleet, Make, Options, Running, Stats};
-use crate::store::recovery::Report;
+use crate::store::recovery::{Report, StoreError};
 use crate::store::{Flush, Sabotage, StoreOptions};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -273,7 +273,10 @@ impl Found {
 fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Fleet<Broker>, String> {
     let options = Arc::new(broker_options(config, meta, salvage)?);
     let data = config.store_path_root_dir.clone();
-    let make: Make<Broker> = Arc::new(move |shard, dir, now| open_shard(&options, shard, dir, now));
+    let root = data.clone();
+    let make: Make<Broker> = Arc::new(move |shard, dir, now| {
+        open_shard(&options, shard, dir, now).map_err(|error| start_refused(&error, &root))
+    });
     let mut listen = vec![config.listen];
     if let Some(vip) = config.listen.port().checked_sub(2).filter(|port| *port > 0) {
         listen.push(SocketAddr::new(config.listen.ip(), vip));
@@ -289,14 +292,26 @@ fn broker_set(config: &Config, meta: &Meta, salvage: bool) -> Result<Fleet<Broke
     })
 }
 
+/// Why a shard does not open, and what to do.
+fn start_refused(error: &StoreError, data: &Path) -> String {
+    match error {
+        StoreError::Disk(disk) if disk.full => format!(
+            "{}: {disk}. Each shard takes whole segments of mappedFileSizeCommitLog bytes ahead: \
+             free some space, choose another directory with --data, or set smaller segments",
+            data.display()
+        ),
+        StoreError::Disk(disk) => format!("{}: {disk}", data.display()),
+        other => other.to_string(),
+    }
+}
+
 fn open_shard(
     options: &Arc<BrokerOptions>,
     shard: ShardId,
     dir: &dyn Dir,
     now: Now,
-) -> Result<Broker, String> {
-    let opened = Broker::open(dir, options.clone(), shard, now);
-    let (broker, report) = opened.map_err(|error| error.to_string())?;
+) -> Result<Broker, StoreError> {
+    let (broker, report) = Broker::open(dir, options.clone(), shard, now)?;
     let Report {
         from,
         end,

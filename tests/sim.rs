@@ -149,6 +149,7 @@ fn mutants() {
     }
     for sabotage in [
         Sabotage::AckBeforeSync,
+        Sabotage::AckBeforeHanded,
         Sabotage::AcceptStaleTail,
         Sabotage::SkipGap,
     ] {

@@ -19,14 +19,26 @@ impl BlockBuffer {
     /// Room for `capacity` bytes, in whole blocks.
     pub fn with_capacity(capacity: usize) -> BlockBuffer {
         let capacity = capacity.next_multiple_of(BLOCK_BYTES);
-        let mut bytes: Vec<u8> = Vec::with_capacity(capacity + BLOCK_BYTES);
+        BlockBuffer::over(Vec::with_capacity(capacity + BLOCK_BYTES))
+    }
+
+    /// The memory of something sealed, empty again; `None` if somebody else holds it too.
+    pub fn reuse(mut sealed: Bytes) -> Option<BlockBuffer> {
+        if !sealed.is_unique() {
+            return None;
+        }
+        // Shorter first: what it held need not be moved to the front.
+        sealed.truncate(0);
+        let bytes = Vec::from(sealed);
+        (bytes.capacity() >= 2 * BLOCK_BYTES).then(|| BlockBuffer::over(bytes))
+    }
+
+    /// Over an empty vector with a block of slack.
+    fn over(mut bytes: Vec<u8>) -> BlockBuffer {
+        let room = bytes.capacity() - BLOCK_BYTES;
         let skip = bytes.as_ptr().align_offset(BLOCK_BYTES).min(BLOCK_BYTES);
         bytes.resize(skip, 0);
-        BlockBuffer {
-            bytes,
-            skip,
-            room: capacity,
-        }
+        BlockBuffer { bytes, skip, room }
     }
 
     /// `len` zeros.
@@ -115,6 +127,19 @@ mod tests {
         let sealed = buffer.into_bytes();
         assert!(aligned(&sealed));
         assert_eq!(sealed, expected);
+    }
+
+    #[test]
+    fn sealed_memory_is_used_again_when_nobody_holds_it() {
+        let mut buffer = BlockBuffer::with_capacity(3 * BLOCK_BYTES);
+        let capacity = buffer.capacity();
+        buffer.tail().extend_from_slice(b"first");
+        let sealed = buffer.into_bytes();
+        let (place, held) = (sealed.as_ptr(), sealed.clone());
+        assert!(BlockBuffer::reuse(sealed).is_none());
+        let again = BlockBuffer::reuse(held).unwrap();
+        assert_eq!((again.as_ptr(), again.capacity()), (place, capacity));
+        assert!(again.is_empty() && aligned(&again));
     }
 
     #[test]

@@ -24,14 +24,25 @@ pub type FileName = Arc<str>;
 /// Runs off the shard thread. What it returns is handed back in [`Done::Work`].
 pub type Work = Box<dyn FnOnce(&dyn Dir) -> Result<Vec<u8>, DiskError> + Send>;
 
+/// When a write is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Until {
+    /// Twice, or as `Written` where the disk cannot tell: with [`Done::Handed`] when the kernel will
+    /// carry it out whatever becomes of this process, and when it has.
+    Handed,
+    /// When the device has taken it.
+    Written,
+    /// When these bytes survive a loss of power.
+    Durable,
+}
+
 pub enum Order {
-    /// Direct write of whole blocks into the existing, allocated part of `file`; with `durable`
-    /// it is answered when these bytes survive a loss of power.
+    /// Direct write of whole blocks into the existing, allocated part of `file`.
     Write {
         file: FileName,
         at: u64,
         data: Bytes,
-        durable: bool,
+        until: Until,
     },
     /// fdatasync: on success everything written to `file` before this order is durable.
     Sync {
@@ -53,10 +64,9 @@ impl fmt::Debug for Order {
                 file,
                 at,
                 data,
-                durable,
+                until,
             } => {
-                let sync = if *durable { " durably" } else { "" };
-                write!(f, "write {file}@{at}+{}{sync}", data.len())
+                write!(f, "write {file}@{at}+{} until {until:?}", data.len())
             }
             Order::Sync { file } => write!(f, "sync {file}"),
             Order::Read { file, at, len } => write!(f, "read {file}@{at}+{len}"),
@@ -68,6 +78,8 @@ impl fmt::Debug for Order {
 /// The answer to an [`Order`] that succeeded.
 #[derive(Debug)]
 pub enum Done {
+    /// Not the end of a write: see [`Until::Handed`].
+    Handed,
     Written,
     Synced,
     Read(Bytes),
@@ -199,10 +211,10 @@ impl MemDir {
                 file,
                 at,
                 data,
-                durable,
+                until,
             } => {
                 self.write_at(&file, at, &data)?;
-                if durable {
+                if until == Until::Durable {
                     self.sync(&file)?;
                 }
                 Ok(Done::Written)

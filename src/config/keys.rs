@@ -92,8 +92,8 @@ keys! {
          number that is on disk.";
     flush_disk_type: FlushDiskType = "flushDiskType", OneOf(&["ASYNC_FLUSH", "SYNC_FLUSH"]),
         Fixed("ASYNC_FLUSH"), "store",
-        "When a send is acknowledged: ASYNC_FLUSH after the write (survives a killed process), \
-         SYNC_FLUSH after the sync (survives a power cut).";
+        "When a send is acknowledged: ASYNC_FLUSH once the kernel has the write (survives a killed \
+         process), SYNC_FLUSH after the sync (survives a power cut).";
     flush_interval_commit_log: u64 = "flushIntervalCommitLog",
         Number { min: 10, max: 60_000, unit: "ms" }, Fixed("500"), "store",
         "With ASYNC_FLUSH, the longest time between two syncs: what a power cut can take.";

@@ -156,16 +156,16 @@ fn progress(what: &str) {
 
 fn loopback(asked: &Ceiling) -> Result<Vec<LoopbackRow>, String> {
     let mut rows = Vec::new();
-    let reply = reply(asked.codec);
     for body_bytes in BODIES {
         let frame = request(asked.codec, body_bytes);
         for depth in [DEPTH_BYTES / frame.len(), 1] {
             progress(&format!("loopback, {body_bytes} B, depth {depth}"));
-            let traffic = ceiling::loopback(&asked.load(&frame, depth), &reply)?;
+            let load = asked.load(&frame, depth);
+            let traffic = ceiling::loopback(&load)?;
             rows.push(LoopbackRow {
                 body_bytes,
                 request_bytes: frame.len(),
-                reply_bytes: reply.len(),
+                reply_bytes: load.reply.len(),
                 traffic: TrafficRow::new(depth, traffic),
             });
         }
@@ -243,6 +243,7 @@ impl Ceiling {
     fn load(&self, frame: &[u8], depth: usize) -> Load {
         Load {
             frame: frame.to_vec(),
+            reply: reply(self.codec),
             depth,
             time: self.time,
             server_core: self.cores.0,

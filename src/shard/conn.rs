@@ -42,6 +42,8 @@ pub enum Input {
     Watched,
     /// In the shard's list of those to be read next.
     Ready,
+    /// It was read a moment ago, and what it sent waits for the disk.
+    Resting,
     /// The machine admits nothing, or mail is congested: in the shard's list of the paused.
     Paused,
     /// The peer must first take what was sent to it.

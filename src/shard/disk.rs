@@ -31,8 +31,9 @@ pub struct Disk {
     /// What the ring is asked for, by slot.
     asked: Vec<Option<Asked>>,
     free: Vec<u32>,
-    /// Log writes and syncs under way.
+    /// Log writes and syncs under way, and those that have ended.
     log_orders: usize,
+    log_orders_ended: u64,
     /// Other orders under way, and those that wait for a place among them.
     others: usize,
     waiting: VecDeque<(OrderId, Order)>,
@@ -76,6 +77,7 @@ impl Disk {
             asked: Vec::new(),
             free: Vec::new(),
             log_orders: 0,
+            log_orders_ended: 0,
             others: 0,
             waiting: VecDeque::new(),
             refused: Vec::new(),
@@ -85,6 +87,11 @@ impl Disk {
     /// Log writes and syncs at the disk now.
     pub fn log_orders(&self) -> usize {
         self.log_orders
+    }
+
+    /// How many have ended since the start.
+    pub fn log_orders_ended(&self) -> u64 {
+        self.log_orders_ended
     }
 
     /// Whether anything is under way.
@@ -145,12 +152,12 @@ impl Disk {
                 file,
                 at,
                 data,
-                durable,
+                until,
             } => {
                 let bytes = data.len();
                 assert!(whole_blocks(at, bytes), "direct writes are whole blocks");
                 let token = self.token(id, What::Write { file, bytes }, log);
-                engine.ring.write(open, at, data, durable, token);
+                engine.ring.write(open, at, data, until, token);
             }
             Order::Read { file, at, len } => {
                 assert!(whole_blocks(at, len), "direct reads are whole blocks");
@@ -181,6 +188,12 @@ impl Disk {
 
     /// The ring has done what it was asked for. Gives the answer if that was an order.
     pub fn handle_done(&mut self, slot: u32, done: Ended, engine: &mut Engine) -> Option<Answer> {
+        if matches!(done, Ended::Handed) {
+            let Some(Asked::Order { id, .. }) = &self.asked[slot as usize] else {
+                panic!("a write was handed over");
+            };
+            return Some((*id, Ok(Done::Handed)));
+        }
         let asked = self.asked[slot as usize].take();
         self.free.push(slot);
         match asked.expect("the ring answers once") {
@@ -223,6 +236,7 @@ impl Disk {
     fn ended(&mut self, log: bool, engine: &mut Engine) {
         if log {
             self.log_orders -= 1;
+            self.log_orders_ended += 1;
             return;
         }
         self.others -= 1;

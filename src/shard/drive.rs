@@ -29,6 +29,10 @@ const LINGER_MS: u64 = 2_000;
 const FINISH_MS: u64 = 10_000;
 /// Frames between two looks at the clock.
 const FRAMES_PER_LOOK: u64 = 32;
+/// A connection rests only after less was received: more is worth reading while the disk works.
+const REST_BYTES: usize = 16 * 1024;
+/// A connection that rests is looked at after so many log writes and syncs, answered or not.
+const REST_ORDERS: u64 = 2;
 /// Received bytes after which a turn ends even if more connections are ready.
 const TURN_BYTES: usize = 64 * 1024;
 
@@ -43,6 +47,9 @@ pub struct Shard<M: Machine> {
     conns: Conns,
     /// Connections to be read, in turn.
     ready: VecDeque<u32>,
+    /// Connections that rest, and the number of ended log orders at which they no longer do. One
+    /// that was answered meanwhile is still in the list.
+    resting: VecDeque<(u32, u64)>,
     /// Connections that are not read until the machine admits and mail flows.
     paused: Vec<u32>,
     /// Connections that have ended.
@@ -103,6 +110,7 @@ impl<M: Machine> Shard<M> {
             stats: Stats::default(),
             conns: Conns::default(),
             ready: VecDeque::new(),
+            resting: VecDeque::new(),
             paused: Vec::new(),
             dead: Vec::new(),
             scratch: Scratch {
@@ -154,6 +162,7 @@ impl<M: Machine> Shard<M> {
             self.send_outputs(now, engine);
             self.post_letters(now, post);
             self.start_orders(now, engine);
+            self.end_rests(engine);
             let admits = self.machine.admits();
             if !std::mem::replace(&mut self.admits, admits) && admits {
                 self.resume();
@@ -192,10 +201,29 @@ impl<M: Machine> Shard<M> {
                 if conn.hang_up() {
                     self.dead.push(slot);
                 }
-            } else if conn.backlog() > 0 && !conn.output_watched {
+                continue;
+            }
+            if conn.backlog() > 0 && !conn.output_watched {
                 conn.output_watched = true;
                 let token = pack(Kind::Output, self.place, slot);
                 engine.ring.watch(conn.descriptor(), libc::POLLOUT, token);
+            }
+            if conn.input == Input::Resting {
+                watch(conn, self.place, engine);
+            }
+        }
+    }
+
+    /// Connections that have rested long enough, or whose rest is of no use because the disk is idle.
+    fn end_rests(&mut self, engine: &mut Engine) {
+        let ended = match self.disk.log_orders() {
+            0 => u64::MAX,
+            _ => self.disk.log_orders_ended(),
+        };
+        while let Some((slot, _)) = self.resting.pop_front_if(|(_, until)| *until <= ended) {
+            let conn = self.conns.at(slot);
+            if let Some(conn) = conn.filter(|conn| conn.input == Input::Resting) {
+                watch(conn, self.place, engine);
             }
         }
     }
@@ -270,7 +298,7 @@ impl<M: Machine> Shard<M> {
             match input {
                 Input::Ready => self.ready.retain(|ready| *ready != slot),
                 Input::Paused => self.paused.retain(|paused| *paused != slot),
-                Input::Watched | Input::Throttled => {}
+                Input::Watched | Input::Resting | Input::Throttled => {}
             }
             self.stats.closed += 1;
             self.out.forget(id);
@@ -320,7 +348,7 @@ impl<M: Machine> Shard<M> {
         match conn.input {
             Input::Watched | Input::Ready => return,
             Input::Paused => self.paused.retain(|paused| *paused != slot),
-            Input::Throttled => {}
+            Input::Resting | Input::Throttled => {}
         }
         conn.input = Input::Ready;
         self.ready.push_back(slot);
@@ -438,12 +466,12 @@ impl<M: Machine> Shard<M> {
                     let drained = chunk.filled < chunk.bytes.len();
                     self.hand_over(link, chunk, now, engine);
                     if drained {
-                        self.watch_if_taken(slot, engine);
+                        self.leave(slot, count, engine);
                     }
                 }
             }
             Received::More => self.ready.push_back(slot),
-            Received::Empty => self.watch(slot, engine),
+            Received::Empty => watch(conn, self.place, engine),
             Received::End => {
                 // Not in the list of the ready any more.
                 conn.input = Input::Throttled;
@@ -454,22 +482,25 @@ impl<M: Machine> Shard<M> {
     }
 
     /// A receive that did not fill its buffer has emptied the socket: to ask it again would be in
-    /// vain, the ring tells when more comes.
-    fn watch_if_taken(&mut self, slot: u32, engine: &mut Engine) {
-        let taken = self.conns.at(slot).is_some_and(|conn| {
+    /// vain, the ring tells when more comes. And if that was little, and its answer waits for the
+    /// disk, then more could not be written before that either: the connection rests, which saves
+    /// waking up for each request.
+    fn leave(&mut self, slot: u32, count: usize, engine: &mut Engine) {
+        let taken = |conn: &&mut Conn| {
             conn.phase() == Phase::Open && conn.input == Input::Ready && conn.unread.is_none()
-        });
-        if taken && self.ready.pop_back_if(|last| *last == slot).is_some() {
-            self.watch(slot, engine);
+        };
+        let Some(conn) = self.conns.at(slot).filter(taken) else {
+            return;
+        };
+        if self.ready.pop_back_if(|last| *last == slot).is_none() {
+            return;
         }
-    }
-
-    /// The connection is no longer in the list of those to be read.
-    fn watch(&mut self, slot: u32, engine: &mut Engine) {
-        let conn = self.conns.at(slot).expect("it was just read");
-        conn.input = Input::Watched;
-        let token = pack(Kind::Input, self.place, slot);
-        engine.ring.watch(conn.descriptor(), libc::POLLIN, token);
+        if count >= REST_BYTES {
+            return watch(conn, self.place, engine);
+        }
+        conn.input = Input::Resting;
+        let until = self.disk.log_orders_ended() + REST_ORDERS;
+        self.resting.push_back((slot, until));
     }
 
     /// Hands whole frames to the machine and keeps the rest, or all that follows if the round is
@@ -665,6 +696,13 @@ impl<M: Machine> Shard<M> {
 
 /// Sets the options an accepted socket lacks; gives the peer's and our address. IPv4 in IPv6
 /// clothes is undressed, for a message's host fields take four bytes.
+/// Has the ring tell when there is something to read.
+fn watch(conn: &mut Conn, place: Place, engine: &mut Engine) {
+    conn.input = Input::Watched;
+    let token = pack(Kind::Input, place, conn.link.conn.slot);
+    engine.ring.watch(conn.descriptor(), libc::POLLIN, token);
+}
+
 fn prepare_socket(stream: &TcpStream) -> std::io::Result<(SocketAddr, SocketAddr)> {
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;

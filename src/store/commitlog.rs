@@ -2,8 +2,8 @@
 //! keeps the newest batches in memory for readers.
 //!
 //! Always holds: batches leave in log order; two writes in flight never share a block; `durable <=
-//! written <= end`, and each only grows; after a failed write or sync nothing more is ordered and
-//! no watermark moves.
+//! written <= handed <= end`, and each only grows; after a failed write or sync nothing more is
+//! ordered and no watermark moves.
 //!
 //! Where a batch starts is decided when it is opened, because its records carry their offsets. It
 //! *continues* in the last block of its predecessor, and may then be written only after that; or it
@@ -13,7 +13,7 @@
 //! Not here: what a record says (`record`, `dispatch`), who waits for it (`durability`).
 
 use crate::base::blocks::BlockBuffer;
-use crate::base::disk::{BLOCK_BYTES, Done, Order};
+use crate::base::disk::{BLOCK_BYTES, Done, Order, Until};
 use crate::base::{DiskError, LogOffset, Mono, Now, OrderId};
 use crate::store::batch::{BATCH_BYTES_MAX, BatchHeader, HEADER_BYTES, Life, Lineage};
 use crate::store::segment::Segments;
@@ -26,11 +26,17 @@ use std::ops::Range;
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
 /// What must have gathered before it is written beside a write under way.
 const BESIDE_BYTES: usize = 128 * 1024;
-/// A batch of this size is written durably. The kernel finishes such a write on a worker bound to
-/// one core; if that core is busy, a lone small one would wait there for the scheduler's next tick.
-const DURABLE_BYTES: usize = 32 * 1024;
+/// From this size on a batch is written durably, or answered when it is written.
+///
+/// The kernel finishes a durable write on a worker bound to one core; if that core is busy, a lone
+/// small one would wait there for the scheduler's next tick. And one request to the device at once
+/// is what the kernel can promise to have for good; what is large is many.
+const SMALL_BYTES: usize = 32 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
 const LARGE_BYTES: usize = 64 * 1024;
+
+/// Buffers kept for the next batches: as many as are written, gathered and evicted at a time.
+const SPARES_MAX: usize = 4;
 
 pub struct LogOptions {
     pub flush: Flush,
@@ -56,6 +62,8 @@ pub struct CommitLog {
     in_flight: VecDeque<InFlight>,
     tail: VecDeque<TailBatch>,
     tail_bytes: usize,
+    /// Memory of batches that left the tail, to be filled again.
+    spares: Vec<BlockBuffer>,
     pending_bytes: usize,
     /// Where the last sealed batch ends, its checksum, life and size.
     sealed_end: LogOffset,
@@ -66,6 +74,8 @@ pub struct CommitLog {
     usual_bytes: usize,
     /// Whether that is large, with some reluctance to change.
     large: bool,
+    /// Under `ASYNC_FLUSH`: the kernel has the log up to here, whatever becomes of this process.
+    handed: LogOffset,
     written: LogOffset,
     durable: LogOffset,
     /// Under `SYNC_FLUSH`: the writes between `durable` and `written`.
@@ -101,6 +111,8 @@ struct InFlight {
     id: OrderId,
     end: LogOffset,
     pending: usize,
+    /// The kernel has it for good.
+    handed: bool,
     done: bool,
     /// Its answer says that it is durable, not only written.
     durable: bool,
@@ -141,6 +153,7 @@ impl CommitLog {
             in_flight: VecDeque::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
+            spares: Vec::new(),
             pending_bytes: 0,
             sealed_end: end.end,
             previous_crc: end.crc,
@@ -148,6 +161,7 @@ impl CommitLog {
             previous_bytes: 0,
             usual_bytes: 0,
             large: false,
+            handed: end.end,
             written: end.end,
             durable: end.end,
             unsynced: VecDeque::new(),
@@ -180,7 +194,11 @@ impl CommitLog {
     pub fn confirmed(&self) -> LogOffset {
         match self.options.flush {
             _ if self.options.sabotage == Sabotage::AckBeforeSync => self.written,
-            Flush::Async => self.written,
+            Flush::Async if self.options.sabotage == Sabotage::AckBeforeHanded => self
+                .in_flight
+                .back()
+                .map_or(self.written, |write| write.end),
+            Flush::Async => self.handed,
             Flush::Sync => self.durable,
         }
     }
@@ -222,7 +240,8 @@ impl CommitLog {
     }
 
     pub fn tail_bytes(&self) -> usize {
-        self.tail_bytes
+        let spare: usize = self.spares.iter().map(BlockBuffer::capacity).sum();
+        self.tail_bytes + spare
     }
 
     /// The store time for a record appended now: the clock's, but never less than the last one.
@@ -309,7 +328,7 @@ impl CommitLog {
             .usual_bytes
             .max(if busy { self.previous_bytes } else { 0 });
         let usual = (usual + usual / 4).min(self.options.batch_bytes_max);
-        let mut bytes = BlockBuffer::with_capacity(prefix + whole.max(usual));
+        let mut bytes = self.buffer(prefix + whole.max(usual));
         if prefix > 0 {
             let last = self
                 .tail
@@ -327,6 +346,18 @@ impl CommitLog {
             records: 0,
             first_ms: 0,
         });
+    }
+
+    /// Memory for a batch: that of an old one, if it is neither too small nor wasted on this.
+    fn buffer(&mut self, room: usize) -> BlockBuffer {
+        let most = 2 * room + 4 * BLOCK_BYTES;
+        let fits = |spare: &BlockBuffer| (room + BLOCK_BYTES..=most).contains(&spare.capacity());
+        if let Some(at) = self.spares.iter().position(fits) {
+            return self.spares.swap_remove(at);
+        }
+        // The load has changed, and so will what leaves the tail.
+        self.spares.clear();
+        BlockBuffer::with_capacity(room)
     }
 
     /// Closes the open batch, if it has records: checksums it and queues it for the disk.
@@ -437,22 +468,26 @@ impl CommitLog {
         let block = LogOffset(batch.at.0 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
         let (file, at) = self.segments.place(block);
         let pending = (batch.end.0 - batch.at.0) as usize - HEADER_BYTES;
-        // A large one is made durable by its write, a small one by a sync of its own.
-        let durable = self.options.flush == Flush::Sync
-            && batch.data.len() >= DURABLE_BYTES
-            && self.options.sabotage != Sabotage::AckBeforeSync;
+        let small = batch.data.len() < SMALL_BYTES;
+        let until = match self.options.flush {
+            _ if self.options.sabotage == Sabotage::AckBeforeSync => Until::Written,
+            Flush::Async if small => Until::Handed,
+            Flush::Sync if !small => Until::Durable,
+            _ => Until::Written,
+        };
         self.in_flight.push_back(InFlight {
             id,
             end: batch.end,
             pending,
+            handed: false,
             done: false,
-            durable,
+            durable: until == Until::Durable,
         });
         Some(Order::Write {
             file,
             at,
             data: batch.data,
-            durable,
+            until,
         })
     }
 
@@ -463,9 +498,10 @@ impl CommitLog {
 
     /// The answer to a write or sync. After an error the log is failed for good.
     pub fn handle_done(&mut self, id: OrderId, result: Result<Done, DiskError>) {
-        if let Err(error) = result {
-            self.fail(error);
-        }
+        let ended = match result {
+            Ok(done) => !matches!(done, Done::Handed),
+            Err(error) => return self.fail(error),
+        };
         if self.failed.is_some() {
             return;
         }
@@ -475,7 +511,8 @@ impl CommitLog {
         }
         let write = self.in_flight.iter_mut().find(|write| write.id == id);
         let write = write.expect("every answer belongs to an order");
-        write.done = true;
+        write.handed = true;
+        write.done = ended;
         if self.options.sabotage == Sabotage::SkipGap {
             self.written = self.written.max(write.end);
         }
@@ -487,6 +524,8 @@ impl CommitLog {
                 Flush::Sync => self.unsynced.push_back(write),
             }
         }
+        let handed = self.in_flight.iter().take_while(|write| write.handed);
+        self.handed = handed.last().map_or(self.written, |write| write.end);
         self.raise_durable(self.durable);
         self.evict();
     }
@@ -524,6 +563,9 @@ impl CommitLog {
             }
             let batch = self.tail.pop_front().expect("there is a front");
             self.tail_bytes -= batch.memory;
+            if self.spares.len() < SPARES_MAX {
+                self.spares.extend(BlockBuffer::reuse(batch.data));
+            }
         }
     }
 
@@ -612,14 +654,20 @@ mod tests {
         let small = put(&mut log, 100);
         assert!(matches!(
             poll(&mut log, 1),
-            Some(Order::Write { durable: false, .. })
+            Some(Order::Write {
+                until: Until::Written,
+                ..
+            })
         ));
         log.handle_done(OrderId(1), Ok(Done::Written));
         assert!(matches!(poll(&mut log, 2), Some(Order::Sync { .. })));
-        let large = put(&mut log, DURABLE_BYTES);
+        let large = put(&mut log, SMALL_BYTES);
         assert!(matches!(
             poll(&mut log, 3),
-            Some(Order::Write { durable: true, .. })
+            Some(Order::Write {
+                until: Until::Durable,
+                ..
+            })
         ));
         log.handle_done(OrderId(3), Ok(Done::Written));
         assert!(log.written() >= large && log.confirmed() < small);

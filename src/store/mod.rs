@@ -62,6 +62,8 @@ pub enum Sabotage {
     None,
     /// Under `SYNC_FLUSH`, confirm what is written but not synced.
     AckBeforeSync,
+    /// Under `ASYNC_FLUSH`, confirm what is on its way to the kernel.
+    AckBeforeHanded,
     /// Replay batches of an earlier life of the log, or that are not chained.
     AcceptStaleTail,
     /// Move the written mark over a write that has not completed.

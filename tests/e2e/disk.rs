@@ -287,6 +287,22 @@ fn a_full_disk_stops_writes_and_not_reads() {
     assert_eq!(code, Some(0), "{said}");
 }
 
+#[test]
+fn a_disk_without_room_for_a_log_refuses_the_start() {
+    let Some(disk) = SmallDisk::mount(64) else {
+        return;
+    };
+    let data = disk.path().join("store");
+    let launch = Launch::standalone(&data)
+        .set("shards", 1)
+        .set("mappedFileSizeCommitLog", 128 << 20);
+    let said = launch.refused();
+    let place = data.display().to_string();
+    for word in [&place, "No space left", "--data", "mappedFileSizeCommitLog"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
 /// Shuts an ext4 file system down (FS_IOC_SHUTDOWN, without flushing): every access fails.
 const SHUTDOWN: &str = "import fcntl, os, struct, sys\n\
     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use orbitmq::base::disk::{DiskError, Done, Order};
+use orbitmq::base::disk::{DiskError, Done, Order, Until};
 use orbitmq::base::{ConnId, Mono, Now, OrderId, ShardId};
 use orbitmq::broker::{Broker, BrokerOptions, Peer};
 use orbitmq::machine::{Event, FrameIn, Link, Machine};
@@ -106,6 +106,7 @@ enum Ev {
     TickBroker(u64, usize, u64),
     TickNames,
     WriteDone(u64, usize, u64),
+    WriteHanded(u64, usize, u64),
     SyncDone(u64, usize, OrderId, Option<SyncTicket>),
     ReadDone(u64, usize, OrderId, String, u64, usize, bool),
     WorkRun(u64, usize, OrderId, orbitmq::base::disk::Work),
@@ -148,7 +149,9 @@ struct InFlight {
     file: String,
     at: u64,
     data: Bytes,
-    durable: bool,
+    until: Until,
+    /// The broker was told that this is written whatever becomes of it.
+    handed: bool,
     fails: bool,
 }
 
@@ -414,6 +417,7 @@ impl World {
                 self.settle_names()
             }
             Ev::WriteDone(life, shard, number) if life == self.life => self.written(shard, number),
+            Ev::WriteHanded(life, shard, number) if life == self.life => self.handed(shard, number),
             Ev::SyncDone(life, shard, id, ticket) if life == self.life => {
                 self.synced(shard, id, ticket)
             }
@@ -579,8 +583,8 @@ impl World {
                 file,
                 at,
                 data,
-                durable,
-            } => self.order_write((shard, id), (file.to_string(), at), data, durable)?,
+                until,
+            } => self.order_write((shard, id), (file.to_string(), at), data, until)?,
             Order::Sync { file } => {
                 let ticket = self.disks[shard]
                     .begin_sync(&file)
@@ -610,7 +614,7 @@ impl World {
         (shard, id): (usize, OrderId),
         (file, at): (String, u64),
         data: Bytes,
-        durable: bool,
+        until: Until,
     ) -> Result<(), String> {
         let life = self.life;
         let clash = self.in_flight.values().any(|other| {
@@ -628,6 +632,7 @@ impl World {
             self.hit(Fault::RollOver);
         }
         let mut fails = std::mem::take(&mut self.fail_next[0]);
+        let durable = until == Until::Durable;
         if durable && std::mem::take(&mut self.fail_next[1]) {
             self.hit(Fault::FailedSync);
             fails = true;
@@ -642,7 +647,8 @@ impl World {
                 file,
                 at,
                 data,
-                durable,
+                until,
+                handed: false,
                 fails,
             },
         );
@@ -650,7 +656,20 @@ impl World {
         let write = self.pace_write();
         let pace = (write.0 + sync.0, write.1 + sync.1);
         self.after(pace, Ev::WriteDone(life, shard, number));
+        // A device that fails a write it has is beyond what `ASYNC_FLUSH` promises.
+        if until == Until::Handed && !fails && self.rng.percent(80) {
+            self.after((0, 20), Ev::WriteHanded(life, shard, number));
+        }
         Ok(())
+    }
+
+    fn handed(&mut self, shard: usize, number: u64) -> Result<(), String> {
+        let Some(write) = self.in_flight.get_mut(&number) else {
+            return Ok(());
+        };
+        write.handed = true;
+        let id = write.id;
+        self.disk_event(shard, id, Ok(Done::Handed))
     }
 
     fn pace_write(&self) -> (u64, u64) {
@@ -675,7 +694,7 @@ impl World {
             self.hit(Fault::FailedWrite);
             disk.tear(&write.file, write.at, &write.data, 50);
             Err(error(&write.file, "writing", "input/output error", false))
-        } else if write.durable {
+        } else if write.until == Until::Durable {
             disk.write_durably(&write.file, write.at, &write.data)
                 .map(|()| Done::Written)
         } else {
@@ -1024,6 +1043,8 @@ impl World {
         self.hang_up()?;
         let keep = *self.rng.pick(&[0, 50, 100]);
         for write in std::mem::take(&mut self.in_flight).into_values() {
+            // What the kernel has it carries out, unless it ends as well.
+            let keep = if write.handed && !power { 100 } else { keep };
             self.hit(Fault::TornWrite);
             self.disks[write.shard].tear(&write.file, write.at, &write.data, keep);
         }

@@ -20,7 +20,7 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use socket2::{SockRef, Socket};
 
-use super::group::{GROUP_BYTES, Group, Place, Replies};
+use super::group::{GROUP_BYTES, Group, Place, answer};
 use super::inbox::Inbox;
 use super::{Flush, Scratch};
 
@@ -36,7 +36,12 @@ const REACTOR_TURN: Duration = Duration::from_nanos(1);
 /// A client that reads makes room sooner than that.
 const SOCKET_FULL_PAUSE: Duration = Duration::from_micros(20);
 
-pub fn serve(stream: TcpStream, scratch: &Scratch, flush: Flush) -> Result<(), String> {
+pub fn serve(
+    stream: TcpStream,
+    reply: &[u8],
+    scratch: &Scratch,
+    flush: Flush,
+) -> Result<(), String> {
     // The thread is pinned already.
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .preempt_timer(NEVER)
@@ -48,7 +53,8 @@ pub fn serve(stream: TcpStream, scratch: &Scratch, flush: Flush) -> Result<(), S
         let opened = options.read(true).write(true).dma_open(scratch.path());
         let opened = opened.await;
         let file = opened.map_err(|error| format!("the file cannot be opened again: {error}"))?;
-        let server = Rc::new(Server::new(file, &stream, scratch.bytes(), flush)?);
+        let server = Server::new(file, &stream, reply.to_vec(), scratch.bytes(), flush)?;
+        let server = Rc::new(server);
         let committers: Vec<_> = (0..WRITES_IN_FLIGHT)
             .map(|_| glommio::spawn_local(commit_loop(server.clone())))
             .collect();
@@ -65,6 +71,7 @@ pub fn serve(stream: TcpStream, scratch: &Scratch, flush: Flush) -> Result<(), S
 struct Server {
     file: DmaFile,
     socket: Socket,
+    reply: Vec<u8>,
     flush: Flush,
     /// The group that gathers.
     open: RefCell<Option<(DmaBuffer, Group)>>,
@@ -82,9 +89,8 @@ struct Server {
 /// The order of commits.
 struct Log {
     place: Place,
-    replies: Replies,
-    /// Groups at the disk, oldest first: where they lie, and whether they are done.
-    committing: VecDeque<(Group, u64, bool)>,
+    /// Groups at the disk, oldest first, and whether they are done.
+    committing: VecDeque<(Group, bool)>,
     /// The number of the first of them.
     first: u64,
 }
@@ -114,6 +120,7 @@ impl Server {
     fn new(
         file: DmaFile,
         stream: &TcpStream,
+        reply: Vec<u8>,
         file_bytes: u64,
         flush: Flush,
     ) -> Result<Server, String> {
@@ -121,11 +128,11 @@ impl Server {
         Ok(Server {
             file,
             socket: socket.map_err(|error| format!("no second handle of the socket: {error}"))?,
+            reply,
             flush,
             open: RefCell::default(),
             log: RefCell::new(Log {
                 place: Place::new(file_bytes),
-                replies: Replies::default(),
                 committing: VecDeque::new(),
                 first: 0,
             }),
@@ -136,7 +143,7 @@ impl Server {
         })
     }
 
-    /// Bodies of whole frames go to the open group. False if it is full.
+    /// Whole frames go to the open group. False if it is full.
     fn gather(&self, inbox: &mut Inbox) -> Result<bool, String> {
         let mut open = self.open.borrow_mut();
         let (buffer, group) =
@@ -207,7 +214,7 @@ impl Server {
         }
         self.log
             .borrow_mut()
-            .done(number, &mut self.out.borrow_mut());
+            .done(number, &self.reply, &mut self.out.borrow_mut());
         Ok(())
     }
 }
@@ -217,15 +224,15 @@ impl Log {
     fn begin(&mut self, group: Group) -> (u64, u64) {
         let at = self.place.take(group.write_bytes());
         let number = self.first + self.committing.len() as u64;
-        self.committing.push_back((group, at, false));
+        self.committing.push_back((group, false));
         (number, at)
     }
 
     /// Acknowledges the groups at the front of the log that are done.
-    fn done(&mut self, number: u64, out: &mut Vec<u8>) {
-        self.committing[(number - self.first) as usize].2 = true;
-        while let Some((group, at, true)) = self.committing.front().copied() {
-            self.replies.append(group, at, out);
+    fn done(&mut self, number: u64, reply: &[u8], out: &mut Vec<u8>) {
+        self.committing[(number - self.first) as usize].1 = true;
+        while let Some((group, true)) = self.committing.front().copied() {
+            answer(group, reply, out);
             self.committing.pop_front();
             self.first += 1;
         }

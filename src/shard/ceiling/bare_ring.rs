@@ -21,7 +21,7 @@ use io_uring::squeue::Entry;
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
 
-use super::group::{GROUP_BYTES, Group, Place, Replies};
+use super::group::{GROUP_BYTES, Group, Place, answer};
 use super::inbox::Inbox;
 use super::scratch::Aligned;
 use super::{Flush, Scratch};
@@ -40,9 +40,14 @@ const SEND: u64 = 2 << 8;
 const WRITE: u64 = 3 << 8;
 const SLOT_MASK: u64 = 0xFF;
 
-pub fn serve(stream: &TcpStream, scratch: &Scratch, flush: Flush) -> Result<(), String> {
+pub fn serve(
+    stream: &TcpStream,
+    reply: &[u8],
+    scratch: &Scratch,
+    flush: Flush,
+) -> Result<(), String> {
     let file = scratch.reopen(0)?;
-    let mut server = Server::new(stream, &file, scratch.bytes(), flush)?;
+    let mut server = Server::new(stream, reply, &file, scratch.bytes(), flush)?;
     let served = server.run();
     let drained = server.drain();
     served.and(drained)
@@ -69,7 +74,7 @@ struct Server<'a> {
     /// Slots at the disk, oldest first.
     committing: VecDeque<usize>,
     place: Place,
-    replies: Replies,
+    reply: &'a [u8],
     /// Replies that the socket was not given yet.
     out: Vec<u8>,
     /// What it was given; from `sent` on it has not taken it.
@@ -89,6 +94,7 @@ fn failed(doing: &str, error: Error) -> String {
 impl<'a> Server<'a> {
     fn new(
         stream: &'a TcpStream,
+        reply: &'a [u8],
         file: &'a File,
         file_bytes: u64,
         flush: Flush,
@@ -114,7 +120,7 @@ impl<'a> Server<'a> {
             open: None,
             committing: VecDeque::new(),
             place: Place::new(file_bytes),
-            replies: Replies::default(),
+            reply,
             out: Vec::new(),
             sending: Vec::new(),
             sent: 0,
@@ -304,8 +310,7 @@ impl<'a> Server<'a> {
             if !slot.is_done {
                 return;
             }
-            self.replies
-                .append(slot.group, slot.log_offset, &mut self.out);
+            answer(slot.group, self.reply, &mut self.out);
             slot.group = Group::default();
             self.committing.pop_front();
             self.free.push(at);

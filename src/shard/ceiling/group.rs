@@ -1,14 +1,14 @@
 //! What one commit gathers, and the replies it releases.
+//!
+//! A group holds frames as they came: a broker keeps the body, the properties and who sent it, which
+//! is about as much.
 
 use crate::base::disk::BLOCK_BYTES;
-use crate::remoting::frame::split;
 
 /// One commit at most.
 pub const GROUP_BYTES: usize = 1 << 20;
-/// Body length and CRC in front of each body.
+/// Length and CRC in front of each frame.
 const RECORD_HEAD_BYTES: usize = 8;
-/// Length word, number of the message, place of its group in the log.
-const REPLY_BYTES: usize = 4 + 8 + 8;
 
 /// How far a group is filled.
 #[derive(Clone, Copy, Default)]
@@ -18,20 +18,19 @@ pub struct Group {
 }
 
 impl Group {
-    /// Copies the body of a frame behind what is there. False if there is no room.
+    /// Copies a frame behind what is there. False if there is no room.
     pub fn append(&mut self, buffer: &mut [u8], frame: &[u8]) -> Result<bool, String> {
-        let body = split(frame).map_err(|error| error.to_string())?.body;
-        let end = self.bytes + RECORD_HEAD_BYTES + body.len();
+        let end = self.bytes + RECORD_HEAD_BYTES + frame.len();
         let Some(place) = buffer.get_mut(self.bytes..end) else {
             if self.messages == 0 {
-                return Err(format!("a body of {} bytes fits in no group", body.len()));
+                return Err(format!("a frame of {} bytes fits in no group", frame.len()));
             }
             return Ok(false);
         };
         let (head, copy) = place.split_at_mut(RECORD_HEAD_BYTES);
-        copy.copy_from_slice(body);
+        copy.copy_from_slice(frame);
         let head: &mut [u8; RECORD_HEAD_BYTES] = head.try_into().expect("split at its size");
-        head[..4].copy_from_slice(&(body.len() as u32).to_be_bytes());
+        head[..4].copy_from_slice(&(frame.len() as u32).to_be_bytes());
         head[4..].copy_from_slice(&crc32fast::hash(copy).to_be_bytes());
         self.bytes = end;
         self.messages += 1;
@@ -44,24 +43,11 @@ impl Group {
     }
 }
 
-/// Writes replies; numbers messages in the order of their commits.
-#[derive(Default)]
-pub struct Replies {
-    numbered: u64,
-}
-
-impl Replies {
-    /// One for each message of the group, which lies at this place of the log.
-    pub fn append(&mut self, group: Group, log_offset: u64, out: &mut Vec<u8>) {
-        out.reserve(group.messages as usize * REPLY_BYTES);
-        for _ in 0..group.messages {
-            let mut reply = [0; REPLY_BYTES];
-            reply[..4].copy_from_slice(&(REPLY_BYTES as u32 - 4).to_be_bytes());
-            reply[4..12].copy_from_slice(&self.numbered.to_be_bytes());
-            reply[12..].copy_from_slice(&log_offset.to_be_bytes());
-            out.extend_from_slice(&reply);
-            self.numbered += 1;
-        }
+/// Appends a reply for each message of the group.
+pub fn answer(group: Group, reply: &[u8], out: &mut Vec<u8>) {
+    out.reserve(group.messages as usize * reply.len());
+    for _ in 0..group.messages {
+        out.extend_from_slice(reply);
     }
 }
 

@@ -41,6 +41,8 @@ use std::time::{Duration, Instant};
 pub struct Load {
     /// A request, sent over and over.
     pub frame: Vec<u8>,
+    /// The answer to each.
+    pub reply: Vec<u8>,
     /// Requests in flight. 1 is one at a time, each of them timed.
     pub depth: usize,
     /// Measured; a fifth of it before that is not.
@@ -94,15 +96,15 @@ pub enum Build {
     Ring,
 }
 
-/// Answers each frame with `reply`, without a look at it.
+/// Answers each frame without a look at it.
 ///
 /// # Errors
 /// A sentence.
-pub fn loopback(load: &Load, reply: &[u8]) -> Result<Traffic, String> {
-    point(load, |stream| loopback::serve(stream, reply))
+pub fn loopback(load: &Load) -> Result<Traffic, String> {
+    point(load, |stream| loopback::serve(stream, &load.reply))
 }
 
-/// Commits the body of each frame to `scratch` before it is answered.
+/// Commits each frame to `scratch` before it is answered.
 ///
 /// # Errors
 /// A sentence.
@@ -113,8 +115,12 @@ pub fn pipeline(
     scratch: &Scratch,
 ) -> Result<Traffic, String> {
     match build {
-        Build::Ring => point(load, |stream| bare_ring::serve(&stream, scratch, flush)),
-        Build::Glommio => point(load, |stream| bare_glommio::serve(stream, scratch, flush)),
+        Build::Ring => point(load, |stream| {
+            bare_ring::serve(&stream, &load.reply, scratch, flush)
+        }),
+        Build::Glommio => point(load, |stream| {
+            bare_glommio::serve(stream, &load.reply, scratch, flush)
+        }),
     }
 }
 

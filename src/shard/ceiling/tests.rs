@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::group::{GROUP_BYTES, Group, Place, Replies};
+use super::group::{GROUP_BYTES, Group, Place, answer};
 use super::inbox::Inbox;
 use super::*;
 use crate::remoting::command::FrameWriter;
@@ -17,6 +17,7 @@ fn frame(body: &[u8]) -> Vec<u8> {
 fn load(depth: usize) -> Load {
     Load {
         frame: frame(&[7; 200]),
+        reply: frame(b"stored"),
         depth,
         time: Duration::from_millis(20),
         server_core: None,
@@ -51,21 +52,19 @@ fn frames_that_are_none_end_it() {
 }
 
 #[test]
-fn a_group_holds_bodies_with_their_sums_until_it_is_full() {
+fn a_group_holds_frames_with_their_sums_until_it_is_full() {
     let (mut buffer, mut group) = ([0; 25], Group::default());
-    assert_eq!(group.append(&mut buffer, &frame(b"abcd")), Ok(true));
+    assert_eq!(group.append(&mut buffer, b"abcd"), Ok(true));
     assert_eq!(buffer[..4], 4u32.to_be_bytes());
     assert_eq!(buffer[4..8], crc32fast::hash(b"abcd").to_be_bytes());
     assert_eq!(&buffer[8..12], b"abcd");
-    assert_eq!(group.append(&mut buffer, &frame(b"efghij")), Ok(false));
-    assert_eq!(group.append(&mut buffer, &frame(b"efghi")), Ok(true));
+    assert_eq!(group.append(&mut buffer, b"efghij"), Ok(false));
+    assert_eq!(group.append(&mut buffer, b"efghi"), Ok(true));
     assert_eq!((group.bytes, group.messages), (25, 2));
     let mut out = Vec::new();
-    Replies::default().append(group, 7, &mut out);
-    assert_eq!(out.len(), 40);
-    assert_eq!(out[20..24], 16u32.to_be_bytes());
-    assert_eq!(out[24..32], 1u64.to_be_bytes());
-    let refused = Group::default().append(&mut buffer, &frame(&[0; 100]));
+    answer(group, b"yes", &mut out);
+    assert_eq!(out, b"yesyes");
+    let refused = Group::default().append(&mut buffer, &[0; 100]);
     assert!(refused.unwrap_err().contains("fits in no group"));
 }
 
@@ -79,7 +78,7 @@ fn groups_go_round_in_the_file() {
 #[test]
 fn loopback_answers() {
     for depth in [1, 100] {
-        let traffic = loopback(&load(depth), &frame(b"")).unwrap();
+        let traffic = loopback(&load(depth)).unwrap();
         assert!(traffic.messages > 0 && traffic.seconds >= 0.02);
         assert_eq!(traffic.round_trip.is_some(), depth == 1);
     }
@@ -97,11 +96,12 @@ fn pipelines_commit() {
             }
         }
     }
-    let mut written = vec![0; 8 + 200];
+    let sent = load(1).frame;
+    let mut written = vec![0; 8 + sent.len()];
     let mut file = std::fs::File::open(scratch.path()).unwrap();
     std::io::Read::read_exact(&mut file, &mut written).unwrap();
-    assert_eq!(written[..4], 200u32.to_be_bytes());
-    assert_eq!(written[8..], [7; 200]);
+    assert_eq!(written[..4], (sent.len() as u32).to_be_bytes());
+    assert_eq!(written[8..], sent);
 }
 
 #[test]
