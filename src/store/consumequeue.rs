@@ -21,7 +21,7 @@ use crate::store::merge::{DraftPart, Keep, Merge, RunDraft, Step};
 use crate::store::runs::{Bad, Header, Kind, Listing, LogRange, Run, RunList};
 use std::collections::VecDeque;
 
-pub use crate::store::entries::{Entries, Entry, Extent};
+pub use crate::store::entries::{Block, Entries, Entry, Extent};
 
 /// A queue's number in its shard, given by the caller. Tables are indexed by it, so numbers are
 /// dense and below [`SLOTS_MAX`].
@@ -908,7 +908,8 @@ mod tests {
             Lookup::Cold(extent) => {
                 let mut bytes = vec![0; extent.len];
                 dir.read_at(&extent.file, extent.at, &mut bytes).unwrap();
-                extent.entries(&bytes, offset).unwrap().iter().collect()
+                let block = extent.block(bytes.into()).unwrap();
+                block.entries(offset).iter().collect()
             }
             Lookup::None => panic!("{slot:?} {offset:?} is lost"),
         }
@@ -1048,8 +1049,9 @@ mod tests {
         };
         let mut bytes = vec![0; extent.len];
         dir.read_at(&extent.file, extent.at, &mut bytes).unwrap();
-        assert!(extent.entries(&bytes, QueueOffset(210)).is_none());
-        assert!(extent.entries(&bytes[1..], QueueOffset(210)).is_none());
+        let bytes = Bytes::from(bytes);
+        assert!(extent.block(bytes.clone()).is_none());
+        assert!(extent.block(bytes.slice(1..)).is_none());
         let error = index.merge_step().unwrap().run(&dir).unwrap_err();
         assert_eq!(error.file, *names[2]);
         index.merge_failed();

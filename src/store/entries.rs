@@ -9,6 +9,7 @@
 use crate::base::disk::FileName;
 use crate::base::{LogOffset, QueueOffset};
 use crate::store::runs::{ENTRIES_AT, Kind, Run};
+use bytes::Bytes;
 
 /// Entries of a block at most: 61,440 bytes, so that a cold read verifies what it reads for cheap.
 pub const BLOCK_ENTRIES: usize = 3072;
@@ -103,12 +104,33 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// The entries from `from` on. `None` if the bytes are not what was written; the run should
-    /// then be [rejected](crate::store::consumequeue::QueueIndex::reject) and rebuilt.
-    pub fn entries<'a>(&self, bytes: &'a [u8], from: QueueOffset) -> Option<Entries<'a>> {
-        assert!(self.first <= from, "an extent is asked for what it covers");
-        let whole = bytes.len() == self.len && crc32fast::hash(bytes) == self.crc;
-        whole.then(|| Entries::starting(bytes, self.first.0, from))
+    /// The block, if the bytes are what was written; the run should otherwise be
+    /// [rejected](crate::store::consumequeue::QueueIndex::reject) and rebuilt.
+    pub fn block(&self, bytes: Bytes) -> Option<Block> {
+        let whole = bytes.len() == self.len && crc32fast::hash(&bytes) == self.crc;
+        let first = self.first;
+        whole.then_some(Block { first, bytes })
+    }
+}
+
+/// A block as it was read, its checksum checked.
+pub struct Block {
+    first: QueueOffset,
+    bytes: Bytes,
+}
+
+impl Block {
+    /// The entries from `from` on, which is not before the block.
+    pub fn entries(&self, from: QueueOffset) -> Entries<'_> {
+        assert!(self.first <= from, "a block is asked for what it covers");
+        Entries::starting(&self.bytes, self.first.0, from)
+    }
+
+    /// The entry of `offset`, if it is in the block.
+    pub fn at(&self, offset: QueueOffset) -> Option<Entry> {
+        (self.first <= offset)
+            .then(|| self.entries(offset).at(0))
+            .flatten()
     }
 }
 

@@ -4,6 +4,10 @@
 //! meanwhile, and the caller asks again when it is woken. Windows are counted from the moment they
 //! are ordered, so the budget holds at all times; a window that somebody waits for stays.
 //!
+//! Who reads one window after the other is read ahead of: the more windows in a row are here, the
+//! further, up to [`AHEAD_MAX`]. What was read ahead takes at most half of the budget until it is
+//! asked for, and pushes out nothing of its kind.
+//!
 //! A file that still grows is read only as far as the caller knows it to be written: what lies
 //! behind is cut off, and a window too short for a later question is read again.
 //!
@@ -18,6 +22,8 @@ use std::ops::Range;
 
 /// Bytes of a window unless a test says otherwise.
 pub const WINDOW_BYTES: usize = 256 * 1024;
+/// Windows that are read ahead of a reader at most.
+const AHEAD_MAX: u64 = 8;
 
 /// Who waits; chosen by the caller, one wake-up for each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -55,8 +61,13 @@ pub struct Stats {
     pub waits: u64,
     pub busy: u64,
     pub reads: u64,
+    /// Of `reads`: those that nobody had asked for yet.
+    pub ahead: u64,
     pub failed_reads: u64,
 }
+
+/// Who holds a window in place, and how many of its bytes they need.
+type Waiting = (WaiterId, usize);
 
 struct Window {
     /// `None` while it is being read.
@@ -67,10 +78,11 @@ struct Window {
     cost: usize,
     /// When it was last asked for.
     used: u64,
-    /// Who holds it in place, and how many of its bytes each needs.
-    waiters: Vec<(WaiterId, usize)>,
+    waiters: Vec<Waiting>,
     /// The file was forgotten while it was being read.
     stale: bool,
+    /// Somebody has asked for it; until then it was read ahead.
+    asked: bool,
 }
 
 impl Window {
@@ -93,6 +105,8 @@ pub struct WindowCache {
     read_bytes_max: usize,
     bytes_max: usize,
     bytes: usize,
+    /// Of `bytes`: what nobody has asked for yet.
+    ahead_bytes: usize,
     clock: u64,
     windows: Map<WindowKey, Window>,
     pending: Map<WaiterId, Pending>,
@@ -126,6 +140,7 @@ impl WindowCache {
             read_bytes_max,
             bytes_max: usize::MAX,
             bytes: 0,
+            ahead_bytes: 0,
             clock: 0,
             windows: Map::default(),
             pending: Map::default(),
@@ -142,7 +157,7 @@ impl WindowCache {
         let one = self.read_bytes_max + 2 * self.window_bytes;
         assert!(one <= bytes_max, "the budget has room for the largest read");
         self.bytes_max = bytes_max;
-        self.make_room(0);
+        self.make_room(0, |_| true);
     }
 
     /// `len` bytes of `file` from `at`, of which `valid_to` bytes are known to be written and will
@@ -164,12 +179,10 @@ impl WindowCache {
         self.clock += 1;
         let pieces = self.pieces(file, at, len, valid_to);
         if pieces.iter().all(|piece| self.piece(piece).is_some()) {
-            for piece in &pieces {
-                let window = self.windows.get_mut(&piece.key);
-                window.expect("its piece is here").used = self.clock;
-            }
             self.stats.hits += 1;
-            return Got::Hit(self.join(&pieces));
+            let hit = self.join(&pieces);
+            self.touch(&pieces, valid_to);
+            return Got::Hit(hit);
         }
         // Pins keep the pieces that are here while room is made for those that are not.
         self.pinning.insert(waiter);
@@ -183,14 +196,93 @@ impl WindowCache {
                 _ => missing += piece.cost(),
             }
         }
-        if !self.make_room(missing) {
+        if !self.make_room(missing, |_| true) {
             self.cancel(waiter);
             self.stats.busy += 1;
             return Got::Busy;
         }
         self.order_missing(waiter, &pieces);
         self.stats.waits += 1;
+        self.touch(&pieces, valid_to);
         Got::Wait
+    }
+
+    /// Somebody asks for these pieces, which are here or ordered. The first time that anybody does
+    /// is when to read ahead.
+    fn touch(&mut self, pieces: &[Piece], valid_to: u64) {
+        let mut newest = None;
+        for piece in pieces {
+            let window = self.windows.get_mut(&piece.key);
+            let window = window.expect("it is here or ordered");
+            window.used = self.clock;
+            if !std::mem::replace(&mut window.asked, true) {
+                self.ahead_bytes -= window.cost;
+                newest = Some(piece);
+            }
+        }
+        if let Some(piece) = newest {
+            self.read_ahead(&piece.key, valid_to);
+        }
+    }
+
+    /// Orders windows behind this one, as many as there are in a row before it.
+    fn read_ahead(&mut self, key: &WindowKey, valid_to: u64) {
+        let size = self.window_bytes as u64;
+        let at = |number| WindowKey {
+            file: key.file.clone(),
+            number,
+        };
+        let before = (1..=key.number.min(AHEAD_MAX)).map(|back| at(key.number - back));
+        let before = before.take_while(|key| self.windows.contains_key(key));
+        let ahead = before.count() as u64;
+        // Only whole ones: the end of a file that grows would be read again.
+        let whole = (valid_to / size).min(key.number + 1 + ahead);
+        for key in (key.number + 1..whole).map(at) {
+            if self.windows.contains_key(&key) {
+                continue;
+            }
+            let cost = self.window_bytes;
+            let most = self.bytes_max / 2;
+            if self.ahead_bytes + cost > most || !self.make_room(cost, |window| window.asked) {
+                return;
+            }
+            self.insert(key, cost, cost, Vec::new());
+            self.stats.ahead += 1;
+        }
+    }
+
+    /// Orders a window. One that was too short gives way; who held it asks again and waits here.
+    fn insert(&mut self, key: WindowKey, valid: usize, cost: usize, waiters: Vec<Waiting>) {
+        let is_awaited = !waiters.is_empty();
+        let window = Window {
+            bytes: None,
+            valid,
+            cost,
+            used: self.clock,
+            waiters,
+            stale: false,
+            asked: false,
+        };
+        self.bytes += cost;
+        self.ahead_bytes += cost;
+        if let Some(short) = self.windows.insert(key.clone(), window) {
+            self.leave(&short);
+            let window = self.windows.get_mut(&key).expect("just inserted");
+            window.waiters.extend(short.waiters);
+        }
+        // What somebody waits for comes before what is read ahead.
+        match is_awaited {
+            true => self.orders.push_front(key),
+            false => self.orders.push_back(key),
+        }
+    }
+
+    /// The window is no longer held.
+    fn leave(&mut self, gone: &Window) {
+        self.bytes -= gone.cost;
+        if !gone.asked {
+            self.ahead_bytes -= gone.cost;
+        }
     }
 
     fn pieces(&self, file: &FileName, at: u64, len: usize, valid_to: u64) -> Vec<Piece> {
@@ -236,23 +328,8 @@ impl WindowCache {
                 awaited += usize::from(window.bytes.is_none());
                 continue;
             }
-            let cost = piece.cost();
-            let window = Window {
-                bytes: None,
-                valid: piece.valid,
-                cost,
-                used: self.clock,
-                waiters: vec![(waiter, need)],
-                stale: false,
-            };
-            self.bytes += cost;
-            // A window that was too short gives way; who else held it asks again and waits here.
-            if let Some(short) = self.windows.insert(piece.key.clone(), window) {
-                self.bytes -= short.cost;
-                let window = self.windows.get_mut(&piece.key).expect("just inserted");
-                window.waiters.extend(short.waiters);
-            }
-            self.orders.push_back(piece.key.clone());
+            let waiters = vec![(waiter, need)];
+            self.insert(piece.key.clone(), piece.valid, piece.cost(), waiters);
             awaited += 1;
         }
         let pending = Pending {
@@ -262,17 +339,18 @@ impl WindowCache {
         self.pending.insert(waiter, pending);
     }
 
-    /// Forgets windows nobody waits for, least recently used first, until `more` bytes fit.
-    fn make_room(&mut self, more: usize) -> bool {
+    /// Forgets windows that nobody waits for and that may go, least recently used first, until
+    /// `more` bytes fit.
+    fn make_room(&mut self, more: usize, may_go: fn(&Window) -> bool) -> bool {
         while self.bytes + more > self.bytes_max {
             let idle = self.windows.iter();
-            let idle = idle.filter(|(_, w)| w.bytes.is_some() && w.waiters.is_empty());
+            let idle = idle.filter(|(_, w)| w.bytes.is_some() && w.waiters.is_empty() && may_go(w));
             let Some((key, _)) = idle.min_by_key(|(_, window)| window.used) else {
                 return false;
             };
             let key = key.clone();
             let gone = self.windows.remove(&key).expect("just found");
-            self.bytes -= gone.cost;
+            self.leave(&gone);
         }
         true
     }
@@ -325,7 +403,7 @@ impl WindowCache {
             result => {
                 self.stats.failed_reads += u64::from(result.is_err());
                 let gone = self.windows.remove(key).expect("it was here");
-                self.bytes -= gone.cost;
+                self.leave(&gone);
             }
         }
         for one in &woken {
@@ -349,17 +427,15 @@ impl WindowCache {
 
     /// The file was removed or renamed: nothing of it is served from here any more.
     pub fn forget_file(&mut self, file: &FileName) {
-        let mut freed = 0;
-        self.windows.retain(|key, window| {
-            let reading = window.bytes.is_none();
-            if key.file != *file {
-                return true;
-            }
-            window.stale = true;
-            freed += if reading { 0 } else { window.cost };
-            reading
-        });
-        self.bytes -= freed;
+        let of_file = |(key, window): (&WindowKey, &mut Window)| {
+            window.stale |= key.file == *file;
+            (window.stale && window.bytes.is_some()).then(|| key.clone())
+        };
+        let gone: Vec<_> = self.windows.iter_mut().filter_map(of_file).collect();
+        for key in gone {
+            let gone = self.windows.remove(&key).expect("just found");
+            self.leave(&gone);
+        }
     }
 
     /// Whether a read of this file is ordered or under way.
@@ -477,6 +553,11 @@ mod tests {
         assert_eq!(told.len(), 1, "the other still waits for its second window");
         assert_eq!(told[0].result, Err(error));
         assert!(serve(&mut cache, &dir).unwrap()[0].result.is_err());
+        assert_eq!(
+            serve(&mut cache, &dir).unwrap(),
+            [],
+            "read ahead of the second"
+        );
         assert_eq!(ask(&mut cache, 1, 0, 10), Got::Wait);
         assert_eq!(serve(&mut cache, &dir).unwrap(), woken(&[1]));
     }
@@ -545,11 +626,59 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_on_is_read_ahead_of() {
+        let (mut cache, dir) = (WindowCache::new(SIZE, 2 * SIZE, 8 * SIZE), disk());
+        let place = |number: u64| number * SIZE as u64;
+        let waits = |cache: &mut WindowCache, number| {
+            assert_eq!(ask(cache, number, place(number), 10), Got::Wait);
+            assert_eq!(serve(cache, &dir).unwrap(), woken(&[number]));
+            hit(
+                ask(cache, number, place(number), 10),
+                number as usize * SIZE,
+                10,
+            );
+        };
+        waits(&mut cache, 0);
+        assert!(cache.poll_order().is_none(), "one window is no row");
+        waits(&mut cache, 1);
+        let read = |cache: &mut WindowCache| {
+            std::iter::from_fn(|| serve(cache, &dir))
+                .map(|woken| assert!(woken.is_empty()))
+                .count()
+        };
+        assert_eq!(read(&mut cache), 1);
+        hit(ask(&mut cache, 2, place(2), 10), 2 * SIZE, 10);
+        assert_eq!(read(&mut cache), 2, "two before it, two ahead");
+        hit(ask(&mut cache, 3, place(3), 10), 3 * SIZE, 10);
+        hit(ask(&mut cache, 4, place(4), 10), 4 * SIZE, 10);
+        assert_eq!(read(&mut cache), 4, "half of the budget, and no further");
+        assert_eq!((cache.stats().ahead, cache.stats().waits), (7, 2));
+        // Others push it out, but not what is read ahead for them.
+        waits(&mut cache, 11);
+        assert!(cache.memory_bytes() <= 8 * SIZE);
+    }
+
+    #[test]
+    fn a_file_that_grows_is_not_read_ahead_beyond_whole_windows() {
+        let (mut cache, dir) = (cache(), disk());
+        let valid_to = 2 * SIZE as u64 + 100;
+        let mut get = |at| {
+            let got = cache.get(WaiterId(1), &file(), at, 10, valid_to);
+            serve(&mut cache, &dir);
+            got
+        };
+        assert_eq!(get(0), Got::Wait);
+        assert_eq!(get(SIZE as u64), Got::Wait);
+        assert!(cache.poll_order().is_none());
+        assert_eq!(cache.stats().ahead, 0);
+    }
+
+    #[test]
     fn a_forgotten_file_is_not_served() {
         let (mut cache, dir) = (cache(), disk());
         ask(&mut cache, 1, 0, 10);
         serve(&mut cache, &dir);
-        ask(&mut cache, 2, SIZE as u64, 10);
+        ask(&mut cache, 2, 3 * SIZE as u64, 10);
         cache.forget_file(&file());
         assert_eq!(serve(&mut cache, &dir).unwrap(), woken(&[2]));
         assert_eq!(cache.memory_bytes(), 0);
@@ -619,6 +748,9 @@ mod tests {
                 }
                 let held: usize = cache.windows.values().map(|window| window.cost).sum();
                 prop_assert_eq!(cache.memory_bytes(), held);
+                let ahead = cache.windows.values().filter(|window| !window.asked);
+                let ahead: usize = ahead.map(|window| window.cost).sum();
+                prop_assert_eq!(cache.ahead_bytes, ahead);
                 prop_assert!(held <= most);
             }
             prop_assert!(waiting.is_empty(), "{waiting:?} still wait, {polled} did not");

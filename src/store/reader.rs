@@ -9,7 +9,7 @@ use crate::base::{LogOffset, QueueOffset};
 use crate::filter::tag::TagFilter;
 use crate::message::view::RecordView;
 use crate::store::Store;
-use crate::store::consumequeue::{Entry, Extent, Lookup, QueueSlot};
+use crate::store::consumequeue::{Block, Entry, Extent, Lookup, QueueSlot};
 use crate::store::read::{Got, WaiterId};
 use crate::store::segment::file_name;
 use bytes::Bytes;
@@ -87,8 +87,9 @@ impl Store {
             next: from,
             ..Found::default()
         };
+        let mut block = None;
         while found.next.0 < end && found.messages < limits.messages {
-            let entry = match self.entry(slot, found.next, waiter) {
+            let entry = match self.entry_of(&mut block, slot, found.next, waiter) {
                 Fetch::Ready(entry) => entry,
                 _ if found.messages > 0 => break,
                 other => return other.map(|_| found),
@@ -122,6 +123,21 @@ impl Store {
         offset: QueueOffset,
         waiter: WaiterId,
     ) -> Fetch<Entry> {
+        self.entry_of(&mut None, slot, offset, waiter)
+    }
+
+    /// The same for one message after the other: a block that comes from the disk is checked once
+    /// and left in `block` for the next.
+    fn entry_of(
+        &mut self,
+        block: &mut Option<Block>,
+        slot: QueueSlot,
+        offset: QueueOffset,
+        waiter: WaiterId,
+    ) -> Fetch<Entry> {
+        if let Some(entry) = block.as_ref().and_then(|block| block.at(offset)) {
+            return Fetch::Ready(entry);
+        }
         let extent = match self.index.lookup(slot, offset) {
             Lookup::Hot(entries) => {
                 return entries.at(0).map_or(Fetch::Missing, Fetch::Ready);
@@ -130,18 +146,16 @@ impl Store {
             Lookup::Cold(extent) => extent,
         };
         let bytes = ready!(self.window(&extent, waiter));
-        let entries = extent.entries(&bytes, offset);
-        match entries.and_then(|entries| entries.at(0)) {
+        *block = extent.block(bytes);
+        match block.as_ref().and_then(|block| block.at(offset)) {
             Some(entry) => Fetch::Ready(entry),
             None => Fetch::Damaged(format!("index block {}@{}", extent.file, extent.at)),
         }
     }
 
     fn window(&mut self, extent: &Extent, waiter: WaiterId) -> Fetch<Bytes> {
-        let valid_to = extent.at + extent.len as u64;
-        let got = self
-            .windows
-            .get(waiter, &extent.file, extent.at, extent.len, valid_to);
+        let Extent { file, at, len, .. } = extent;
+        let got = self.windows.get(waiter, file, *at, *len, at + *len as u64);
         fetched(got)
     }
 
