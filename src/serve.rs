@@ -153,6 +153,7 @@ fn options(config: &Config, shards: u16) -> Options {
     Options {
         cores,
         spin: Duration::from_micros(config.spin_before_park),
+        read_interval: Duration::from_micros(config.read_interval),
         writes_in_flight: config.writes_in_flight as usize + 1,
         connections_max: (config.connections_max as usize).div_ceil(usize::from(shards.max(1))),
         idle: Duration::from_secs(config.server_channel_max_idle_time_seconds),

@@ -27,8 +27,8 @@ pub type Work = Box<dyn FnOnce(&dyn Dir) -> Result<Vec<u8>, DiskError> + Send>;
 /// When a write is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Until {
-    /// Twice, or as `Written` where the disk cannot tell: with [`Done::Handed`] when the kernel will
-    /// carry it out whatever becomes of this process, and when it has.
+    /// Twice, or as `Written` where the disk cannot tell: with [`Done::Handed`] when the kernel
+    /// will carry it out whatever becomes of this process, and when it has.
     Handed,
     /// When the device has taken it.
     Written,

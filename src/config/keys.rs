@@ -129,6 +129,10 @@ keys! {
     spin_before_park: u64 = "spinBeforePark", Number { min: 0, max: 10_000, unit: "us" },
         Fixed("0"), "shards",
         "How long an idle core polls before it sleeps. More than 0 only on cores of its own.";
+    read_interval: u64 = "readInterval", Number { min: 0, max: 10_000, unit: "us" },
+        Fixed("0"), "shards",
+        "Requests of a connection are taken up at most once in this time: larger groups and fewer \
+         wake-ups, for up to this much more latency. 0 takes each up at once.";
     memory_limit: u64 = "memoryLimit", Bytes { min: 64 * MIB, max: 1024 * GIB, step: 1 },
         Derived("256MiB and 128MiB for each further shard"), "shards",
         "Memory for buffers, caches and tables of all shards; at the limit requests are refused.";

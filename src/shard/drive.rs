@@ -36,6 +36,15 @@ const REST_ORDERS: u64 = 2;
 /// Received bytes after which a turn ends even if more connections are ready.
 const TURN_BYTES: usize = 64 * 1024;
 
+/// A connection that is left alone for a while after it was read.
+struct Rest {
+    slot: u32,
+    /// Until so many log orders have ended, or none is under way,
+    orders: u64,
+    /// and until this time.
+    until_ns: u64,
+}
+
 pub struct Shard<M: Machine> {
     pub id: ShardId,
     place: Place,
@@ -47,9 +56,8 @@ pub struct Shard<M: Machine> {
     conns: Conns,
     /// Connections to be read, in turn.
     ready: VecDeque<u32>,
-    /// Connections that rest, and the number of ended log orders at which they no longer do. One
-    /// that was answered meanwhile is still in the list.
-    resting: VecDeque<(u32, u64)>,
+    /// Connections that rest. One that was answered meanwhile is still in the list.
+    resting: VecDeque<Rest>,
     /// Connections that are not read until the machine admits and mail flows.
     paused: Vec<u32>,
     /// Connections that have ended.
@@ -208,20 +216,30 @@ impl<M: Machine> Shard<M> {
                 let token = pack(Kind::Output, self.place, slot);
                 engine.ring.watch(conn.descriptor(), libc::POLLOUT, token);
             }
-            if conn.input == Input::Resting {
+            if conn.input == Input::Resting && engine.options.read_interval.is_zero() {
                 watch(conn, self.place, engine);
             }
         }
     }
 
-    /// Connections that have rested long enough, or whose rest is of no use because the disk is idle.
+    /// When the next rest ends that does not end with the disk's orders.
+    pub fn rests_until_ns(&self) -> Option<u64> {
+        let next = self.resting.front()?.until_ns;
+        (next > 0).then_some(next)
+    }
+
+    /// Connections that have rested long enough, or whose rest is of no use: the disk is idle.
     fn end_rests(&mut self, engine: &mut Engine) {
         let ended = match self.disk.log_orders() {
             0 => u64::MAX,
             _ => self.disk.log_orders_ended(),
         };
-        while let Some((slot, _)) = self.resting.pop_front_if(|(_, until)| *until <= ended) {
-            let conn = self.conns.at(slot);
+        let now_ns = engine.round_start_ns();
+        while let Some(rest) = self
+            .resting
+            .pop_front_if(|rest| rest.orders <= ended && rest.until_ns <= now_ns)
+        {
+            let conn = self.conns.at(rest.slot);
             if let Some(conn) = conn.filter(|conn| conn.input == Input::Resting) {
                 watch(conn, self.place, engine);
             }
@@ -499,8 +517,17 @@ impl<M: Machine> Shard<M> {
             return watch(conn, self.place, engine);
         }
         conn.input = Input::Resting;
-        let until = self.disk.log_orders_ended() + REST_ORDERS;
-        self.resting.push_back((slot, until));
+        let interval_ns = engine.options.read_interval.as_nanos() as u64;
+        let (orders, until_ns) = match interval_ns {
+            0 => (self.disk.log_orders_ended() + REST_ORDERS, 0),
+            // All rests end at once, so that one wake-up takes up what all have sent.
+            _ => (0, (engine.round_start_ns() / interval_ns + 1) * interval_ns),
+        };
+        self.resting.push_back(Rest {
+            slot,
+            orders,
+            until_ns,
+        });
     }
 
     /// Hands whole frames to the machine and keeps the rest, or all that follows if the round is

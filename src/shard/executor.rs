@@ -76,6 +76,11 @@ impl Engine {
         touched.is_some_and(std::mem::take)
     }
 
+    /// On the clock's own scale.
+    pub fn round_start_ns(&self) -> u64 {
+        self.round_start_ns
+    }
+
     /// Whether the ring should be looked at before more connections are read.
     pub fn round_is_over(&self) -> bool {
         let lasted = self.clock.nanos() - self.round_start_ns;
@@ -295,7 +300,14 @@ impl<B: Machine, N: Machine> Executor<B, N> {
         let next = [brokers, namesrv, Some(self.next_sweep)];
         let next = next.into_iter().flatten().min();
         let now = self.engine.clock.now().mono;
-        Duration::from_millis(next.map_or(0, |due| due.since_ms(now)))
+        let time = Duration::from_millis(next.map_or(0, |due| due.since_ms(now)));
+        let brokers = self.brokers.as_ref().and_then(Team::rests_until_ns);
+        let namesrv = self.namesrv.as_ref().and_then(Team::rests_until_ns);
+        let Some(rested_ns) = brokers.into_iter().chain(namesrv).min() else {
+            return time;
+        };
+        let rest_ns = rested_ns.saturating_sub(self.engine.clock.nanos());
+        time.min(Duration::from_nanos(rest_ns))
     }
 
     /// Closes what is open and waits for the ring to let go of it.

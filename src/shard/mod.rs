@@ -88,6 +88,9 @@ pub struct Options {
     pub cores: Cores,
     /// How long a pinned executor polls before it sleeps. Zero unless the cores are dedicated.
     pub spin: Duration,
+    /// Connections are taken up again at whole multiples of this after they were read; zero means
+    /// at once.
+    pub read_interval: Duration,
     /// How long connections may be read before disks and mail are looked at again.
     pub round: Duration,
     /// Log writes and syncs that may be at the disk at once, per machine.
@@ -118,6 +121,7 @@ impl Default for Options {
         Options {
             cores: Cores::usable(),
             spin: Duration::ZERO,
+            read_interval: Duration::ZERO,
             round: Duration::from_micros(300),
             writes_in_flight: 2,
             orders_in_flight: 16,

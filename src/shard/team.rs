@@ -218,9 +218,22 @@ impl<M: Machine> Team<M> {
         self.mail = all;
     }
 
-    /// Ticks of machines that asked for one, and doors that may try again.
+    /// When the next rest of a connection ends that no completion ends.
+    pub fn rests_until_ns(&self) -> Option<u64> {
+        let rests = self.shards.iter().filter_map(Shard::rests_until_ns);
+        rests.min()
+    }
+
+    /// Ticks of machines that asked for one, rests that end, and doors that may try again.
     pub fn tick(&mut self, now: Now, engine: &mut Engine) {
         for (at, shard) in self.shards.iter_mut().enumerate() {
+            let rested = shard.rests_until_ns();
+            if rested.is_some_and(|until_ns| until_ns <= engine.round_start_ns()) {
+                engine.touch(Place {
+                    fleet: self.fleet,
+                    machine: at as u16,
+                });
+            }
             if shard.deadline().is_some_and(|due| due <= now.mono) {
                 shard.step(now, Event::Tick);
                 engine.touch(Place {

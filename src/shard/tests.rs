@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tempfile::TempDir;
 
 const PREFIX: usize = 8;
@@ -675,6 +676,33 @@ fn a_connection_that_rests_is_heard_again() {
         assert_eq!(poller.ask("echo here"), "echo here");
         assert_eq!(writer.receive(), "written");
     }
+    server.stop();
+}
+
+#[test]
+fn with_an_interval_requests_wait_for_its_end() {
+    let interval = Duration::from_millis(100);
+    let options = Options {
+        read_interval: interval,
+        ..options(1)
+    };
+    let server = Server::start(options, 1);
+    let (mut a, mut b) = (server.connect(), server.connect());
+    assert_eq!(
+        (a.ask("echo 1"), b.ask("echo 2")),
+        ("echo 1".into(), "echo 2".into())
+    );
+    let start = Instant::now();
+    // The first at the end of the interval under way, the second one interval later.
+    for n in 0..2 {
+        a.send(&format!("echo {n}"));
+        b.send(&format!("echo {n}"));
+        assert_eq!(
+            (a.receive(), b.receive()),
+            (format!("echo {n}"), format!("echo {n}"))
+        );
+    }
+    assert!(start.elapsed() >= interval, "{:?}", start.elapsed());
     server.stop();
 }
 

@@ -1,7 +1,7 @@
 //! What one commit gathers, and the replies it releases.
 //!
-//! A group holds frames as they came: a broker keeps the body, the properties and who sent it, which
-//! is about as much.
+//! A group holds frames as they came: a broker keeps the body, the properties and who sent it,
+//! which is about as much.
 
 use crate::base::disk::BLOCK_BYTES;
 
