@@ -26,11 +26,14 @@ use std::ops::Range;
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
 /// What must have gathered before it is written beside a write under way.
 const BESIDE_BYTES: usize = 128 * 1024;
-/// From this size on a batch is written durably, or answered when it is written.
+/// From this size on a batch is written durably instead of written and then synced.
 ///
-/// The kernel finishes a durable write on a worker bound to one core; if that core is busy, a lone
-/// small one would wait there for the scheduler's next tick. And one request to the device at once
-/// is what the kernel can promise to have for good; what is large is many.
+/// The kernel finishes a durable write on a worker bound to one core. If that core is busy, the
+/// batch waits there for the scheduler's next tick: worth it for what is written beside another,
+/// because then the disk and this core are busy too, and for nothing smaller.
+const DURABLE_BYTES: usize = BESIDE_BYTES;
+/// Up to this size a batch is answered when the kernel has it: one request to the device at once
+/// is what the kernel can promise to have for good, and what is large is many.
 const SMALL_BYTES: usize = 32 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
 const LARGE_BYTES: usize = 64 * 1024;
@@ -472,7 +475,7 @@ impl CommitLog {
         let until = match self.options.flush {
             _ if self.options.sabotage == Sabotage::AckBeforeSync => Until::Written,
             Flush::Async if small => Until::Handed,
-            Flush::Sync if !small => Until::Durable,
+            Flush::Sync if batch.data.len() >= DURABLE_BYTES => Until::Durable,
             _ => Until::Written,
         };
         self.in_flight.push_back(InFlight {
@@ -661,7 +664,7 @@ mod tests {
         ));
         log.handle_done(OrderId(1), Ok(Done::Written));
         assert!(matches!(poll(&mut log, 2), Some(Order::Sync { .. })));
-        let large = put(&mut log, SMALL_BYTES);
+        let large = put(&mut log, DURABLE_BYTES);
         assert!(matches!(
             poll(&mut log, 3),
             Some(Order::Write {
