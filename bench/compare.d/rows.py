@@ -49,7 +49,9 @@ def _pairs(plan, cells=1):
 
 
 def _latency_seconds(plan):
-    return _pairs(plan, 1 if plan.is_quick else len(rows_send.LATENCY_SHARES))
+    if plan.is_quick:
+        return _pairs(plan)
+    return _pairs(plan, len(rows_send.LATENCY_SHARES)) + plan.rounds * plan.cell
 
 
 def _stock_seconds(plan):

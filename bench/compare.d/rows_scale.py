@@ -7,7 +7,7 @@ from brokers import SYNC
 from judge import (
     MISSED, Line, Spread, at_least, at_most, compare, missing, number, ratios, with_range,
 )
-from rows_send import FLUSH, JAVA, ORBIT
+from rows_send import FLUSH, GATHERED, JAVA, ORBIT, READ_INTERVAL_US
 from session import BODY_BYTES, ORBIT_IN_FLIGHT, QUEUES
 
 MIB = 1 << 20
@@ -200,6 +200,15 @@ def judge_cpu(session):
             lines.append(missing(found, f"latency-{mode}", what, target, "50 %"))
         else:
             lines.append(compare(what, target, ours, theirs, "cpu_us", unit="µs", most=1 / 10))
+        gathered = found.pick(row=f"latency-{mode}", case=GATHERED, peer=ORBIT)
+        for key, name, scale, unit in (("cpu_us", "CPU per message", 1, "µs"),
+                                       ("p50_us", "p50", 1e-3, "ms"),
+                                       ("p99_us", "p99", 1e-3, "ms")):
+            if ratios(gathered, theirs, key) is not None:
+                what = f"the same with readInterval={READ_INTERVAL_US}: {name}"
+                line = compare(what, "–", gathered, theirs, key, unit=unit, most=1, scale=scale)
+                line.verdict = "shown"
+                lines.append(line)
     return lines
 
 

@@ -182,6 +182,11 @@ def shares(session):
     return (50,) if session.plan.is_quick else LATENCY_SHARES
 
 
+# With this, OrbitMQ takes requests up at most 500 times a second.
+READ_INTERVAL_US = 2000
+GATHERED = f"50 %, readInterval {READ_INTERVAL_US}"
+
+
 def latency(session, mode):
     name = session.best(mode)
     java = session.java(name)
@@ -203,6 +208,16 @@ def latency(session, mode):
                         session.bench(broker, f"{share} %", round_, beside=name, topic="latency",
                                       rate=max(1, int(whole * share / 100)), spin=True,
                                       in_flight=OPEN_IN_FLIGHT, body_bytes=BODY_BYTES)
+    if session.plan.is_quick:
+        return
+    with session.orbit(FLUSH[mode], readInterval=READ_INTERVAL_US) as orbit:
+        with session.turn(orbit):
+            orbit.create_topic("latency", QUEUES)
+        for round_ in session.rounds():
+            with session.turn(orbit):
+                session.bench(orbit, GATHERED, round_, beside=name, topic="latency",
+                              rate=max(1, int(whole / 2)), spin=True,
+                              in_flight=OPEN_IN_FLIGHT, body_bytes=BODY_BYTES)
 
 
 def judge_latency(session, mode):

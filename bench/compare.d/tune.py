@@ -61,6 +61,11 @@ SWEEPS = {
         "spinBeforePark and the time of one send at a time (1 KiB)", [0, 20, 50, 100, 200, 500],
         lambda n: (("spinBeforePark", n),), lambda _: {"in_flight": 1, **CLOSED},
         "spinBeforePark, µs", "p50_us", "median, µs", log_x=False),
+    "readInterval": sweep(
+        "readInterval and CPU per message (20,000 messages of 1 KiB a second)",
+        [0, 250, 500, 1000, 2000, 4000],
+        lambda n: (("readInterval", n),), lambda _: {"rate": 20_000, "spin": True},
+        "readInterval, µs", "cpu_us", "broker CPU per message, µs", log_x=False),
     "connections": sweep(
         "Connections and CPU per message (20,000 messages of 1 KiB a second)",
         [1, 10, 100, 1000, 5000],
