@@ -633,6 +633,7 @@ impl QueueIndex {
 mod tests {
     use super::*;
     use crate::base::disk::MemDir;
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits {
