@@ -113,6 +113,8 @@ pub struct WindowCache {
     /// Who stands in the waiters of some window.
     pinning: Set<WaiterId>,
     orders: VecDeque<WindowKey>,
+    /// Carried out after the others: nobody waits for them yet.
+    orders_ahead: VecDeque<WindowKey>,
     stats: Stats,
 }
 
@@ -146,6 +148,7 @@ impl WindowCache {
             pending: Map::default(),
             pinning: Set::default(),
             orders: VecDeque::new(),
+            orders_ahead: VecDeque::new(),
             stats: Stats::default(),
         };
         cache.resize(bytes_max);
@@ -270,10 +273,9 @@ impl WindowCache {
             let window = self.windows.get_mut(&key).expect("just inserted");
             window.waiters.extend(short.waiters);
         }
-        // What somebody waits for comes before what is read ahead.
         match is_awaited {
-            true => self.orders.push_front(key),
-            false => self.orders.push_back(key),
+            true => self.orders.push_back(key),
+            false => self.orders_ahead.push_back(key),
         }
     }
 
@@ -357,7 +359,8 @@ impl WindowCache {
 
     /// The next read to be carried out; its answer goes to [`arrived`](Self::arrived).
     pub fn poll_order(&mut self) -> Option<(WindowKey, Order)> {
-        let key = self.orders.pop_front()?;
+        let next = self.orders.pop_front();
+        let key = next.or_else(|| self.orders_ahead.pop_front())?;
         let window = self.windows.get(&key).expect("ordered windows stay");
         let order = Order::Read {
             file: key.file.clone(),
