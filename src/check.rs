@@ -4,6 +4,7 @@
 //! Not here: what is right and what is damage (`store::check`).
 
 use crate::base::ShardId;
+use crate::base::time::utc;
 use crate::broker::offsets::Offsets;
 use crate::broker::record::Record;
 use crate::cli::{EXIT_CONFIG, EXIT_FAILED, StoreCheck};
@@ -159,39 +160,9 @@ fn table(shards: &[Checked]) -> String {
     out + &notes + "no damage found\n"
 }
 
-/// `2026-01-31 23:59:59.999`, UTC, from milliseconds since 1970. The calendar is Howard Hinnant's
-/// `civil_from_days`.
-fn utc(ms: i64) -> String {
-    const DAY_MS: i64 = 86_400_000;
-    let (days, rest) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (seconds, ms) = (rest / 1000, rest % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_readable() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00.000");
-        assert_eq!(utc(951_782_400_123), "2000-02-29 00:00:00.123");
-        assert_eq!(utc(1_798_761_599_999), "2026-12-31 23:59:59.999");
-    }
 
     #[test]
     fn what_is_no_store_is_said() {

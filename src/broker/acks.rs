@@ -3,12 +3,14 @@
 use crate::base::{ConnId, LogOffset, Mono, Now, ShardId};
 use crate::broker::publish::Publish;
 use crate::broker::puts::Stored;
+use crate::broker::survey::{self, Row};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::message::id::OffsetId;
 use crate::remoting::code::response;
 use crate::remoting::command::FrameWriter;
 use crate::remoting::frame::Codec;
+use bytes::Bytes;
 
 /// Where an answer goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,8 +34,23 @@ pub enum Ack {
         to: ReplyTo,
         value: Option<i64>,
     },
+    /// What a shard did for a question is safe.
+    Rows {
+        from: ShardId,
+        ticket: u64,
+        rows: Vec<Row>,
+    },
+    /// An answer that is written already.
+    Ready(Box<Ready>),
     /// A change of control state is safe.
     Publish(Publish),
+}
+
+/// A frame that waits for the log: its beginning, and messages behind it.
+pub struct Ready {
+    pub to: ReplyTo,
+    pub head: Vec<u8>,
+    pub slices: Vec<Bytes>,
 }
 
 /// A stored message, or several of one request, whose sender waits.
@@ -43,9 +60,27 @@ pub struct SendAck {
     /// Queue offset of the first.
     pub offset: u64,
     pub at: LogOffset,
-    /// The other messages of a batch.
-    pub more: Box<[LogOffset]>,
+    pub more: Option<Box<More>>,
     pub due: Mono,
+}
+
+/// What few answers to a send have.
+pub enum More {
+    /// The other messages of a batch.
+    Batch(Vec<LogOffset>),
+    /// With what a message for a time is taken back.
+    Recall(String),
+    /// The unique key of a half: its transaction's id.
+    Half(String),
+}
+
+impl Ready {
+    pub fn send(self, out: &mut Outbox<Peer>) {
+        out.write(self.to.conn, |bytes| bytes.extend_from_slice(&self.head));
+        for slice in self.slices {
+            out.share(self.to.conn, slice);
+        }
+    }
 }
 
 impl Ack {
@@ -81,6 +116,8 @@ impl Broker {
                 self.tell_put(now, from, ticket, Ok(stored), out);
             }
             Ack::Offset { to, value } => answer_offset(to, value, out),
+            Ack::Rows { from, ticket, rows } => survey::give(self, from, ticket, rows, out),
+            Ack::Ready(ready) => ready.send(out),
             Ack::Publish(publish) => self.publish(now, publish, out),
         }
     }
@@ -99,6 +136,10 @@ impl Broker {
                 Ack::Put { from, ticket, .. } => {
                     self.tell_put(now, from, ticket, Err(reject), out);
                 }
+                Ack::Rows { from, ticket, .. } => {
+                    survey::give(self, from, ticket, vec![Row::Refused(reject)], out);
+                }
+                Ack::Ready(ready) => super::handle::reject_to(ready.to, &reject, out),
                 Ack::Publish(publish) => self.publish_failed(&publish, &reject, out),
             }
         }
@@ -153,15 +194,20 @@ impl Broker {
                 }
                 .to_text()
             };
-            if send.more.is_empty() {
-                w.field_str("msgId", id(send.at).as_str());
-            } else {
+            if let Some(More::Batch(others)) = send.more.as_deref() {
                 let mut ids = id(send.at).as_str().to_owned();
-                for at in &send.more {
+                for at in others {
                     ids.push(',');
                     ids.push_str(id(*at).as_str());
                 }
                 w.field_str("msgId", &ids);
+            } else {
+                w.field_str("msgId", id(send.at).as_str());
+            }
+            match send.more.as_deref() {
+                Some(More::Recall(handle)) => w.field_str("recallHandle", handle),
+                Some(More::Half(key)) => w.field_str("transactionId", key),
+                Some(More::Batch(_)) | None => {}
             }
             w.field_i64("queueId", i64::from(send.queue_id));
             w.field_i64("queueOffset", send.offset as i64);

@@ -32,6 +32,8 @@ const PROGRESS_MS: u64 = 100;
 const RETRY_MS: u64 = 100;
 /// Reads of delayed messages wait under this number and the level.
 pub const WAITER_BASE: u64 = 1 << 62;
+/// And the search for messages whose time is near under this one.
+pub const TIMER_WAITER: u64 = WAITER_BASE + (1 << 32);
 
 struct Level {
     delay_ms: i64,
@@ -180,14 +182,6 @@ impl Broker {
 
     /// Delivers what is due, and says in the log how far it has come.
     pub(super) fn deliver_delayed(&mut self, now: Now, out: &mut Outbox<Peer>) {
-        if self.store.log().failed().is_some() {
-            self.delays
-                .levels
-                .iter_mut()
-                .for_each(|level| level.wake = None);
-            self.delays.progress_due = None;
-            return;
-        }
         for number in 0..self.delays.levels.len() {
             let level = &mut self.delays.levels[number];
             if level.wake.is_some_and(|wake| wake <= now.mono) {
@@ -291,7 +285,7 @@ impl Broker {
 
 /// The message as it was before it was delayed. As in the reference it keeps the properties that
 /// tell of the delay.
-fn due_message(view: &RecordView<'_>) -> Option<OwnedMessage> {
+pub fn due_message(view: &RecordView<'_>) -> Option<OwnedMessage> {
     let stored = view.properties();
     let topic = properties::find_str(stored, names::REAL_TOPIC)?.to_owned();
     let queue_id = properties::find_str(stored, names::REAL_QUEUE_ID)?
@@ -305,6 +299,7 @@ fn due_message(view: &RecordView<'_>) -> Option<OwnedMessage> {
         born_timestamp: view.born_timestamp(),
         born_host: view.born_host(),
         reconsume_times: view.reconsume_times(),
+        prepared_offset: view.prepared_transaction_offset(),
         body: view.body().to_vec(),
         properties: stored.to_vec(),
     })

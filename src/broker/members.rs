@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::base::{ConnId, Map, Mono, Now};
 use crate::broker::snapshot::Catalog;
-use crate::filter::tag::TagFilter;
+use crate::filter::Filter;
 use crate::remoting::body::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel};
 use crate::remoting::language::Language;
 
@@ -47,8 +47,8 @@ pub struct Subscription {
     /// Grows when the client changes the expression; milliseconds or nanoseconds, by client.
     pub version: i64,
     pub class_filter: bool,
-    /// Which tag hashes pass; [`TagFilter::All`] for other kinds than `TAG`.
-    pub filter: TagFilter,
+    /// `None` if the expression cannot be parsed, or its kind is not known.
+    pub filter: Option<Filter>,
 }
 
 impl Subscription {
@@ -59,6 +59,8 @@ impl Subscription {
 
 /// The kind of expression that names tags.
 pub const TAG: &str = "TAG";
+/// The kind of expression on properties (`ExpressionType.SQL92`).
+pub const SQL92: &str = "SQL92";
 
 /// How a consumer group consumes, as its last heartbeat said; `None` where it said nothing known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +98,8 @@ pub struct Members {
     producers: Map<Arc<str>, Vec<Member>>,
     subscriptions: Catalog<GroupSubscriptions>,
     conns: Map<ConnId, Presence>,
+    /// Clients that are producers, by the connection they joined with last.
+    producer_conns: Map<Arc<str>, ConnId>,
     members: usize,
     members_max: usize,
 }
@@ -120,6 +124,7 @@ impl Members {
             producers: Map::default(),
             subscriptions: Catalog::default(),
             conns: Map::default(),
+            producer_conns: Map::default(),
             members: 0,
             members_max,
         }
@@ -144,6 +149,11 @@ impl Members {
     /// Members of a producer group in the order of their coming.
     pub fn producers(&self, group: &str) -> &[Member] {
         self.producers.get(group).map_or(&[], |members| members)
+    }
+
+    /// The connection of a client that is a producer of any group.
+    pub fn producer_conn(&self, client_id: &str) -> Option<ConnId> {
+        self.producer_conns.get(client_id).copied()
     }
 
     /// The ids of a group's clients, each once, in the order of their coming.
@@ -249,6 +259,8 @@ impl Members {
             .or_default()
             .push(member.clone());
         self.presence(member.conn).producer.insert(name);
+        let id = Arc::clone(&member.client_id);
+        self.producer_conns.insert(id, member.conn);
         self.members += 1;
         Ok(())
     }
@@ -287,9 +299,14 @@ impl Members {
         if !presence.producer.remove(group) {
             return false;
         }
+        let last = presence.producer.is_empty();
         let members = self.producers.get_mut(group);
         let members = members.expect("a connection is present in groups that exist");
-        members.retain(|member| member.conn != conn);
+        for gone in members.extract_if(.., |member| member.conn == conn) {
+            if last && self.producer_conns.get(&gone.client_id) == Some(&conn) {
+                self.producer_conns.remove(&gone.client_id);
+            }
+        }
         if members.is_empty() {
             self.producers.remove(group);
         }

@@ -10,14 +10,18 @@
 //! changes wait in [`Broker::acks`], in log order.
 
 pub mod acks;
+pub mod assignment;
+pub mod calls;
 pub mod control;
 pub mod delay;
 pub mod groups;
 pub mod handle;
 pub mod holds;
+pub mod leases;
 pub mod locks;
 pub mod members;
 pub mod offsets;
+pub mod pops;
 pub mod publish;
 pub mod puts;
 pub mod record;
@@ -25,11 +29,14 @@ pub mod registry;
 pub mod snapshot;
 pub mod stats;
 pub mod survey;
+pub mod timers;
 pub mod topics;
+pub mod transactions;
 
 use crate::base::disk::{Dir, Order};
 use crate::base::{ConnId, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
 use crate::broker::acks::Ack;
+use crate::broker::calls::{Calls, Silence};
 use crate::broker::control::Control;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::options::ControlOptions;
@@ -37,14 +44,18 @@ use crate::broker::delay::Delays;
 use crate::broker::handle::pull::Pull;
 use crate::broker::handle::{Parked, Raw, Request};
 use crate::broker::holds::Holds;
+use crate::broker::leases::Leases;
 use crate::broker::offsets::Offsets;
+use crate::broker::pops::{Line, Pops, Visit};
 use crate::broker::publish::Publication;
 use crate::broker::puts::{Put, Puts, Stored};
 use crate::broker::registry::{Registry, RegistryOptions};
 use crate::broker::snapshot::Snapshot;
 use crate::broker::stats::Stats;
 use crate::broker::survey::{Question, Row, Surveys};
+use crate::broker::timers::Timers;
 use crate::broker::topics::Topic;
+use crate::broker::transactions::Transactions;
 use crate::machine::{Event, Link, Machine, Outbox};
 use crate::message::id::UniqueKeys;
 use crate::remoting::code::response;
@@ -73,6 +84,16 @@ pub enum Peer {
     SnapshotSeen {
         version: u64,
     },
+    /// To shard 0: this whole one-way request goes to one producer of the group.
+    AskProducer {
+        group: Arc<str>,
+        frame: Vec<u8>,
+    },
+    /// To shard 0: a client's answer to what it was asked.
+    Response {
+        conn: ConnId,
+        frame: Bytes,
+    },
     /// To shard 0: a client's connection ended.
     Closed {
         conn: ConnId,
@@ -83,6 +104,25 @@ pub enum Peer {
     PutDone {
         ticket: u64,
         result: Result<Stored, Reject>,
+    },
+    /// A pop comes to look at the receiver's queues.
+    PopVisit(Box<Visit>),
+    /// It found nothing anywhere, and is home.
+    PopEmpty {
+        ticket: u64,
+    },
+    /// It was answered.
+    PopDone {
+        ticket: u64,
+    },
+    /// The sender may have something for pops that wait at the receiver.
+    PopWake {
+        line: Line,
+        queue_id: i32,
+    },
+    /// No such pop waits there.
+    PopForget {
+        line: Line,
     },
     /// Shard 0 asks every shard about its queues.
     Question {
@@ -119,9 +159,22 @@ pub struct BrokerOptions {
     pub flush_timeout_ms: u64,
     /// `messageDelayLevel`, in milliseconds; level 1 first.
     pub delay_levels_ms: Vec<i64>,
+    /// `timerMaxDelaySec`, in milliseconds; 0 for any time.
+    pub timer_max_ms: i64,
+    /// `recallMessageEnable`.
+    pub recall_enable: bool,
+    /// `rejectTransactionMessage`.
+    pub reject_transactions: bool,
+    /// `transactionTimeOut`: a half is asked about when it is older.
+    pub transaction_timeout_ms: i64,
+    /// `transactionCheckInterval`: and then again after this, `transactionCheckMax` times.
+    pub transaction_interval_ms: i64,
+    pub transaction_checks_max: u32,
     /// `brokerPermission`.
     pub permission: i32,
     pub long_polling: bool,
+    /// Whether consumers may filter by SQL92 expressions.
+    pub property_filter: bool,
     /// `shortPollingTimeMills`: how long a pull is held without long polling.
     pub short_polling_ms: u64,
     /// `maxTransferCountOnMessageInMemory`, `maxTransferBytesOnMessageInMemory`.
@@ -145,8 +198,12 @@ pub struct Broker {
     acks: Waiting<Ack>,
     offsets: Offsets,
     holds: Holds,
+    pops: Pops,
+    leases: Leases,
     delays: Delays,
     puts: Puts,
+    transactions: Transactions,
+    timers: Timers,
     /// Requests that wait for bytes from the disk.
     parked: Map<u64, Parked>,
     parked_count: u64,
@@ -170,6 +227,7 @@ struct Lead {
     publication: Publication,
     registry: Registry,
     surveys: Surveys,
+    calls: Calls,
 }
 
 impl Broker {
@@ -183,6 +241,9 @@ impl Broker {
         let mut control = Control::new(options.control.clone());
         let mut offsets = Offsets::default();
         let mut delays = Delays::new(options.delay_levels_ms.clone());
+        let mut transactions = Transactions::default();
+        let mut timers = Timers::default();
+        let mut leases = Leases::default();
         let store_options = StoreOptions {
             shard,
             ..options.store.clone()
@@ -195,16 +256,24 @@ impl Broker {
                     Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
                     Kind::ConsumerOffsets => offsets.apply(version, payload),
                     Kind::DelayProgress => delays.apply(version, payload),
-                    Kind::QueueDropped => offsets.apply_drop(payload),
+                    Kind::Transaction => transactions.apply(version, payload),
+                    Kind::Timer => timers.apply(version, payload),
+                    Kind::Lease => leases.apply(version, payload),
+                    Kind::QueueDropped => offsets
+                        .apply_drop(payload)
+                        .and_then(|()| leases.apply_drop(payload)),
                     Kind::QueueOpened | Kind::QueuePosition => Ok(()),
                 },
             )?;
+        transactions.start(now);
+        leases.start(now);
         let lead = (shard == ShardId(0)).then(|| {
             Box::new(Lead {
                 control,
                 publication: Publication::new(options.control.shards),
                 registry: Registry::new(options.registry.clone(), now),
                 surveys: Surveys::default(),
+                calls: Calls::default(),
             })
         });
         let keys = UniqueKeys::new(
@@ -219,8 +288,12 @@ impl Broker {
             acks: Waiting::default(),
             offsets,
             holds: Holds::default(),
+            pops: Pops::default(),
+            leases,
             delays,
             puts: Puts::default(),
+            transactions,
+            timers,
             parked: Map::default(),
             parked_count: 0,
             stats: Stats::new(now),
@@ -321,7 +394,16 @@ impl Broker {
         }
         for group in &gone.groups {
             self.offsets.drop_group(now, group, &mut self.store);
+            self.leases.drop_group(group);
+            self.log_leases(now);
         }
+    }
+
+    /// With the first snapshot it is known which queues there are.
+    fn begin(&mut self, now: Now) {
+        self.drop_strangers(now);
+        self.start_delays();
+        self.start_timers(now);
     }
 
     /// After a start: queues whose topic went while this shard was away.
@@ -347,6 +429,7 @@ impl Broker {
     fn drop_queue(&mut self, now: Now, slot: crate::store::consumequeue::QueueSlot) {
         if self.store.drop_queue(now, slot).is_ok() {
             self.offsets.drop_queue(slot);
+            self.leases.drop_queue(slot);
         }
     }
 
@@ -354,18 +437,53 @@ impl Broker {
     fn resume_readers(&mut self, now: Now, out: &mut Outbox<Peer>) {
         while let Some(slot) = self.store.poll_visible() {
             self.delays.notice(slot);
+            self.notice_pops(slot, out);
             if self.holds.is_empty() {
                 continue;
             }
             let newest = QueueOffset(self.visible_end(slot).0 - 1);
-            // An entry that has left memory already may be wanted by any of them.
-            let tag_hash = self.store.tag_hash(slot, newest);
-            let wants = |pull: &Pull| tag_hash.is_none_or(|hash| pull.wants(newest, hash));
+            let store = &self.store;
+            let wants = |pull: &Pull| pull.wants(newest, store);
             let woken = self.holds.resume(slot, wants);
             for pull in woken {
                 handle::pull::run(self, now, pull, out);
             }
         }
+    }
+
+    /// What the broker does by itself when its time has come, each a write to the log: nothing is
+    /// due any more once that has failed.
+    fn work_off(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        if self.store.log().failed().is_some() {
+            return;
+        }
+        let is_due = |deadline: Option<Mono>| deadline.is_some_and(|due| due <= now.mono);
+        self.deliver_delayed(now, out);
+        if is_due(self.leases.deadline()) {
+            self.revive(now, out);
+        }
+        if is_due(self.transactions.deadline()) {
+            self.check_transactions(now, out);
+        }
+        if is_due(self.timers.deadline()) {
+            self.deliver_timers(now, out);
+        }
+        if is_due(self.offsets.deadline()) {
+            self.flush_offsets(now);
+        }
+    }
+
+    /// When there is something to do for that.
+    fn due(&self) -> Option<Mono> {
+        let deadlines = [
+            self.leases.deadline(),
+            self.offsets.deadline(),
+            self.delays.deadline(),
+            self.transactions.deadline(),
+            self.timers.deadline(),
+        ];
+        let works = self.store.log().failed().is_none();
+        deadlines.into_iter().flatten().min().filter(|_| works)
     }
 
     fn flush_offsets(&mut self, now: Now) {
@@ -397,12 +515,18 @@ impl Broker {
         }
         self.offsets.dump(now, &mut tables);
         self.delays.dump(now, &mut tables);
+        self.transactions.dump(now, &mut tables);
+        self.timers.dump(now, &mut tables);
+        self.leases.dump(now, &mut tables);
         self.store.begin_checkpoint(now, &tables);
     }
 
     fn tick(&mut self, now: Now, out: &mut Outbox<Peer>) {
         while let Some(pull) = self.holds.expire(now.mono) {
             handle::pull::run(self, now, pull.without_hold(), out);
+        }
+        while let Some(ask) = self.pops.expire(now.mono) {
+            handle::pop::answer_nothing(now, &ask, false, out);
         }
         self.expire_acks(now, out);
         if let Some(lead) = &mut self.lead {
@@ -411,6 +535,11 @@ impl Broker {
             }
             lead.registry.tick(now, out);
             lead.registry.register_due(now, &lead.control, out);
+        }
+        while let Some(lead) = &mut self.lead
+            && let Some(wish) = lead.calls.expire(now.mono)
+        {
+            handle::relay::ended(self, now, wish, Err(Silence::TimeIsUp), out);
         }
     }
 }
@@ -447,11 +576,9 @@ impl Machine for Broker {
     fn settle(&mut self, now: Now, out: &mut Outbox<Peer>) {
         self.publish_changes(now, out);
         self.resume_readers(now, out);
+        self.resume_pops(now, out);
         self.answer_confirmed(now, out);
-        self.deliver_delayed(now, out);
-        if self.offsets.deadline().is_some_and(|due| due <= now.mono) {
-            self.flush_offsets(now);
-        }
+        self.work_off(now, out);
         if self.stopping || self.store.checkpoint_due(now) {
             self.checkpoint(now);
         }
@@ -470,11 +597,12 @@ impl Machine for Broker {
         [
             self.store.deadline(),
             self.holds.deadline(),
-            self.offsets.deadline(),
-            self.delays.deadline(),
+            self.pops.deadline(),
+            self.due(),
             self.acks.front().and_then(Ack::deadline),
             lead.and_then(|lead| lead.control.deadline()),
             lead.and_then(|lead| lead.registry.deadline()),
+            lead.and_then(|lead| lead.calls.deadline()),
         ]
         .into_iter()
         .flatten()
@@ -511,15 +639,27 @@ impl Broker {
                 let version = snapshot.version;
                 self.adopt(now, snapshot, &gone);
                 if first {
-                    self.drop_strangers(now);
-                    self.start_delays();
+                    self.begin(now);
                 }
                 out.peers.push((ShardId(0), Peer::SnapshotSeen { version }));
             }
             Peer::SnapshotSeen { version } => self.snapshot_seen(now, from, version, out),
-            Peer::Closed { conn } => self.member_gone(conn),
+            Peer::AskProducer { group, frame } => {
+                handle::transaction::ask(self, &group, &frame, out);
+            }
+            Peer::Response { conn, frame } => {
+                handle::answer_from_peer(self, now, conn, &frame, out);
+            }
+            Peer::Closed { conn } => self.member_gone(now, conn, out),
             Peer::Put(put) => self.put(now, *put, out),
             Peer::PutDone { ticket, result } => self.put_done(now, ticket, result, out),
+            Peer::PopVisit(visit) => handle::pop::run(self, now, *visit, out),
+            Peer::PopEmpty { ticket } => handle::pop::found_nothing(self, now, ticket, out),
+            Peer::PopDone { ticket } => drop(self.pops.leave(ticket)),
+            Peer::PopWake { line, queue_id } => {
+                handle::pop::wake(self, now, from, line, queue_id, out);
+            }
+            Peer::PopForget { line } => self.pops.forget_interest(&line, from),
             Peer::Question { ticket, question } => {
                 survey::answer(self, now, from, ticket, question, out);
             }
@@ -535,6 +675,7 @@ impl Broker {
     }
 
     fn closed(&mut self, now: Now, conn: ConnId, out: &mut Outbox<Peer>) {
+        self.pops.closed(conn);
         if self.lead.is_none() {
             out.peers.push((ShardId(0), Peer::Closed { conn }));
             return;
@@ -542,12 +683,16 @@ impl Broker {
         if let Some(lead) = &mut self.lead {
             lead.registry.closed(now, conn);
         }
-        self.member_gone(conn);
+        self.member_gone(now, conn, out);
     }
 
-    fn member_gone(&mut self, conn: ConnId) {
-        if let Some(lead) = &mut self.lead {
-            lead.control.closed(conn, lead.publication.effects());
+    fn member_gone(&mut self, now: Now, conn: ConnId, out: &mut Outbox<Peer>) {
+        let Some(lead) = &mut self.lead else {
+            return;
+        };
+        lead.control.closed(conn, lead.publication.effects());
+        for wish in lead.calls.closed(conn) {
+            handle::relay::ended(self, now, wish, Err(Silence::Closed), out);
         }
     }
 

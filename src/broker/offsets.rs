@@ -23,6 +23,8 @@ pub const VERSION: u16 = 1;
 const FLUSH_MS: u64 = 100;
 /// A row with this slot says that the group's offsets are forgotten.
 const WHOLE_GROUP: QueueSlot = QueueSlot(u32::MAX);
+/// Bytes of a row: slot, offset and the longest name of a group.
+const ROW_BYTES_MAX: usize = 4 + 8 + 2 + 255;
 /// Offsets in one record.
 const RECORD_COUNT_MAX: usize = 4096;
 /// Offsets one shard keeps.
@@ -37,6 +39,9 @@ struct Committed {
 #[derive(Default)]
 pub struct Offsets {
     groups: Map<Arc<str>, Map<QueueSlot, Committed>>,
+    /// Places that operators chose and no pull has heard of yet. Not durable, as in the reference:
+    /// after a restart the offset itself is what counts.
+    resets: Map<QueueSlot, Vec<(Arc<str>, u64)>>,
     count: usize,
     dirty: Vec<(Arc<str>, QueueSlot)>,
     /// End of the last record written.
@@ -82,6 +87,38 @@ impl Offsets {
         true
     }
 
+    /// An operator moves a group to another place of a queue; its next pull is told. False if the
+    /// table is full.
+    pub fn reset(&mut self, now: Now, group: &str, slot: QueueSlot, offset: u64) -> bool {
+        if !self.commit(now, group, slot, offset) {
+            return false;
+        }
+        let resets = self.resets.entry(slot).or_default();
+        resets.retain(|(known, _)| **known != *group);
+        resets.push((group.into(), offset));
+        true
+    }
+
+    /// Whether a pull of the group has not heard yet where an operator moved it.
+    pub fn is_reset(&self, group: &str, slot: QueueSlot) -> bool {
+        let resets = self.resets.get(&slot);
+        resets.is_some_and(|resets| resets.iter().any(|(known, _)| **known == *group))
+    }
+
+    /// Where an operator moved the group; told once.
+    pub fn take_reset(&mut self, group: &str, slot: QueueSlot) -> Option<u64> {
+        if self.resets.is_empty() {
+            return None;
+        }
+        let resets = self.resets.get_mut(&slot)?;
+        let at = resets.iter().position(|(known, _)| **known == *group)?;
+        let (_, offset) = resets.swap_remove(at);
+        if resets.is_empty() {
+            self.resets.remove(&slot);
+        }
+        Some(offset)
+    }
+
     pub fn committed(&self, group: &str, slot: QueueSlot) -> Option<u64> {
         Some(self.groups.get(group)?.get(&slot)?.offset)
     }
@@ -93,6 +130,14 @@ impl Offsets {
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Every offset in this shard.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, QueueSlot, u64)> + '_ {
+        self.groups.iter().flat_map(|(group, queues)| {
+            let queues = queues.iter();
+            queues.map(move |(slot, committed)| (group, *slot, committed.offset))
+        })
     }
 
     /// Every offset of a group in this shard.
@@ -108,6 +153,11 @@ impl Offsets {
 
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// More than what is not in the log yet will take there.
+    pub fn dirty_bytes_max(&self) -> usize {
+        4 + self.dirty.len() * ROW_BYTES_MAX
     }
 
     /// When [`flush`](Self::flush) is wanted.
@@ -143,6 +193,7 @@ impl Offsets {
 
     /// A queue is gone, and with it what was committed for it.
     pub fn drop_queue(&mut self, slot: QueueSlot) {
+        self.resets.remove(&slot);
         for queues in self.groups.values_mut() {
             self.count -= usize::from(queues.remove(&slot).is_some());
         }

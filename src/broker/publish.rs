@@ -208,8 +208,7 @@ impl Broker {
         }
         self.adopt(now, snapshot, &gone);
         if first {
-            self.drop_strangers(now);
-            self.start_delays();
+            self.begin(now);
         }
         if let Some(lead) = &mut self.lead
             && !changed_topics.is_empty()

@@ -8,6 +8,8 @@ use crate::base::{Map, Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::SCHEDULE_TOPIC;
+use crate::broker::leases::Lapsed;
+use crate::broker::timers::Timer;
 use crate::broker::topics::{config_with, perm};
 use crate::broker::{Broker, Peer, handle};
 use crate::machine::Outbox;
@@ -27,8 +29,28 @@ pub struct OwnedMessage {
     pub born_timestamp: i64,
     pub born_host: SocketAddr,
     pub reconsume_times: i32,
+    /// Physical offset of the half of a committed transaction, else 0.
+    pub prepared_offset: i64,
     pub body: Vec<u8>,
     pub properties: Vec<u8>,
+}
+
+impl OwnedMessage {
+    pub fn draft(&self, store_host: SocketAddr) -> Draft<'_> {
+        Draft {
+            topic: &self.topic,
+            queue_id: self.queue_id,
+            flag: self.flag,
+            sys_flag: self.sys_flag,
+            born_timestamp: self.born_timestamp,
+            born_host: self.born_host,
+            store_host,
+            reconsume_times: self.reconsume_times,
+            prepared_transaction_offset: self.prepared_offset,
+            body: &self.body,
+            properties: &self.properties,
+        }
+    }
 }
 
 /// A wish to store one.
@@ -59,6 +81,21 @@ pub enum Purpose {
         oneway: bool,
         queue_id: i32,
     },
+    /// A reply to a request message was pushed, or not (`trouble`): answer who sent it.
+    Reply {
+        to: ReplyTo,
+        oneway: bool,
+        queue_id: i32,
+        trouble: Option<String>,
+    },
+    /// The message of a transaction: then that is over.
+    Commit { to: Option<ReplyTo>, offset: u64 },
+    /// A message whose time has come.
+    Timed { timer: Timer },
+    /// A message that was popped and not acknowledged in time.
+    Revive { lapsed: Lapsed },
+    /// A half that waits for an operator.
+    Park { offset: u64 },
     /// A delayed message is due.
     Delayed { level: usize, offset: u64 },
 }
@@ -170,19 +207,7 @@ impl Broker {
             let reject = self.refuse(refused);
             return self.tell_put(now, from, ticket, Err(reject), out);
         }
-        let draft = Draft {
-            topic: &message.topic,
-            queue_id: message.queue_id,
-            flag: message.flag,
-            sys_flag: message.sys_flag,
-            born_timestamp: message.born_timestamp,
-            born_host: message.born_host,
-            store_host: self.options.store_host,
-            reconsume_times: message.reconsume_times,
-            prepared_transaction_offset: 0,
-            body: &message.body,
-            properties: &message.properties,
-        };
+        let draft = message.draft(self.options.store_host);
         if let Err(error) = draft.check() {
             let reject = Reject::new(response::MESSAGE_ILLEGAL, error.to_string());
             return self.tell_put(now, from, ticket, Err(reject), out);
@@ -237,7 +262,15 @@ impl Broker {
             .remove(&ticket)
             .expect("a ticket is answered once");
         match purpose {
-            Purpose::Back { oneway: true, .. } | Purpose::Send { oneway: true, .. } => {}
+            Purpose::Back { oneway: true, .. }
+            | Purpose::Send { oneway: true, .. }
+            | Purpose::Reply { oneway: true, .. } => {}
+            Purpose::Reply {
+                to,
+                queue_id,
+                trouble,
+                ..
+            } => handle::reply::stored(self, to, queue_id, trouble, &result, out),
             Purpose::Back { to, .. } => match result {
                 Ok(_) => handle::succeed(to, out),
                 Err(reject) => handle::reject_to(to, &reject, out),
@@ -246,6 +279,24 @@ impl Broker {
                 Ok(stored) => handle::send::answer_stored(self, to, queue_id, &stored, out),
                 Err(reject) => handle::reject_to(to, &reject, out),
             },
+            Purpose::Commit { to, offset } => {
+                let result = result.map(drop);
+                handle::transaction::stored_elsewhere(self, now, to, offset, result, out);
+            }
+            Purpose::Timed { timer } => {
+                let again = result.as_ref().is_err_and(is_passing);
+                self.stats.undeliverable += u64::from(result.is_err() && !again);
+                self.timers.delivered(now, timer, !again);
+            }
+            Purpose::Revive { lapsed } => {
+                let again = result.as_ref().is_err_and(is_passing);
+                self.stats.undeliverable += u64::from(result.is_err() && !again);
+                self.leases.revived(now, lapsed, !again);
+                self.log_leases(now);
+            }
+            Purpose::Park { offset } => {
+                handle::transaction::parked(self, now, offset, result.is_ok());
+            }
             Purpose::Delayed { level, offset } => {
                 let again = result.as_ref().is_err_and(is_passing);
                 self.stats.undeliverable += u64::from(result.is_err() && !again);

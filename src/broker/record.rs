@@ -17,6 +17,8 @@
 //!     stamp, text name, u8 1 if the group's offsets go too
 //! kind 5 version 1, counters:
 //!     stamp of topics, stamp of groups, u64 next topic id
+//! kind 6 version 1, mode of a group for a topic:
+//!     text topic, text group, u8 1 if it pops, i32 members that share
 //!
 //! payload       u8 kind, u8 version, and as above
 //! stamp         i64 milliseconds since 1970, u64 counter
@@ -34,6 +36,7 @@ use std::sync::Arc;
 
 use crate::base::ShardId;
 use crate::base::cursor::{Cursor, put_text};
+use crate::broker::assignment::Mode;
 use crate::broker::control::attributes::Attributes;
 use crate::broker::topics::{Topic, queues};
 use crate::remoting::body::group::{
@@ -100,6 +103,12 @@ pub enum Record {
         name: Arc<str>,
         clean_offsets: bool,
     },
+    /// How a group gets the messages of a topic.
+    Mode {
+        topic: String,
+        group: String,
+        mode: Mode,
+    },
     /// What a dump cannot tell by its topics and groups.
     Counters {
         topics: Stamp,
@@ -157,6 +166,7 @@ const TOPIC_DELETE: u8 = 2;
 const GROUP_PUT: u8 = 3;
 const GROUP_DELETE: u8 = 4;
 const COUNTERS: u8 = 5;
+const MODE: u8 = 6;
 pub const VERSION: u8 = 1;
 
 const ORDER: u8 = 1;
@@ -190,6 +200,13 @@ impl Record {
                 put_text(out, name);
                 out.push(u8::from(*clean_offsets));
             }
+            Record::Mode { topic, group, mode } => {
+                out.extend_from_slice(&[MODE, VERSION]);
+                put_text(out, topic);
+                put_text(out, group);
+                out.push(u8::from(mode.pops));
+                out.extend_from_slice(&mode.share.to_be_bytes());
+            }
             Record::Counters {
                 topics,
                 groups,
@@ -207,7 +224,7 @@ impl Record {
     pub fn decode(payload: &[u8]) -> Result<Record, RecordError> {
         let mut cursor = Cursor::new(payload);
         let kind = cursor.u8().ok_or(RecordError::Malformed { kind: 0 })?;
-        if !(TOPIC_PUT..=COUNTERS).contains(&kind) {
+        if !(TOPIC_PUT..=MODE).contains(&kind) {
             return Err(RecordError::UnknownKind { kind });
         }
         let version = cursor.u8().ok_or(RecordError::Malformed { kind })?;
@@ -232,6 +249,14 @@ fn read_record(kind: u8, cursor: &mut Cursor<'_>) -> Option<Record> {
             stamp: read_stamp(cursor)?,
             name: Arc::from(cursor.text()?),
             clean_offsets: read_bool(cursor)?,
+        },
+        MODE => Record::Mode {
+            topic: cursor.text()?.to_owned(),
+            group: cursor.text()?.to_owned(),
+            mode: Mode {
+                pops: read_bool(cursor)?,
+                share: cursor.i32()?,
+            },
         },
         COUNTERS => Record::Counters {
             topics: read_stamp(cursor)?,
@@ -603,6 +628,17 @@ mod tests {
             "0501 0000000000000000 0000000000000000 ffffffffffffffff 0000000000000002 \
              0000000000000007",
         );
+        check_bytes(
+            Record::Mode {
+                topic: "t".to_owned(),
+                group: "g".to_owned(),
+                mode: Mode {
+                    pops: true,
+                    share: 3,
+                },
+            },
+            "0601 0001 74 0001 67 01 00000003",
+        );
     }
 
     #[test]
@@ -611,7 +647,7 @@ mod tests {
             assert_eq!(Record::decode(payload).unwrap_err().to_string(), expected);
         };
         check(&[], "malformed control record of kind 0");
-        check(&[6, 1], "control record of unknown kind 6");
+        check(&[7, 1], "control record of unknown kind 7");
         check(&[0, 1], "control record of unknown kind 0");
         check(&[3, 2, 0], "control record of kind 3 has unknown version 2");
         check(&[1], "malformed control record of kind 1");
@@ -620,7 +656,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(
-            kind in 0u8..7,
+            kind in 0u8..8,
             mut rest in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             rest.splice(0..0, [kind, VERSION]);

@@ -89,6 +89,12 @@ impl Registry {
             .all(|server| server.registered || server.trouble.is_some())
     }
 
+    /// A name server that can be asked.
+    pub fn reachable(&self) -> Option<ConnId> {
+        let known = self.servers.iter().filter(|server| server.registered);
+        known.filter_map(|server| server.conn).next()
+    }
+
     /// What keeps name servers from knowing this broker, one sentence each.
     pub fn troubles(&self) -> impl Iterator<Item = &str> {
         self.servers

@@ -5,15 +5,24 @@
 //! answered. A shard that must read from the disk for its answer parks the question.
 
 use crate::base::{Map, Now, QueueOffset, ShardId};
-use crate::broker::acks::ReplyTo;
+use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::retry_topic;
-use crate::broker::handle::{Parked, Request, bad_header};
+use crate::broker::handle::ack;
+use crate::broker::handle::key::{self, KeyQuery, Search};
+use crate::broker::handle::pop;
+use crate::broker::handle::progress::{self, Progress};
+use crate::broker::handle::reset::{self, Reset};
+use crate::broker::handle::timer::{self, Recall};
+use crate::broker::handle::{Parked, Request, bad_header, reject_to};
+use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::queue::MessageQueue;
-use crate::remoting::body::stats::{ConsumeOffset, ConsumeStats, TopicOffset, TopicStats};
+use crate::remoting::body::stats::{
+    ConsumeOffset, ConsumeStats, ResetOffsets, TopicOffset, TopicStats,
+};
 use crate::remoting::body::table::KvTable;
 use crate::remoting::code::response;
 use crate::remoting::command::{FrameWriter, VERSION};
@@ -22,6 +31,7 @@ use crate::remoting::header::topic::TopicName;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// Surveys under way at a time.
@@ -37,6 +47,16 @@ pub enum Question {
         topics: Vec<Arc<str>>,
     },
     Runtime,
+    Messages(KeyQuery),
+    Reset(Reset),
+    Recall(Recall),
+    Progress(Progress),
+    Acks(Vec<ack::Batch>),
+    /// How many pops wait.
+    Polling {
+        line: Line,
+        queue_id: i32,
+    },
 }
 
 /// What a shard says about one of its queues, or about itself.
@@ -57,6 +77,37 @@ pub enum Row {
         last_ms: i64,
     },
     Shard(Box<ShardRow>),
+    Count(usize),
+    Reset {
+        queue_id: i32,
+        offset: u64,
+    },
+    Offset {
+        group: Arc<str>,
+        topic: Arc<str>,
+        queue_id: i32,
+        offset: u64,
+    },
+    /// Store times, ms.
+    Times {
+        queue_id: i32,
+        first_ms: i64,
+        last_ms: i64,
+        consumed_ms: i64,
+        delay_ms: i64,
+    },
+    /// The shard could not do what was asked.
+    Refused(Reject),
+    /// A place that a queue does not have.
+    OutOfRange {
+        offset: u64,
+        min: u64,
+        max: u64,
+    },
+    Message {
+        physical: i64,
+        record: Bytes,
+    },
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -91,6 +142,7 @@ pub struct Asked {
     from: ShardId,
     ticket: u64,
     question: Arc<Question>,
+    search: Search,
 }
 
 pub fn topic_stats(
@@ -147,7 +199,7 @@ pub fn runtime(
     ask(broker, request, Question::Runtime, out)
 }
 
-fn ask(
+pub fn ask(
     broker: &mut Broker,
     request: &Request<'_>,
     question: Question,
@@ -200,48 +252,66 @@ pub fn answer(
             from,
             ticket,
             question,
+            search: Search::default(),
         },
         out,
     );
 }
 
-pub fn run(broker: &mut Broker, asked: Asked, out: &mut Outbox<Peer>) {
+pub fn run(broker: &mut Broker, mut asked: Asked, out: &mut Outbox<Peer>) {
     let waiter = broker.next_waiter();
-    let Some(rows) = rows(broker, &asked, WaiterId(waiter)) else {
+    let Some(rows) = rows(broker, &mut asked, WaiterId(waiter), out) else {
         broker.parked.insert(waiter, Parked::Asked(asked));
         return;
     };
-    if asked.from == broker.me {
-        gather(broker, asked.ticket, rows, out);
+    let Asked { from, ticket, .. } = asked;
+    match *asked.question {
+        // What was changed is told when it is safe.
+        Question::Reset(_)
+        | Question::Recall(_)
+        | Question::Acks(_)
+        | Question::Progress(Progress::Clone { .. }) => {
+            let until = broker.log_end();
+            broker.acks.push(until, Ack::Rows { from, ticket, rows });
+        }
+        _ => give(broker, from, ticket, rows, out),
+    }
+}
+
+/// A shard's answer goes to who asked.
+pub fn give(
+    broker: &mut Broker,
+    from: ShardId,
+    ticket: u64,
+    rows: Vec<Row>,
+    out: &mut Outbox<Peer>,
+) {
+    if from == broker.me {
+        gather(broker, ticket, rows, out);
     } else {
-        out.peers.push((
-            asked.from,
-            Peer::Answer {
-                ticket: asked.ticket,
-                rows,
-            },
-        ));
+        out.peers.push((from, Peer::Answer { ticket, rows }));
     }
 }
 
 /// The disk did not give a shard what it was asked: it answers with what it knows.
 pub fn fail(broker: &mut Broker, asked: &Asked, out: &mut Outbox<Peer>) {
-    if asked.from == broker.me {
-        gather(broker, asked.ticket, Vec::new(), out);
-    } else {
-        out.peers.push((
-            asked.from,
-            Peer::Answer {
-                ticket: asked.ticket,
-                rows: Vec::new(),
-            },
-        ));
-    }
+    give(broker, asked.from, asked.ticket, Vec::new(), out);
 }
 
 /// `None` while bytes are on their way from the disk.
-fn rows(broker: &mut Broker, asked: &Asked, waiter: WaiterId) -> Option<Vec<Row>> {
-    match &*asked.question {
+fn rows(
+    broker: &mut Broker,
+    asked: &mut Asked,
+    waiter: WaiterId,
+    out: &mut Outbox<Peer>,
+) -> Option<Vec<Row>> {
+    match &*Arc::clone(&asked.question) {
+        Question::Messages(query) => asked.search.go_on(broker, query, waiter),
+        Question::Reset(reset) => reset::run(broker, asked.now, reset, waiter),
+        Question::Acks(batches) => Some(ack::rows(broker, asked.now, batches, out)),
+        Question::Polling { line, queue_id } => Some(pop::polling_here(broker, line, *queue_id)),
+        Question::Recall(recall) => Some(timer::recall_here(broker, asked.now, recall)),
+        Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
         Question::Runtime => Some(vec![Row::Shard(Box::new(shard_row(broker, asked.now)))]),
         Question::Topic { topic } => {
             let mut rows = Vec::new();
@@ -286,7 +356,7 @@ fn rows(broker: &mut Broker, asked: &Asked, waiter: WaiterId) -> Option<Vec<Row>
 }
 
 /// The queues of a topic that this shard owns.
-fn queues_here(broker: &Broker, topic: &str) -> Vec<(i32, Option<QueueSlot>)> {
+pub fn queues_here(broker: &Broker, topic: &str) -> Vec<(i32, Option<QueueSlot>)> {
     let Some(topic) = broker.snapshot.topics.get(topic) else {
         return Vec::new();
     };
@@ -302,7 +372,7 @@ fn queues_here(broker: &Broker, topic: &str) -> Vec<(i32, Option<QueueSlot>)> {
 }
 
 /// Store time of a message, 0 if there is none or it cannot be read; `None` while it is read.
-fn time_of(
+pub fn time_of(
     broker: &mut Broker,
     slot: Option<QueueSlot>,
     offset: Option<u64>,
@@ -351,6 +421,19 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
         Question::Topic { .. } => topic_body(broker, &survey),
         Question::Group { .. } => group_body(broker, &survey),
         Question::Runtime => runtime_body(broker, &survey),
+        Question::Reset(reset) => match reset_body(broker, &reset.topic, &survey.rows) {
+            Ok(body) => body,
+            Err(reject) => return reject_to(survey.to, &reject, out),
+        },
+        Question::Progress(wanted) => progress::body(broker, wanted, &survey.rows),
+        Question::Acks(_) => return ack::answer(survey.to, &survey.rows, out),
+        Question::Polling { .. } => return pop::answer_polling(survey.to, &survey.rows, out),
+        Question::Recall(recall) => {
+            return answer_recall(survey.to, recall, &survey.rows, out);
+        }
+        Question::Messages(query) => {
+            return key::answer(broker, survey.to, survey.now, query, survey.rows, out);
+        }
     };
     let ReplyTo {
         conn,
@@ -363,7 +446,7 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
     });
 }
 
-fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
+pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
     let broker_name = broker.options.control.broker_name.clone();
     MessageQueue {
         broker_name,
@@ -425,6 +508,43 @@ fn group_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
         .offset_table
         .sort_by(|(a, _), (b, _)| (&a.topic, a.queue_id).cmp(&(&b.topic, b.queue_id)));
     stats.encode()
+}
+
+fn answer_recall(to: ReplyTo, recall: &Recall, rows: &[Row], out: &mut Outbox<Peer>) {
+    let refused = rows.iter().find_map(|row| match row {
+        Row::Refused(reject) => Some(reject),
+        _ => None,
+    });
+    if let Some(reject) = refused {
+        return reject_to(to, reject, out);
+    }
+    out.write(to.conn, |bytes| {
+        let code = response::SUCCESS;
+        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
+        w.field_str("msgId", &recall.key);
+        w.finish(0);
+    });
+}
+
+fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Reject> {
+    let mut table = ResetOffsets::default();
+    for row in rows {
+        match row {
+            Row::Reset { queue_id, offset } => {
+                let queue = queue_name(broker, topic, *queue_id);
+                table.offset_table.push((queue, *offset as i64));
+            }
+            Row::Refused(reject) => return Err(reject.clone()),
+            Row::OutOfRange { offset, min, max } => {
+                let remark =
+                    format!("Target offset {offset} not in consume queue range [{min}-{max}]");
+                return Err(Reject::new(response::SYSTEM_ERROR, remark));
+            }
+            _ => {}
+        }
+    }
+    table.offset_table.sort_by_key(|(queue, _)| queue.queue_id);
+    Ok(table.encode())
 }
 
 /// The keys that mqadmin and the dashboard read (`spec/mqadmin.md` §8).

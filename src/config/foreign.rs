@@ -84,9 +84,9 @@ const NOT_YET: &[(&str, &[&str], &str)] = &[
         "automatic fail-over is not there yet",
     ),
     (
-        "enablePropertyFilter filterSupportRetry",
+        "filterSupportRetry",
         &["false"],
-        "SQL filters are not there yet",
+        "SQL filters are not applied to retries",
     ),
     (
         "enableLmq enableMultiDispatch enableLmqQuota",
@@ -232,21 +232,21 @@ const NOT_NEEDED: &[(&str, &str)] = &[
          minLiteTTl",
     ),
     (
-        "delayed messages at any time, transactions and replies are not there yet",
+        "how messages for a time are kept here has none of these settings",
         "allowRecallWhenBrokerNotWriteable appendTopicForTimerDeleteKey \
          checkTransactionMessageEnable delayOffsetUpdateVersionStep disappearTimeAfterStart \
          enableScheduleAsyncDeliver enableScheduleMessageStats enableTransactionMetrics \
-         flushDelayOffsetInterval mappedFileSizeTimerLog recallMessageEnable \
-         rejectTransactionMessage scheduleAsyncDeliverMaxPendingLimit \
+         flushDelayOffsetInterval mappedFileSizeTimerLog \
+         scheduleAsyncDeliverMaxPendingLimit \
          scheduleAsyncDeliverMaxResendNum2Blocked storeReplyMessageEnable timerCheckMetricsWhen \
          timerColdDataCheckIntervalMs timerCongestNumEachSlot timerEnableCheckMetrics \
          timerEnableRetryUntilSuccess timerFlushIntervalMs timerInterceptDelayLevel \
-         timerMaxDelaySec timerMetricSmallThreshold timerPrecisionMs timerProgressLogIntervalMs \
+         timerMetricSmallThreshold timerPrecisionMs timerProgressLogIntervalMs \
          timerRecallToTimelineEnable timerRecallToTimeWheelEnable timerRollWindowSlot \
          timerSkipUnknownError timerStopDequeue timerStopEnqueue timerWarmEnable timerWheelEnable \
-         timerWheelSnapshotFlush timerWheelSnapshotIntervalMs transactionCheckInterval \
-         transactionCheckMax transactionMetricFlushInterval transactionOpBatchInterval \
-         transactionOpMsgMaxSize transactionTimeOut transWriteOriginTransHalfEnable",
+         timerWheelSnapshotFlush timerWheelSnapshotIntervalMs \
+         transactionMetricFlushInterval transactionOpBatchInterval \
+         transactionOpMsgMaxSize transWriteOriginTransHalfEnable",
     ),
     (
         "replicas are not there yet",

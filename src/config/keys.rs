@@ -181,6 +181,24 @@ keys! {
     message_delay_level: String = "messageDelayLevel", Shape::DelayLevels,
         Fixed("1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"), "broker",
         "Delays of the levels 1, 2, 3 … of delayed messages and of consumer retries.";
+    timer_max_delay_sec: u64 = "timerMaxDelaySec",
+        Number { min: 0, max: 1_000_000_000, unit: "s" }, Fixed("0"), "broker",
+        "Messages for a time further away than this are refused; 0 takes any time.";
+    recall_message_enable: bool = "recallMessageEnable", Shape::Flag, Fixed("false"), "broker",
+        "Whether producers may take back messages whose time has not come.";
+    transaction_time_out: u64 = "transactionTimeOut",
+        Number { min: 1, max: 86_400_000, unit: "ms" }, Fixed("6000"), "broker",
+        "A transaction that is open for longer has its producer asked how it ended.";
+    transaction_check_interval: u64 = "transactionCheckInterval",
+        Number { min: 100, max: 86_400_000, unit: "ms" }, Fixed("30000"), "broker",
+        "The producer of an open transaction is asked again after this time.";
+    transaction_check_max: u64 = "transactionCheckMax", Number { min: 1, max: 10_000, unit: "" },
+        Fixed("15"), "broker",
+        "After so many questions a transaction is parked in TRANS_CHECK_MAX_TIME_TOPIC.";
+    reject_transaction_message: bool = "rejectTransactionMessage", Shape::Flag, Fixed("false"),
+        "broker", "Refuses transactional messages.";
+    enable_property_filter: bool = "enablePropertyFilter", Shape::Flag, Fixed("false"), "broker",
+        "Whether consumers may filter by SQL92 expressions on message properties.";
     long_polling_enable: bool = "longPollingEnable", Shape::Flag, Fixed("true"), "broker",
         "A pull that finds nothing waits as long as the consumer asks for.";
     short_polling_time_mills: u64 = "shortPollingTimeMills",

@@ -12,6 +12,18 @@ use smallvec::SmallVec;
 /// `KEYS` of one message that are indexed; more are left out.
 const KEYS_MAX: usize = 64;
 
+/// Queues of this topic hold what is due in one hour each.
+pub const TIMER_TOPIC: &str = "rmq_sys_wheel_timer";
+/// Milliseconds of such a queue.
+pub const TIMER_QUEUE_MS: i64 = 3_600_000;
+
+/// When in its hour a message of [`TIMER_TOPIC`] is due, ms.
+fn due_within(stored: &[u8]) -> u32 {
+    let due_ms = properties::find_str(stored, names::TIMER_OUT_MS);
+    let due_ms = due_ms.and_then(|text| text.parse::<i64>().ok());
+    due_ms.unwrap_or(0).rem_euclid(TIMER_QUEUE_MS) as u32
+}
+
 /// Index facts of one message.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Dispatch {
@@ -25,6 +37,10 @@ impl Dispatch {
         let mut dispatch = Dispatch::default();
         for (name, value) in properties::iter(properties) {
             dispatch.property(topic, name, value);
+        }
+        if topic == TIMER_TOPIC {
+            // Nobody filters these by tag; the time is wanted without the record.
+            dispatch.tag_hash = due_within(properties) as i32;
         }
         dispatch
     }

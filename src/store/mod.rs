@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod durability;
 pub mod entries;
 pub mod index;
+pub mod lookup;
 pub mod merge;
 pub mod queues;
 pub mod read;
@@ -30,6 +31,7 @@ pub mod segment;
 
 use crate::base::disk::{Done, Order};
 use crate::base::{DiskError, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
+use crate::filter::Filter;
 use crate::message::encode::{Draft, Placed, encode, encoded_len};
 use crate::store::batch::HEADER_BYTES;
 use crate::store::checkpointing::Checkpoints;
@@ -39,9 +41,10 @@ use crate::store::dispatch::Dispatch;
 use crate::store::durability::Waiting;
 use crate::store::entries::Entry;
 use crate::store::index::KeyIndex;
+use crate::store::lookup::{KeyQuestion, Lookups};
 use crate::store::merge::Step;
 use crate::store::queues::{QUEUES_MAX, QueueRecord, Queues};
-use crate::store::read::WindowCache;
+use crate::store::read::{WaiterId, WindowCache};
 use crate::store::record::{Kind, SYSTEM_HEADER_BYTES, put_system};
 use std::ops::Range;
 
@@ -127,6 +130,7 @@ pub struct Store {
     index: QueueIndex,
     keys: KeyIndex,
     windows: WindowCache,
+    lookups: Lookups,
     /// Index entries that readers may not see yet.
     hidden: Waiting<QueueSlot>,
     checkpoints: Checkpoints,
@@ -138,6 +142,7 @@ pub struct Store {
 enum Task {
     Fill(Range<u64>),
     Window(read::WindowKey),
+    Lookup(WaiterId),
     Checkpoint,
     Merge(MergeOf),
 }
@@ -242,6 +247,11 @@ impl Store {
         self.log.batch_bytes_limit() - HEADER_BYTES
     }
 
+    /// The end of a queue, messages included that nobody may see yet.
+    pub fn queue_end(&self, slot: QueueSlot) -> QueueOffset {
+        self.index.next(slot)
+    }
+
     /// Makes room for messages that must lie in one batch, so that a crash keeps all or none.
     pub fn reserve(&mut self, drafts_bytes: usize) {
         self.log.reserve(drafts_bytes);
@@ -327,6 +337,17 @@ impl Store {
         }
     }
 
+    /// Looks a key up; the waiter is given back when [`found`](Self::found) has the answer. False
+    /// if too many look-ups are under way.
+    pub fn look_up(&mut self, question: KeyQuestion, waiter: WaiterId) -> bool {
+        self.lookups.ask(self.keys.view(), question, waiter)
+    }
+
+    /// Places of records that may carry the key, newest first.
+    pub fn found(&mut self, waiter: WaiterId) -> Option<Result<Vec<LogOffset>, DiskError>> {
+        self.lookups.take(waiter)
+    }
+
     /// The next write or sync of the log.
     pub fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)> {
         let id = OrderId(self.orders_given + 1);
@@ -347,6 +368,9 @@ impl Store {
     fn next_task(&mut self, now: Now) -> Option<(Task, Order)> {
         if let Some((key, order)) = self.windows.poll_order() {
             return Some((Task::Window(key), order));
+        }
+        if let Some((waiter, order)) = self.lookups.poll_order() {
+            return Some((Task::Lookup(waiter), order));
         }
         if self.log.failed().is_some() {
             return None;
@@ -385,6 +409,15 @@ impl Store {
                 });
                 self.windows.arrived(&key, bytes)
             }
+            Some(Task::Lookup(waiter)) => {
+                let bytes = result.map(|done| match done {
+                    Done::Work(bytes) => bytes,
+                    _ => unreachable!("work is answered with its result"),
+                });
+                self.lookups.arrived(waiter, bytes);
+                let result = Ok(());
+                vec![read::Woken { waiter, result }]
+            }
             Some(task) => {
                 match result {
                     Ok(Done::Work(bytes)) => self.task_done(now, task, bytes),
@@ -402,7 +435,7 @@ impl Store {
             Task::Checkpoint => self.checkpoint_done(now, result),
             Task::Merge(MergeOf::Queues) => self.index.merged(result),
             Task::Merge(MergeOf::Keys) => self.keys.merged(result),
-            Task::Window(_) => unreachable!("windows are answered apart"),
+            Task::Window(_) | Task::Lookup(_) => unreachable!("these are answered apart"),
         }
     }
 
@@ -427,12 +460,17 @@ impl Store {
             .min()
     }
 
-    /// Tag hash of a message whose entry is in memory, as those of new messages are.
-    pub fn tag_hash(&self, slot: QueueSlot, offset: QueueOffset) -> Option<i32> {
-        match self.index.lookup(slot, offset) {
-            Lookup::Hot(entries) => entries.at(0).map(|entry| entry.tag_hash),
-            _ => None,
+    /// Whether a filter wants a message, if that is known without the disk.
+    pub fn is_wanted(&self, slot: QueueSlot, offset: QueueOffset, filter: &Filter) -> Option<bool> {
+        let Lookup::Hot(entries) = self.index.lookup(slot, offset) else {
+            return None;
+        };
+        let entry = entries.at(0)?;
+        if !filter.may_want(i64::from(entry.tag_hash)) || filter.sql().is_none() {
+            return Some(filter.may_want(i64::from(entry.tag_hash)));
         }
+        let record = self.log.memory(entry.at, entry.size)?;
+        Some(reader::is_wanted(&record, filter))
     }
 
     /// Where a message lies, if that is known without the disk.

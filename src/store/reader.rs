@@ -6,7 +6,8 @@
 //! index entry before anybody sees it.
 
 use crate::base::{LogOffset, QueueOffset};
-use crate::filter::tag::TagFilter;
+use crate::filter::Filter;
+use crate::message::properties;
 use crate::message::view::RecordView;
 use crate::store::Store;
 use crate::store::consumequeue::{Block, Entry, Extent, Lookup, QueueSlot};
@@ -78,7 +79,7 @@ impl Store {
         slot: QueueSlot,
         from: QueueOffset,
         limits: Limits,
-        filter: &TagFilter,
+        filter: &Filter,
         waiter: WaiterId,
     ) -> Fetch<Found> {
         let (_, visible) = self.visible_range(slot);
@@ -94,7 +95,7 @@ impl Store {
                 _ if found.messages > 0 => break,
                 other => return other.map(|_| found),
             };
-            if !filter.matches(i64::from(entry.tag_hash)) {
+            if !filter.may_want(i64::from(entry.tag_hash)) {
                 found.next.0 += 1;
                 continue;
             }
@@ -102,8 +103,10 @@ impl Store {
                 break;
             }
             match self.record(&entry, waiter) {
-                Fetch::Ready(record) => found.push(record),
-                _ if found.messages > 0 => break,
+                Fetch::Ready(record) if is_wanted(&record, filter) => found.push(record),
+                Fetch::Ready(_) => {}
+                // What was looked at need not be looked at again.
+                _ if found.next > from => break,
                 other => return other.map(|_| found),
             }
             found.next.0 += 1;
@@ -114,6 +117,7 @@ impl Store {
     /// A waiter that was woken will not ask again: what was kept for it may go.
     pub fn give_up(&mut self, waiter: WaiterId) {
         self.windows.cancel(waiter);
+        drop(self.lookups.take(waiter));
     }
 
     /// The index entry of one message.
@@ -151,6 +155,25 @@ impl Store {
             Some(entry) => Fetch::Ready(entry),
             None => Fetch::Damaged(format!("index block {}@{}", extent.file, extent.at)),
         }
+    }
+
+    /// Tag hashes of messages from an offset on, all of which exist: at least one, at most `most`.
+    pub fn tag_hashes(
+        &mut self,
+        slot: QueueSlot,
+        from: QueueOffset,
+        most: usize,
+        waiter: WaiterId,
+    ) -> Fetch<Vec<i32>> {
+        let (mut found, mut block) = (Vec::with_capacity(most), None);
+        for n in 0..most as u64 {
+            match self.entry_of(&mut block, slot, QueueOffset(from.0 + n), waiter) {
+                Fetch::Ready(entry) => found.push(entry.tag_hash),
+                other if found.is_empty() => return other.map(|_| found),
+                _ => break,
+            }
+        }
+        Fetch::Ready(found)
     }
 
     fn window(&mut self, extent: &Extent, waiter: WaiterId) -> Fetch<Bytes> {
@@ -206,6 +229,8 @@ impl Store {
     fn bytes_at(&mut self, at: LogOffset, len: u32, waiter: WaiterId) -> Fetch<Bytes> {
         match self.log.memory(at, len) {
             Some(bytes) => Fetch::Ready(bytes),
+            // Confirmed before the disk has it, so a record would be in memory: this is a gap.
+            None if at.0 + u64::from(len) > self.log.written().0 => Fetch::Missing,
             None => self.disk_bytes(at, len as usize, waiter),
         }
     }
@@ -276,6 +301,14 @@ impl Store {
             Err(_) => Fetch::Damaged(self.place(entry.at)),
         }
     }
+}
+
+/// Whether the filter wants this whole record, whose tag it may want.
+pub fn is_wanted(record: &[u8], filter: &Filter) -> bool {
+    let Some(sql) = filter.sql() else {
+        return true;
+    };
+    RecordView::parse(record).is_ok_and(|view| sql.matches(properties::iter(view.properties())))
 }
 
 fn fetched(got: Got) -> Fetch<Bytes> {

@@ -36,6 +36,12 @@ pub enum Kind {
     ConsumerOffsets = 5,
     /// How far delayed delivery has come (`broker::timer`).
     DelayProgress = 6,
+    /// Transactions opened, ended and asked about (`broker::transactions`).
+    Transaction = 7,
+    /// How far messages for a time are delivered, and which were recalled (`broker::timers`).
+    Timer = 8,
+    /// Messages that pops have handed out.
+    Lease = 9,
 }
 
 impl Kind {
@@ -48,6 +54,9 @@ impl Kind {
             Control,
             ConsumerOffsets,
             DelayProgress,
+            Transaction,
+            Timer,
+            Lease,
         ]
         .into_iter()
         .find(|kind| *kind as u16 == number)

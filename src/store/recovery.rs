@@ -14,6 +14,7 @@ use crate::store::consumequeue::{Entry, Limits, QueueIndex};
 use crate::store::dispatch::Dispatch;
 use crate::store::durability::Waiting;
 use crate::store::index::{KeyIndex, KeyLimits};
+use crate::store::lookup::Lookups;
 use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WINDOW_BYTES, WindowCache};
 use crate::store::record::{BadRecord, Kind, Record, walk};
@@ -348,6 +349,7 @@ impl Base {
             index: self.index,
             keys: self.keys,
             windows: windows(&options),
+            lookups: Lookups::default(),
             hidden: Waiting::default(),
             checkpoints: Checkpoints::new(sequence, from.end, snapshots),
             tasks: Map::default(),

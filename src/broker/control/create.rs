@@ -29,7 +29,12 @@ impl Control {
     /// After the replay: creates what every broker has and this one lacks.
     pub fn start(&mut self, now: Now, effects: &mut Effects) {
         for config in self.startup_topics() {
-            if !self.topics.table().contains(&config.topic_name) {
+            let known = self.topics.table().get(&config.topic_name);
+            // A store of an earlier version has one queue of halves.
+            let grows = config.topic_name == names::TRANS_HALF_TOPIC
+                && known
+                    .is_some_and(|topic| topic.config.write_queue_nums < config.write_queue_nums);
+            if known.is_none() || grows {
                 self.put_topic(now, config, effects);
             }
         }
@@ -75,7 +80,8 @@ impl Control {
                 1,
                 perm::INHERIT,
             ),
-            topic(names::TRANS_HALF_TOPIC, 1, both),
+            // One for each shard: a half lies where its message will.
+            topic(names::TRANS_HALF_TOPIC, u32::from(options.shards), both),
             topic(names::TRANS_OP_HALF_TOPIC, 1, both),
             topic(names::ROCKSDB_TRANS_HALF_TOPIC, 1, both),
             topic(names::ROCKSDB_TRANS_OP_HALF_TOPIC, 1, both),

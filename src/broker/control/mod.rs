@@ -24,8 +24,9 @@ mod history;
 use std::sync::Arc;
 
 use crate::base::{ConnId, Mono, Now};
+use crate::broker::assignment::Modes;
 use crate::broker::groups::Groups;
-use crate::broker::handle::{connection, group, lock, member, topic};
+use crate::broker::handle::{assignment, connection, group, lock, member, topic};
 use crate::broker::locks::Locks;
 use crate::broker::members::Members;
 use crate::broker::record::{GroupPut, Record, RecordError, TopicPut};
@@ -83,6 +84,7 @@ pub struct Control {
     pub(in crate::broker) system: SystemTopics,
     pub(in crate::broker) topics: Topics,
     pub(in crate::broker) groups: Groups,
+    pub(in crate::broker) modes: Modes,
     pub(in crate::broker) members: Members,
     pub(in crate::broker) locks: Locks,
     version: u64,
@@ -98,6 +100,7 @@ impl Control {
             system: SystemTopics::new(&options.cluster, &options.broker_name, trace),
             topics: Topics::new(options.shards),
             groups: Groups::default(),
+            modes: Modes::default(),
             members: Members::new(options.members_max),
             locks: Locks::new(options.locks_max),
             version: 0,
@@ -149,6 +152,13 @@ impl Control {
                 group: GroupConfig::clone(group),
             }));
         }
+        for (topic, group, mode) in self.modes.iter() {
+            give(Record::Mode {
+                topic: topic.to_owned(),
+                group: group.to_owned(),
+                mode,
+            });
+        }
         give(Record::Counters {
             topics: self.topics.stamp(),
             groups: self.groups.stamp(),
@@ -178,6 +188,7 @@ impl Control {
             request::DELETE_SUBSCRIPTIONGROUP => group::delete(self, &call, effects),
             request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => group::all(self, &call),
             request::GET_SUBSCRIPTIONGROUP_CONFIG => group::one(self, &call, effects),
+            request::SET_MESSAGE_REQUEST_MODE => assignment::set_mode(self, &call, effects),
             request::HEART_BEAT => member::heartbeat(self, &call, effects),
             request::UNREGISTER_CLIENT => member::unregister(self, &call, effects),
             request::GET_CONSUMER_LIST_BY_GROUP => member::client_ids(self, &call),
@@ -185,6 +196,8 @@ impl Control {
             request::UNLOCK_BATCH_MQ => lock::unlock(self, &call),
             request::GET_CONSUMER_CONNECTION_LIST => connection::consumers(self, &call),
             request::GET_PRODUCER_CONNECTION_LIST => connection::producers(self, &call),
+            request::QUERY_SUBSCRIPTION_BY_CONSUMER => connection::subscription(self, &call),
+            request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => topic::system(self),
             _ => return Handled::NotMine,
         };
         self.answer(&call, result, effects);
@@ -245,9 +258,14 @@ impl Control {
             Record::TopicDelete { stamp, id, name } => {
                 self.topics.restore(stamp, id + 1);
                 self.topics.remove(&name, stamp);
+                self.modes.drop_topic(&name);
             }
+            Record::Mode { topic, group, mode } => self.modes.put(&topic, &group, mode),
             Record::GroupPut(put) => self.groups.put(put),
-            Record::GroupDelete { stamp, name, .. } => self.groups.remove(&name, stamp),
+            Record::GroupDelete { stamp, name, .. } => {
+                self.groups.remove(&name, stamp);
+                self.modes.drop_group(&name);
+            }
             Record::Counters {
                 topics,
                 groups,

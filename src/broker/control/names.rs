@@ -100,6 +100,11 @@ impl SystemTopics {
         SystemTopics { named }
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let named = self.named.iter().map(String::as_str);
+        SYSTEM_TOPICS.into_iter().chain(named)
+    }
+
     /// Topics of the system cannot be changed or deleted by request. Names made from the broker's
     /// own with [`SYSTEM_PREFIX`] are covered by the prefix.
     pub fn contains(&self, topic: &str) -> bool {

@@ -30,7 +30,7 @@ const FIRST_RETRY_LEVEL: i32 = 3;
 /// A message on its way back, while it is read.
 pub struct Back {
     pub(super) to: ReplyTo,
-    oneway: bool,
+    pub(super) oneway: bool,
     group: String,
     at: LogOffset,
     delay_level: i32,
@@ -143,6 +143,7 @@ fn again(
         born_timestamp: view.born_timestamp(),
         born_host: view.born_host(),
         reconsume_times: attempts.saturating_add(1),
+        prepared_offset: 0,
         body: view.body().to_vec(),
         properties: stored,
     };
@@ -197,6 +198,7 @@ pub fn resend(
         born_timestamp: header.born_timestamp,
         born_host: request.link.peer,
         reconsume_times: header.reconsume_times,
+        prepared_offset: 0,
         body: request.command.body.to_vec(),
         properties: stored.to_vec(),
     };

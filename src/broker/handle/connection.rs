@@ -1,4 +1,5 @@
-//! Who is connected: consumers of a group (203), producers of a group (204).
+//! Who is connected: consumers of a group (203), producers of a group (204), and what a group wants
+//! of a topic (345).
 //!
 //! Not here: all producers (328). Source: `AdminBrokerProcessor`; spec page request-codes §3.
 
@@ -6,11 +7,13 @@ use crate::broker::control::effects::Reject;
 use crate::broker::control::{Call, Control, Reply};
 use crate::broker::members::{Member, Subscription};
 use crate::filter::tag;
-use crate::remoting::body::client::{Connection, ConsumerConnection, ProducerConnection};
+use crate::remoting::body::client::{
+    Connection, ConsumerConnection, GroupSubscription, ProducerConnection,
+};
 use crate::remoting::body::heartbeat::SubscriptionData;
 use crate::remoting::body::json;
 use crate::remoting::code::response;
-use crate::remoting::header::group::ProducerGroup;
+use crate::remoting::header::group::{ProducerGroup, TopicAndGroup};
 use crate::remoting::header::member::ConsumerGroup;
 
 /// GET_CONSUMER_CONNECTION_LIST 203.
@@ -51,6 +54,18 @@ pub fn producers(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
         connection_set: members.iter().map(connection).collect(),
     };
     Ok(Reply::body(json::to_vec(&connection)))
+}
+
+/// QUERY_SUBSCRIPTION_BY_CONSUMER 345.
+pub fn subscription(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
+    let header = TopicAndGroup::decode(&call.command.ext)?;
+    let shared = control.members.subscriptions().get(&header.group);
+    let wanted = shared.and_then(|shared| shared.topics.get(&*header.topic));
+    Ok(Reply::body(json::to_vec(&GroupSubscription {
+        subscription_data: wanted.map(|wanted| shown(&header.topic, wanted)),
+        group: header.group.into_owned(),
+        topic: header.topic.into_owned(),
+    })))
 }
 
 fn connection(member: &Member) -> Connection {

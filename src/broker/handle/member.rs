@@ -14,8 +14,10 @@ use crate::base::ConnId;
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply, names};
 use crate::broker::handle::{check_length, parse};
-use crate::broker::members::{ConsumeMode, Member, Subscription, TAG};
+use crate::broker::members::{ConsumeMode, Member, SQL92, Subscription, TAG};
 use crate::broker::topics::{perm, sys_flag};
+use crate::filter::Filter;
+use crate::filter::sql::SqlFilter;
 use crate::filter::tag::{self, TagError, TagFilter};
 use crate::remoting::body::client::ConsumerList;
 use crate::remoting::body::heartbeat::{
@@ -226,12 +228,11 @@ fn subscription(data: &SubscriptionData) -> Result<Subscription, Reject> {
         "" => TAG,
         kind => kind,
     };
-    let filter = match TagFilter::parse(expression) {
-        _ if kind != TAG => TagFilter::All,
-        Ok(filter) => filter,
-        // Lets nothing pass, as in the reference.
-        Err(TagError::NoTag) => TagFilter::Codes(Default::default()),
-        Err(error) => return Err(Reject::new(response::SYSTEM_BUSY, error.to_string())),
+    let filter = match kind {
+        TAG => Some(tags(expression)?.into()),
+        // The group's pulls are told; its heartbeats are taken, as in the reference.
+        SQL92 => SqlFilter::parse(expression).ok().map(Filter::Sql),
+        _ => None,
     };
     Ok(Subscription {
         expression: expression.to_owned(),
@@ -240,6 +241,15 @@ fn subscription(data: &SubscriptionData) -> Result<Subscription, Reject> {
         class_filter: data.class_filter_mode,
         filter,
     })
+}
+
+fn tags(expression: &str) -> Result<TagFilter, Reject> {
+    match TagFilter::parse(expression) {
+        Ok(filter) => Ok(filter),
+        // Lets nothing pass, as in the reference.
+        Err(TagError::NoTag) => Ok(TagFilter::Codes(Default::default())),
+        Err(error) => Err(Reject::new(response::SYSTEM_BUSY, error.to_string())),
+    }
 }
 
 fn too_many_members(most: usize) -> Reject {
@@ -326,6 +336,7 @@ mod tests {
     use crate::broker::control::effects::Effects;
     use crate::broker::control::options::ControlOptions;
     use crate::broker::topics::sys_flag;
+    use crate::filter::Filter;
     use crate::filter::tag::TagFilter;
 
     const FULL: &str = "0 IS_SUPPORT_HEART_BEAT_V2=true IS_SUB_CHANGE=true";
@@ -373,7 +384,8 @@ mod tests {
         let snapshot = rig.control.snapshot();
         assert!(snapshot.groups.contains("g") && snapshot.topics.contains("%RETRY%g"));
         let subscription = &snapshot.subscriptions.get("g").unwrap().topics["t"];
-        assert_eq!(subscription.filter, TagFilter::parse("a||b").unwrap());
+        let expected = Filter::Tags(TagFilter::parse("a||b").unwrap());
+        assert_eq!(subscription.filter, Some(expected));
         assert_eq!(rig.ask(1, &beat("c1", "g", "t:a||b:5", "")), FULL);
         assert_eq!(
             (rig.notices(), rig.effects.records.len()),

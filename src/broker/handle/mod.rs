@@ -3,27 +3,43 @@
 //! A handler answers through [`Outbox`], forwards to the owner, or parks. Every refusal is a
 //! [`Reject`], which becomes the response: code and a remark that says why and what to do.
 
+pub mod ack;
+pub mod assignment;
 pub mod back;
 mod body;
 pub mod config;
 pub mod connection;
+pub mod filter;
 pub mod group;
+pub mod key;
 pub mod lock;
 pub mod member;
 pub mod offset;
+pub mod pop;
+pub mod progress;
 pub mod pull;
+pub mod relay;
+pub mod reply;
+pub mod reset;
+pub mod revive;
 #[cfg(test)]
 pub(in crate::broker) mod rig;
 pub mod send;
+pub mod take;
+pub mod timer;
 pub mod topic;
+pub mod transaction;
 pub mod view;
 
-use crate::base::{Now, ShardId};
+use crate::base::{ConnId, Now, ShardId};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::Handled;
 use crate::broker::control::effects::Reject;
-use crate::broker::delay::WAITER_BASE;
+use crate::broker::delay::{TIMER_WAITER, WAITER_BASE};
+use crate::broker::leases::Lapsed;
+use crate::broker::pops::Visit;
 use crate::broker::survey::{self, Asked};
+use crate::broker::timers::Timer;
 use crate::broker::{Broker, Peer};
 use crate::machine::{FrameIn, Link, Outbox};
 use crate::remoting::code::{request, response};
@@ -85,16 +101,34 @@ pub enum Parked {
     Back(back::Back),
     Search(offset::Search),
     Asked(Asked),
+    End(transaction::End),
+    Check(transaction::Check),
+    Resume(transaction::Resume),
+    Timer(Timer),
+    Pop(Box<Visit>),
+    Lapsed(Lapsed),
 }
 
 impl Parked {
     /// The disk did not give what a request waited for.
-    fn fail(self, broker: &mut Broker, reject: &Reject, out: &mut Outbox<Peer>) {
+    fn fail(self, broker: &mut Broker, now: Now, reject: &Reject, out: &mut Outbox<Peer>) {
         match self {
+            Parked::Back(back::Back { oneway: true, .. })
+            | Parked::End(transaction::End { oneway: true, .. }) => {}
             Parked::Pull(pull::Pull { to, .. })
             | Parked::View(view::View { to, .. })
             | Parked::Back(back::Back { to, .. })
-            | Parked::Search(offset::Search { to, .. }) => reject_to(to, reject, out),
+            | Parked::Search(offset::Search { to, .. })
+            | Parked::End(transaction::End { to, .. })
+            | Parked::Resume(transaction::Resume { to, .. }) => reject_to(to, reject, out),
+            // It is read again in its time.
+            Parked::Check(check) => transaction::unread(broker, now, &check),
+            Parked::Timer(timer) => timer::unread(broker, now, timer),
+            Parked::Lapsed(lapsed) => revive::unread(broker, now, lapsed),
+            Parked::Pop(visit) => {
+                reject_to(visit.ask.to, reject, out);
+                pop::done(broker, visit.home, visit.ticket, out);
+            }
             Parked::Asked(asked) => survey::fail(broker, &asked, out),
         }
     }
@@ -112,10 +146,7 @@ pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut
         return;
     };
     if command.is_response() {
-        if let Some(lead) = &mut broker.lead {
-            lead.registry.answered(now, link.conn, &command);
-        }
-        return;
+        return answer(broker, now, link.conn, &command, raw, out);
     }
     let request = Request {
         now,
@@ -133,6 +164,41 @@ pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut
     }
 }
 
+/// A client or a name server has answered what shard 0 asked it.
+fn answer(
+    broker: &mut Broker,
+    now: Now,
+    conn: ConnId,
+    command: &Command<'_>,
+    raw: Raw<'_>,
+    out: &mut Outbox<Peer>,
+) {
+    let Some(lead) = &mut broker.lead else {
+        let frame = raw.share();
+        return out.peers.push((ShardId(0), Peer::Response { conn, frame }));
+    };
+    match lead.calls.answered(conn, command.opaque) {
+        Some(wish) => relay::ended(broker, now, wish, Ok(command), out),
+        None => lead.registry.answered(now, conn, command),
+    }
+}
+
+/// The same, from the shard that holds the connection.
+pub fn answer_from_peer(
+    broker: &mut Broker,
+    now: Now,
+    conn: ConnId,
+    bytes: &Bytes,
+    out: &mut Outbox<Peer>,
+) {
+    let Ok(frame) = frame::split(bytes) else {
+        return;
+    };
+    if let Ok(command) = Command::decode(frame) {
+        answer(broker, now, conn, &command, Raw::Shared(bytes), out);
+    }
+}
+
 fn dispatch(
     broker: &mut Broker,
     request: &Request<'_>,
@@ -143,6 +209,12 @@ fn dispatch(
             send::send(broker, request, out)
         }
         request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => pull::pull(broker, request, out),
+        request::POP_MESSAGE => pop::pop(broker, request, out),
+        request::PEEK_MESSAGE => pop::peek(broker, request, out),
+        request::ACK_MESSAGE => ack::ack(broker, request, out),
+        request::BATCH_ACK_MESSAGE => ack::batch_ack(broker, request, out),
+        request::CHANGE_MESSAGE_INVISIBLETIME => ack::change(broker, request, out),
+        request::NOTIFICATION => pop::notification(broker, request, out),
         request::QUERY_CONSUMER_OFFSET => offset::query(broker, request, out),
         request::UPDATE_CONSUMER_OFFSET => offset::update(broker, request, out),
         request::GET_MAX_OFFSET => offset::max(broker, request, out),
@@ -150,13 +222,20 @@ fn dispatch(
         request::SEARCH_OFFSET_BY_TIMESTAMP => offset::search(broker, request, out),
         request::GET_EARLIEST_MSG_STORETIME => offset::earliest(broker, request, out),
         request::VIEW_MESSAGE_BY_ID => view::view(broker, request, out),
+        request::END_TRANSACTION => transaction::end(broker, request, out),
+        request::RESUME_CHECK_HALF_MESSAGE => transaction::resume(broker, request, out),
+        request::SEND_REPLY_MESSAGE | request::SEND_REPLY_MESSAGE_V2 => {
+            reply::reply(broker, request, out)
+        }
+        request::CHECK_CLIENT_CONFIG => filter::check(broker, request, out),
         request::CONSUMER_SEND_MSG_BACK => back::back(broker, request, out),
         _ => control(broker, request, out),
     }
 }
 
 /// Requests that change what is configured: refused once the disk has failed.
-const CHANGES: [i32; 6] = [
+const CHANGES: [i32; 7] = [
+    request::SET_MESSAGE_REQUEST_MODE,
     request::UPDATE_AND_CREATE_TOPIC,
     request::UPDATE_AND_CREATE_TOPIC_LIST,
     request::DELETE_TOPIC_IN_BROKER,
@@ -188,6 +267,17 @@ fn control(
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
         request::GET_CONSUME_STATS => return survey::consume_stats(broker, request, out),
         request::GET_BROKER_RUNTIME_INFO => return survey::runtime(broker, request, out),
+        request::QUERY_TOPIC_CONSUME_BY_WHO => return progress::groups_of(broker, request, out),
+        request::QUERY_TOPICS_BY_CONSUMER => return progress::topics_of(broker, request, out),
+        request::QUERY_CORRECTION_OFFSET => return progress::corrections(broker, request, out),
+        request::CLONE_GROUP_OFFSET => return progress::clone(broker, request, out),
+        request::QUERY_CONSUME_TIME_SPAN => return progress::times(broker, request, out),
+        request::RECALL_MESSAGE => return timer::recall(broker, request, out),
+        request::QUERY_MESSAGE => return key::query(broker, request, out),
+        request::QUERY_ASSIGNMENT => return assignment::query(broker, request, out),
+        request::POLLING_INFO => return pop::polling(broker, request, out),
+        request::INVOKE_BROKER_TO_RESET_OFFSET => return reset::reset(broker, request, out),
+        request::GET_CONSUMER_RUNNING_INFO => return relay::running_info(broker, request, out),
         _ => {}
     }
     let lead = broker.lead.as_mut().expect("checked above");
@@ -287,6 +377,9 @@ pub fn bad_header(error: HeaderError) -> Reject {
 /// The bytes that something waited for have come.
 pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer>) {
     let waiter = woken.waiter.0;
+    if waiter == TIMER_WAITER {
+        return broker.timers.set_reading(false);
+    }
     if waiter >= WAITER_BASE {
         broker.delays.bytes_came((waiter - WAITER_BASE) as usize);
         return;
@@ -299,13 +392,19 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
         (Err(error), parked) => {
             broker.stats.damaged_reads += 1;
             let reject = Reject::new(response::SYSTEM_ERROR, error.to_string());
-            parked.fail(broker, &reject, out);
+            parked.fail(broker, now, &reject, out);
         }
         (Ok(()), Parked::Pull(pull)) => pull::run(broker, now, pull, out),
         (Ok(()), Parked::View(view)) => view::run(broker, view, out),
         (Ok(()), Parked::Back(back)) => back::run(broker, now, back, out),
         (Ok(()), Parked::Search(search)) => offset::run_search(broker, search, out),
         (Ok(()), Parked::Asked(asked)) => survey::run(broker, asked, out),
+        (Ok(()), Parked::End(end)) => transaction::run_end(broker, now, end, out),
+        (Ok(()), Parked::Check(check)) => transaction::run_check(broker, now, check, out),
+        (Ok(()), Parked::Timer(timer)) => timer::run(broker, now, timer, out),
+        (Ok(()), Parked::Pop(visit)) => pop::run(broker, now, *visit, out),
+        (Ok(()), Parked::Lapsed(lapsed)) => revive::run(broker, now, lapsed, out),
+        (Ok(()), Parked::Resume(resume)) => transaction::run_resume(broker, now, resume, out),
     }
     // What it waited for was kept for it until now.
     broker.store.give_up(woken.waiter);

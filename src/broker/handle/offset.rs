@@ -113,7 +113,7 @@ pub fn query(
 
 /// Whether a group without an offset should see the queue from its very first message: none is
 /// gone, and the first is not far back (`checkInMemByConsumeOffset`).
-fn is_young(broker: &mut Broker, slot: QueueSlot) -> bool {
+pub(super) fn is_young(broker: &mut Broker, slot: QueueSlot) -> bool {
     let (min, max) = broker.store.visible_range(slot);
     if min.0 > 0 || max.0 == 0 {
         return min.0 == 0;
@@ -144,6 +144,19 @@ pub fn update(
         .store
         .open_queue(request.now, &mine.topic.name, mine.topic.id, mine.queue_id)
         .map_err(|refused| broker.refuse(refused))?;
+    if broker.offsets.is_reset(&header.consumer_group, slot) {
+        // The consumer does not know yet that an operator has moved its group.
+        if !request.command.is_oneway() {
+            let to = request.reply_to();
+            let remark = Some("Offset has been previously reset");
+            out.write(to.conn, |bytes| {
+                let code = response::SUCCESS;
+                let w = FrameWriter::response(bytes, to.codec, to.opaque, code, remark);
+                w.finish(0);
+            });
+        }
+        return Ok(());
+    }
     if !broker
         .offsets
         .commit(request.now, &header.consumer_group, slot, offset)

@@ -8,11 +8,13 @@
 use crate::base::{Now, QueueOffset};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
+use crate::broker::handle::filter;
 use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to};
 use crate::broker::members::Subscription;
+use crate::broker::members::TAG;
 use crate::broker::topics::{Topic, perm};
 use crate::broker::{Broker, Peer};
-use crate::filter::tag::TagFilter;
+use crate::filter::Filter;
 use crate::machine::Outbox;
 use crate::remoting::code::response;
 use crate::remoting::command::FrameWriter;
@@ -20,6 +22,7 @@ use crate::remoting::header::pull::{
     FLAG_CLASS_FILTER, FLAG_COMMIT_OFFSET, FLAG_SUBSCRIPTION, FLAG_SUSPEND, PullHeader,
     PullResponse,
 };
+use crate::store::Store;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::{Fetch, Found, Limits};
@@ -37,7 +40,7 @@ pub struct Pull {
     slot: QueueSlot,
     offset: i64,
     limits: Limits,
-    filter: TagFilter,
+    filter: Filter,
     /// How long it may be held; 0 once it was.
     hold_ms: u64,
 }
@@ -72,7 +75,9 @@ pub fn pull(
     match check(broker, request, &header, out) {
         Ok(None) => Ok(()),
         Ok(Some(pull)) => {
-            if header.sys_flag & FLAG_COMMIT_OFFSET != 0 && header.commit_offset >= 0 {
+            let moved = broker.offsets.is_reset(&pull.group, pull.slot);
+            let commits = header.sys_flag & FLAG_COMMIT_OFFSET != 0 && !moved;
+            if commits && header.commit_offset >= 0 {
                 let offset = header.commit_offset as u64;
                 broker
                     .offsets
@@ -143,7 +148,7 @@ fn accept(
     header: &PullHeader<'_>,
     topic: Arc<Topic>,
     group: Arc<str>,
-    filter: TagFilter,
+    filter: Filter,
 ) -> Result<Pull, Refusal> {
     let slot = broker
         .store
@@ -189,19 +194,13 @@ fn subscription(
     header: &PullHeader<'_>,
     group: &str,
     topic: &str,
-) -> Result<TagFilter, Refusal> {
+) -> Result<Filter, Refusal> {
     if header.sys_flag & FLAG_SUBSCRIPTION != 0 {
         let kind = header.expression_type.map(|kind| kind.to_cow());
-        check_kind(kind.as_deref().unwrap_or("TAG"))?;
-        let expression = header
-            .subscription
-            .map(|text| text.to_cow())
-            .unwrap_or_default();
-        let parsed = TagFilter::parse(&expression);
-        return parsed.map_err(|error| {
-            let remark = format!("parse the consumer's subscription failed: {error}");
-            Reject::new(response::SUBSCRIPTION_PARSE_FAILED, remark).into()
-        });
+        let expression = header.subscription.map(|text| text.to_cow());
+        let expression = expression.as_deref().unwrap_or_default();
+        let kind = kind.as_deref().filter(|kind| !kind.is_empty());
+        return filter::parse(broker, kind.unwrap_or(TAG), expression).map_err(Refusal::from);
     }
     let known = broker.snapshot.subscriptions.get(group);
     let Some(members) = known else {
@@ -222,28 +221,32 @@ fn subscription(
         return Err(Reject::new(response::SUBSCRIPTION_NOT_LATEST, remark).into());
     }
     let Subscription {
+        expression,
         kind,
         class_filter,
         filter,
         ..
     } = &**wanted;
-    check_kind(kind)?;
+    let Some(filter) = filter else {
+        let remark = format!(
+            "The broker's consumer filter data is not exist!Your expression may be wrong! \
+             ({kind}: {expression})"
+        );
+        return Err(Reject::new(response::FILTER_DATA_NOT_EXIST, remark).into());
+    };
+    filter::check_kind(broker, kind)?;
     let all = *class_filter || header.sys_flag & FLAG_CLASS_FILTER != 0;
-    Ok(if all { TagFilter::All } else { filter.clone() })
-}
-
-fn check_kind(kind: &str) -> Result<(), Reject> {
-    if kind.is_empty() || kind == "TAG" {
-        return Ok(());
-    }
-    let remark = format!("The broker does not support consumer to filter message by {kind}");
-    Err(Reject::new(response::SYSTEM_ERROR, remark))
+    Ok(if all { Filter::ALL } else { filter.clone() })
 }
 
 impl Pull {
-    /// Whether a new message at `offset` is a reason to run again.
-    pub fn wants(&self, offset: QueueOffset, tag_hash: i32) -> bool {
-        offset.0 as i64 >= self.offset && self.filter.matches(i64::from(tag_hash))
+    /// Whether a new message at `offset` is a reason to run again. One that has left memory
+    /// already may be.
+    pub fn wants(&self, offset: QueueOffset, store: &Store) -> bool {
+        offset.0 as i64 >= self.offset
+            && store
+                .is_wanted(self.slot, offset, &self.filter)
+                .unwrap_or(true)
     }
 
     pub fn without_hold(self) -> Pull {
@@ -259,6 +262,8 @@ enum Status {
     OffsetTooSmall(QueueOffset),
     OffsetOverflowOne,
     OffsetOverflowBadly(QueueOffset),
+    /// An operator has moved the group.
+    OffsetReset(QueueOffset),
 }
 
 /// Reads and answers, or parks.
@@ -267,6 +272,10 @@ pub fn run(broker: &mut Broker, now: Now, pull: Pull, out: &mut Outbox<Peer>) {
         return reject_to(pull.to, &reject, out);
     }
     let (min, max) = broker.store.visible_range(pull.slot);
+    if let Some(offset) = broker.offsets.take_reset(&pull.group, pull.slot) {
+        let status = Status::OffsetReset(QueueOffset(offset));
+        return answer(broker, &pull, status, out);
+    }
     let status = match u64::try_from(pull.offset) {
         _ if max.0 == 0 => Status::NoMessageInQueue,
         Err(_) => Status::OffsetTooSmall(min),
@@ -362,6 +371,7 @@ fn answer(broker: &mut Broker, pull: &Pull, status: Status, out: &mut Outbox<Pee
             "NO_MESSAGE_IN_QUEUE",
             QueueOffset(0),
         ),
+        Status::OffsetReset(to) => (response::PULL_OFFSET_MOVED, "OFFSET_RESET", *to),
         Status::OffsetTooSmall(min) => (response::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL", *min),
         Status::OffsetOverflowOne => (response::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE", offset),
         Status::OffsetOverflowBadly(max) => {

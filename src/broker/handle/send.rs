@@ -5,7 +5,7 @@
 //! (`spec/semantics.md` §2).
 
 use crate::base::{Now, ShardId};
-use crate::broker::acks::{Ack, ReplyTo, SendAck};
+use crate::broker::acks::{Ack, More, ReplyTo, SendAck};
 use crate::broker::control::create::SendTopic;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
@@ -40,12 +40,23 @@ pub struct Scratch {
 
 /// What the broker must know of a message's properties.
 #[derive(Default)]
-struct Traits {
+pub(super) struct Traits {
     delay_level: usize,
     transaction: bool,
     timer: bool,
     has_key: bool,
+    sharded: bool,
+    /// Which queue it wants, by how urgent it is.
+    priority: Option<i32>,
     dispatch: Dispatch,
+}
+
+impl Traits {
+    /// The priority counts for messages that are nothing else besides
+    /// (`TopicMessageType.parseFromMessageProperty`).
+    fn is_special(&self) -> bool {
+        self.transaction || self.delay_level > 0 || self.timer || self.sharded
+    }
 }
 
 pub fn send(
@@ -84,7 +95,7 @@ pub fn send(
     send_one(broker, request, &header, &topic, queue_id, out)
 }
 
-fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
+pub(super) fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
     let limit = broker.options.body_bytes_max;
     if body.is_empty() {
         let remark = "the message has no body: a message needs at least one byte";
@@ -99,7 +110,7 @@ fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
 }
 
 /// An unknown topic is shard 0's to make; the request runs again once every shard knows it.
-fn create_topic(
+pub(super) fn create_topic(
     broker: &mut Broker,
     request: &Request<'_>,
     header: &SendHeader<'_>,
@@ -134,7 +145,7 @@ fn create_topic(
 }
 
 /// A send without a queue gets one in turn; one of this shard if it has any.
-fn choose_queue(broker: &mut Broker, topic: &Topic, asked: i32) -> Result<i32, Reject> {
+pub(super) fn choose_queue(broker: &mut Broker, topic: &Topic, asked: i32) -> Result<i32, Reject> {
     if asked >= 0 {
         return Ok(asked);
     }
@@ -174,6 +185,14 @@ fn send_one(
     };
     let taken = take_properties(broker, &topic.name, given_plain, request.now, &mut stored);
     let result = taken.and_then(|traits| {
+        let queue_id = match traits.priority {
+            Some(_) if traits.is_special() => {
+                properties::remove(&mut stored, names::PRIORITY);
+                queue_id
+            }
+            Some(priority) => priority.min(topic.config.write_queue_nums - 1),
+            None => queue_id,
+        };
         store_one(
             broker, request, header, topic, queue_id, traits, &stored, out,
         )
@@ -196,12 +215,15 @@ fn store_one(
     properties: &[u8],
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    check_traits(&traits)?;
+    check_traits(broker, &traits)?;
     let is_retry = topic.name.starts_with(RETRY_PREFIX);
     if is_retry && super::back::resend(broker, request, header, properties, out)? {
         return Ok(());
     }
     let draft = draft(broker, request, header, topic, queue_id, properties);
+    if traits.transaction && !(header.reconsume_times > 0 && traits.delay_level > 0) {
+        return super::transaction::prepare(broker, request, &draft, queue_id);
+    }
     if traits.delay_level > 0 {
         let purpose = Purpose::Send {
             to: request.reply_to(),
@@ -210,6 +232,18 @@ fn store_one(
         };
         let level = traits.delay_level;
         return delay(broker, request.now, owned(&draft), level, purpose, out);
+    }
+    if traits.priority.is_some() && broker.owner(topic, queue_id) != Some(broker.me) {
+        let purpose = Purpose::Send {
+            to: request.reply_to(),
+            oneway: request.command.is_oneway(),
+            queue_id,
+        };
+        broker.request_put(request.now, owned(&draft), 0, purpose, out);
+        return Ok(());
+    }
+    if traits.timer && super::timer::store(broker, request, &draft, queue_id)? {
+        return Ok(());
     }
     draft
         .check()
@@ -233,7 +267,7 @@ fn store_one(
                 queue_id,
                 offset: appended.offset.0,
                 at: appended.at,
-                more: Box::default(),
+                more: None,
                 due,
             }),
         );
@@ -241,14 +275,10 @@ fn store_one(
     Ok(())
 }
 
-fn check_traits(traits: &Traits) -> Result<(), Reject> {
-    if traits.transaction {
-        let remark = "this broker does not take transaction messages yet";
+fn check_traits(broker: &Broker, traits: &Traits) -> Result<(), Reject> {
+    if traits.transaction && broker.options.reject_transactions {
+        let remark = "sending transaction message is forbidden: see rejectTransactionMessage";
         return Err(Reject::new(response::NO_PERMISSION, remark));
-    }
-    if traits.timer {
-        let remark = "this broker does not take timer messages yet, only delay levels";
-        return Err(Reject::new(response::SYSTEM_ERROR, remark));
     }
     Ok(())
 }
@@ -287,6 +317,7 @@ fn owned(draft: &Draft<'_>) -> OwnedMessage {
         born_timestamp: draft.born_timestamp,
         born_host: draft.born_host,
         reconsume_times: draft.reconsume_times,
+        prepared_offset: draft.prepared_transaction_offset,
         body: draft.body.to_vec(),
         properties: draft.properties.to_vec(),
     }
@@ -343,7 +374,7 @@ pub fn stamp(options: &BrokerOptions) -> Box<[u8]> {
 
 /// Copies the properties that a send was given to `stored` as they are to be kept: without those
 /// that are not stored, with those the broker adds.
-fn take_properties(
+pub(super) fn take_properties(
     broker: &mut Broker,
     topic: &str,
     given: &[u8],
@@ -357,6 +388,12 @@ fn take_properties(
             b"UNIQ_KEY" => traits.has_key = true,
             b"DELAY" => traits.delay_level = number(value),
             b"TRAN_MSG" => traits.transaction = value.eq_ignore_ascii_case(b"true"),
+            b"__SHARDINGKEY" => traits.sharded = true,
+            b"_SYS_MSG_PRIORITY_" => {
+                let text = std::str::from_utf8(value).ok();
+                let number = text.and_then(|text| text.parse().ok());
+                traits.priority = number.filter(|priority| *priority >= 0);
+            }
             b"TIMER_DELIVER_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" => traits.timer = true,
             _ if name.starts_with(names::TRANSIENT_PREFIX.as_bytes()) => continue,
             _ => {}
@@ -443,7 +480,10 @@ fn send_batch(
             queue_id,
             offset: first.offset.0,
             at: first.at,
-            more: rest.iter().map(|appended| appended.at).collect(),
+            more: (!rest.is_empty()).then(|| {
+                let others = rest.iter().map(|appended| appended.at);
+                Box::new(More::Batch(others.collect()))
+            }),
             due,
         };
         broker.acks.push(last.end, Ack::Send(ack));
@@ -510,7 +550,7 @@ pub fn answer_stored(
         queue_id,
         offset,
         at,
-        more: Box::default(),
+        more: None,
         due,
     };
     broker.answer_send_from(stored.shard, &ack, response::SUCCESS, None, out);

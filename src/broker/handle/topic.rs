@@ -13,6 +13,7 @@ use crate::broker::control::{Call, Control, Reply, names};
 use crate::broker::handle::{Page, parse};
 use crate::broker::record::Record;
 use crate::remoting::body::json;
+use crate::remoting::body::table::TopicList;
 use crate::remoting::body::topic::{
     TopicConfig, TopicConfigAndMapping, TopicConfigList, TopicFilterType, TopicTable,
 };
@@ -188,6 +189,15 @@ fn altered(control: &Control, wanted: TopicConfig) -> Result<TopicConfig, Reject
         attributes,
         ..wanted
     })
+}
+
+/// GET_SYSTEM_TOPIC_LIST_FROM_BROKER 305.
+pub fn system(control: &Control) -> Result<Reply, Reject> {
+    let list = TopicList {
+        broker_addr: None,
+        topic_list: control.system.names().map(str::to_owned).collect(),
+    };
+    Ok(Reply::body(json::to_vec(&list)))
 }
 
 #[cfg(test)]

@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData};
 use crate::remoting::language::Language;
 
+/// Request of CHECK_CLIENT_CONFIG 46. Source: `CheckClientRequestBody`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CheckClient {
+    pub client_id: String,
+    pub group: String,
+    pub subscription_data: Option<SubscriptionData>,
+}
+
 /// Response of 38.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -49,6 +58,16 @@ pub struct ConsumerConnection {
     pub message_model: Option<MessageModel>,
     /// By topic.
     pub subscription_table: BTreeMap<String, SubscriptionData>,
+}
+
+/// Response of QUERY_SUBSCRIPTION_BY_CONSUMER 345. Source: `QuerySubscriptionResponseBody`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GroupSubscription {
+    pub group: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_data: Option<SubscriptionData>,
+    pub topic: String,
 }
 
 /// Response of 204.

@@ -4,6 +4,7 @@
 //! too), null left out. Input is read as tolerantly as fastjson2 reads it ([`json`]): every member
 //! may be missing, null or unknown.
 
+pub mod assignment;
 pub mod client;
 pub mod cluster;
 pub mod group;
@@ -11,6 +12,7 @@ pub mod heartbeat;
 pub mod json;
 mod lenient;
 pub mod lock;
+pub mod pop;
 pub mod queue;
 pub mod register;
 pub mod route;

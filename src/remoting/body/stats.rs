@@ -1,7 +1,10 @@
-//! Offsets per queue for operators: GET_TOPIC_STATS_INFO 202 and GET_CONSUME_STATS 208. Both are
-//! maps keyed by queues, which Java clients read only with an object as key.
+//! Offsets per queue for operators: GET_TOPIC_STATS_INFO 202, GET_CONSUME_STATS 208 and
+//! INVOKE_BROKER_TO_RESET_OFFSET 222. All are maps keyed by queues, which Java clients read only
+//! with an object as key.
 //!
-//! Sources: `TopicStatsTable`, `ConsumeStats`; spec page delta-5.5 §2.
+//! Sources: `TopicStatsTable`, `ConsumeStats`, `ResetOffsetBody`; spec page delta-5.5 §2.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,4 +70,63 @@ impl ConsumeStats {
         out.push(b'}');
         out
     }
+}
+
+/// Response of 222.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ResetOffsets {
+    #[serde(deserialize_with = "queue_map")]
+    pub offset_table: Vec<(MessageQueue, i64)>,
+}
+
+impl ResetOffsets {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = b"{\"offsetTable\":".to_vec();
+        append_queue_map(&mut out, &self.offset_table);
+        out.push(b'}');
+        out
+    }
+}
+
+/// Response of QUERY_CORRECTION_OFFSET 308. Source: `QueryCorrectionOffsetBody`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Corrections {
+    /// By queue.
+    pub correction_offsets: BTreeMap<i32, i64>,
+}
+
+impl Corrections {
+    pub fn encode(&self) -> Vec<u8> {
+        let rows = self.correction_offsets.iter();
+        let rows: Vec<_> = rows
+            .map(|(queue, offset)| format!("{queue}:{offset}"))
+            .collect();
+        format!("{{\"correctionOffsets\":{{{}}}}}", rows.join(",")).into_bytes()
+    }
+}
+
+/// Response of QUERY_TOPIC_CONSUME_BY_WHO 300. Source: `GroupList`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GroupList {
+    pub group_list: Vec<String>,
+}
+
+/// Response of QUERY_CONSUME_TIME_SPAN 303. Source: `QueryConsumeTimeSpanBody`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TimeSpans {
+    pub consume_time_span_set: Vec<TimeSpan>,
+}
+
+/// Of one queue; milliseconds.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TimeSpan {
+    pub consume_time_stamp: i64,
+    pub delay_time: i64,
+    pub max_time_stamp: i64,
+    pub message_queue: MessageQueue,
+    pub min_time_stamp: i64,
 }

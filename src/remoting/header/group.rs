@@ -1,5 +1,5 @@
-//! Consumer and producer groups on a broker: 201, 204, 207, 208, 352. 200 and 225 carry a body
-//! only, 203 is [`super::member::ConsumerGroup`].
+//! Consumer and producer groups on a broker: 201, 204, 207, 208, 303, 308, 314, 343, 345, 352. 200
+//! and 225 carry a body only, 203 is [`super::member::ConsumerGroup`].
 //!
 //! Source: the `*Group*Header` classes; spec page request-codes §3.
 
@@ -21,7 +21,7 @@ header! {
 }
 
 header! {
-    /// GET_SUBSCRIPTIONGROUP_CONFIG 352.
+    /// GET_SUBSCRIPTIONGROUP_CONFIG 352, QUERY_TOPICS_BY_CONSUMER 343.
     struct GroupName<'a> {
         group: text "group",
     }
@@ -49,5 +49,34 @@ header! {
         topic: opt_text "topic",
         /// Topics joined by `;`; counts only without `topic`.
         topic_list: opt_text "topicList",
+    }
+}
+
+header! {
+    /// QUERY_CONSUME_TIME_SPAN 303, QUERY_SUBSCRIPTION_BY_CONSUMER 345.
+    struct TopicAndGroup<'a> {
+        topic: text "topic",
+        group: text "group",
+    }
+}
+
+header! {
+    /// QUERY_CORRECTION_OFFSET 308.
+    struct Correction<'a> {
+        /// Names joined by commas.
+        filter_groups: opt_text "filterGroups",
+        compare_group: text "compareGroup",
+        topic: text "topic",
+    }
+}
+
+header! {
+    /// CLONE_GROUP_OFFSET 314.
+    struct CloneOffsets<'a> {
+        src_group: text "srcGroup",
+        dest_group: text "destGroup",
+        /// All topics without it.
+        topic: opt_text "topic",
+        offline: bool "offline" or false,
     }
 }

@@ -1,4 +1,4 @@
-//! Membership of clients: 34, 35, 38, 40. The lock requests 41 and 42 carry a body only.
+//! Membership of clients: 34, 35, 38, 40, 307. The lock requests 41 and 42 carry a body only.
 //!
 //! Sources: `UnregisterClientRequestHeader`, `GetConsumerListByGroupRequestHeader`,
 //! `NotifyConsumerIdsChangedRequestHeader`; spec pages remoting §11, request-codes §1.
@@ -21,5 +21,14 @@ header! {
     /// GET_CONSUMER_CONNECTION_LIST 203.
     struct ConsumerGroup<'a> {
         consumer_group: text "consumerGroup",
+    }
+}
+
+header! {
+    /// GET_CONSUMER_RUNNING_INFO 307, sent on to the client as it is.
+    struct RunningInfo<'a> {
+        consumer_group: text "consumerGroup",
+        client_id: text "clientId",
+        jstack_enable: bool "jstackEnable" or false,
     }
 }

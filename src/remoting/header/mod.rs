@@ -201,10 +201,13 @@ pub mod member;
 pub mod namesrv;
 pub mod namesrv_admin;
 pub mod offset;
+pub mod pop;
 pub mod pull;
 pub mod query;
 pub mod send;
+pub mod timer;
 pub mod topic;
+pub mod transaction;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Consumer and queue offsets: 14, 15, 29, 30, 31, 32.
+//! Consumer and queue offsets: 14, 15, 29, 30, 31, 32, 222.
 //!
 //! Source: the `*Offset*Header` classes; spec page request-codes §1.
 
@@ -74,5 +74,20 @@ header! {
     struct StoreTimeResponse {
         /// Milliseconds.
         timestamp: i64 "timestamp",
+    }
+}
+
+header! {
+    /// INVOKE_BROKER_TO_RESET_OFFSET 222.
+    struct ResetOffset<'a> {
+        topic: text "topic",
+        group: text "group",
+        /// Negative: all queues.
+        queue_id: i32 "queueId" or -1,
+        /// Counts only with a queue.
+        offset: opt_i64 "offset",
+        /// Milliseconds; negative is the end.
+        timestamp: i64 "timestamp",
+        is_force: bool "isForce" or false,
     }
 }

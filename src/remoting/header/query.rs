@@ -1,7 +1,8 @@
-//! Single messages and the broker's own configuration: 26, 33. 25 carries properties text as its
-//! body, 28 has no header.
+//! Messages by key, single messages and the broker's own configuration: 12, 26, 33. 25 carries
+//! properties text as its body, 28 has no header.
 //!
-//! Sources: `ViewMessageRequestHeader`, `GetBrokerConfigResponseHeader`; spec page request-codes.
+//! Sources: `QueryMessageRequestHeader`, `ViewMessageRequestHeader`,
+//! `GetBrokerConfigResponseHeader`; spec page request-codes.
 
 header! {
     /// VIEW_MESSAGE_BY_ID 33.
@@ -17,5 +18,32 @@ header! {
     struct BrokerConfigResponse<'a> {
         /// JSON of the configuration's data version.
         version: text "version",
+    }
+}
+
+/// Extension field of 12: "true" asks by unique key.
+pub const UNIQUE_KEY_QUERY: &str = "_UNIQUE_KEY_QUERY";
+
+header! {
+    /// QUERY_MESSAGE 12.
+    struct QueryMessage<'a> {
+        topic: text "topic",
+        key: text "key",
+        max_num: i32 "maxNum",
+        /// Milliseconds.
+        begin_timestamp: i64 "beginTimestamp",
+        end_timestamp: i64 "endTimestamp",
+        /// `K` key, `U` unique key, `T` tag.
+        index_type: opt_text "indexType",
+    }
+}
+
+header! {
+    /// Response of 12.
+    struct QueryMessageResponse {
+        /// Milliseconds.
+        index_last_update_timestamp: i64 "indexLastUpdateTimestamp",
+        /// Physical offset.
+        index_last_update_phyoffset: i64 "indexLastUpdatePhyoffset",
     }
 }

@@ -169,6 +169,41 @@ impl<'a> SendHeader<'a> {
     }
 }
 
+/// PUSH_REPLY_MESSAGE_TO_CLIENT 326. Source: `ReplyMessageRequestHeader`.
+pub struct PushReply<'a> {
+    /// As the reply was sent, but for the properties.
+    pub send: SendHeader<'a>,
+    pub properties: &'a [u8],
+    /// `ip:port`.
+    pub born_host: String,
+    pub store_host: String,
+    /// Milliseconds.
+    pub store_timestamp: i64,
+}
+
+impl PushReply<'_> {
+    pub fn encode(&self, writer: &mut FrameWriter<'_>) {
+        let send = &self.send;
+        writer.field_text("producerGroup", send.producer_group);
+        writer.field_text("topic", send.topic);
+        writer.field_text("defaultTopic", send.default_topic);
+        writer.field_i64(
+            "defaultTopicQueueNums",
+            i64::from(send.default_topic_queue_nums),
+        );
+        writer.field_i64("queueId", i64::from(send.queue_id));
+        writer.field_i64("sysFlag", i64::from(send.sys_flag));
+        writer.field_i64("bornTimestamp", send.born_timestamp);
+        writer.field_i64("flag", i64::from(send.flag));
+        writer.field_bytes("properties", self.properties);
+        writer.field_i64("reconsumeTimes", i64::from(send.reconsume_times));
+        writer.field_bool("unitMode", send.unit_mode);
+        writer.field_str("bornHost", &self.born_host);
+        writer.field_str("storeHost", &self.store_host);
+        writer.field_i64("storeTimestamp", self.store_timestamp);
+    }
+}
+
 /// Response of every send. Java reads the extension fields without a null check, so this is written
 /// for each code that means "stored" (0, 10, 11, 12).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,295 @@
+//! How far groups have come, asked of every shard: who consumes a topic 300, which topics a group
+//! consumes 343, when its messages were stored 303, corrections for a group that begins 308, and
+//! one group's offsets for another 314.
+//!
+//! Unlike the reference, 308 only leaves out the groups it names; there it also forgets their
+//! offsets.
+//!
+//! Source: `AdminBrokerProcessor`, `ConsumerOffsetManager`.
+
+use crate::base::{Now, QueueOffset};
+use crate::broker::control::effects::Reject;
+use crate::broker::handle::{Request, bad_header};
+use crate::broker::survey::{self, Question, Row};
+use crate::broker::{Broker, Peer};
+use crate::machine::Outbox;
+use crate::remoting::body::json;
+use crate::remoting::body::stats::{Corrections, GroupList, TimeSpan, TimeSpans};
+use crate::remoting::body::table::TopicList;
+use crate::remoting::code::response;
+use crate::remoting::header::group::{CloneOffsets, Correction, GroupName, TopicAndGroup};
+use crate::remoting::header::topic::TopicName;
+use crate::store::consumequeue::QueueSlot;
+use crate::store::read::WaiterId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What is wanted of the offsets that groups have committed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Progress {
+    GroupsOf(Arc<str>),
+    TopicsOf(String),
+    Corrections {
+        topic: Arc<str>,
+        without: Vec<String>,
+        group: String,
+    },
+    Clone {
+        from: String,
+        to: String,
+        topic: Option<Arc<str>>,
+    },
+    Times {
+        topic: Arc<str>,
+        group: String,
+    },
+}
+
+fn topic_of(broker: &Broker, name: &str) -> Result<Arc<str>, Reject> {
+    let topic = broker.snapshot.topics.get(name);
+    topic.map(|topic| topic.name.clone()).ok_or_else(|| {
+        let remark = format!("topic[{name}] not exist");
+        Reject::new(response::TOPIC_NOT_EXIST, remark)
+    })
+}
+
+/// QUERY_TOPIC_CONSUME_BY_WHO.
+pub fn groups_of(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = TopicName::decode(&request.command.ext).map_err(bad_header)?;
+    let wanted = Progress::GroupsOf(Arc::from(&*header.topic));
+    survey::ask(broker, request, Question::Progress(wanted), out)
+}
+
+/// QUERY_TOPICS_BY_CONSUMER.
+pub fn topics_of(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = GroupName::decode(&request.command.ext).map_err(bad_header)?;
+    let wanted = Progress::TopicsOf(header.group.into_owned());
+    survey::ask(broker, request, Question::Progress(wanted), out)
+}
+
+/// QUERY_CORRECTION_OFFSET.
+pub fn corrections(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = Correction::decode(&request.command.ext).map_err(bad_header)?;
+    let without = header.filter_groups.unwrap_or_default();
+    let without = without.split(',').filter(|group| !group.is_empty());
+    let wanted = Progress::Corrections {
+        topic: Arc::from(&*header.topic),
+        without: without.map(str::to_owned).collect(),
+        group: header.compare_group.into_owned(),
+    };
+    survey::ask(broker, request, Question::Progress(wanted), out)
+}
+
+/// CLONE_GROUP_OFFSET.
+pub fn clone(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = CloneOffsets::decode(&request.command.ext).map_err(bad_header)?;
+    let topic = header.topic.filter(|topic| !topic.is_empty());
+    let wanted = Progress::Clone {
+        from: header.src_group.into_owned(),
+        to: header.dest_group.into_owned(),
+        topic: topic.map(|topic| Arc::from(&*topic)),
+    };
+    survey::ask(broker, request, Question::Progress(wanted), out)
+}
+
+/// QUERY_CONSUME_TIME_SPAN.
+pub fn times(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = TopicAndGroup::decode(&request.command.ext).map_err(bad_header)?;
+    let wanted = Progress::Times {
+        topic: topic_of(broker, &header.topic)?,
+        group: header.group.into_owned(),
+    };
+    survey::ask(broker, request, Question::Progress(wanted), out)
+}
+
+/// What this shard knows; `None` while it reads times from the disk.
+pub fn rows(
+    broker: &mut Broker,
+    now: Now,
+    wanted: &Progress,
+    waiter: WaiterId,
+) -> Option<Vec<Row>> {
+    match wanted {
+        Progress::Times { topic, group } => return time_rows(broker, now, topic, group, waiter),
+        Progress::Clone { from, to, topic } => {
+            let offsets: Vec<_> = broker.offsets.of_group(from).collect();
+            for (slot, offset) in offsets {
+                let name = broker.store.queues().queue(slot).map(|queue| &queue.topic);
+                if name.is_some_and(|name| topic.as_ref().is_none_or(|topic| topic == name)) {
+                    broker.offsets.commit(now, to, slot, offset);
+                }
+            }
+            broker.flush_offsets(now);
+            return Some(Vec::new());
+        }
+        Progress::GroupsOf(_) | Progress::TopicsOf(_) | Progress::Corrections { .. } => {}
+    }
+    let mut rows = Vec::new();
+    for (group, slot, offset) in broker.offsets.iter() {
+        let Some(queue) = broker.store.queues().queue(slot) else {
+            continue;
+        };
+        let is_wanted = match wanted {
+            Progress::GroupsOf(topic) | Progress::Corrections { topic, .. } => {
+                *queue.topic == **topic
+            }
+            Progress::TopicsOf(name) => **group == **name,
+            Progress::Clone { .. } | Progress::Times { .. } => false,
+        };
+        if is_wanted {
+            rows.push(Row::Offset {
+                group: group.clone(),
+                topic: queue.topic.clone(),
+                queue_id: queue.queue_id,
+                offset,
+            });
+        }
+    }
+    Some(rows)
+}
+
+fn time_rows(
+    broker: &mut Broker,
+    now: Now,
+    topic: &str,
+    group: &str,
+    waiter: WaiterId,
+) -> Option<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (queue_id, slot) in survey::queues_here(broker, topic) {
+        let (min, max) =
+            slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
+        let committed = slot.and_then(|slot| broker.offsets.committed(group, slot));
+        let committed = committed.unwrap_or(0);
+        let at = |broker: &mut Broker, slot: Option<QueueSlot>, offset: Option<u64>| {
+            let offset = offset.filter(|offset| (min.0..max.0).contains(offset));
+            survey::time_of(broker, slot, offset, waiter)
+        };
+        let first_ms = at(broker, slot, Some(min.0))?;
+        let last_ms = at(broker, slot, max.0.checked_sub(1))?;
+        let consumed_ms = match committed.checked_sub(1) {
+            None => first_ms,
+            Some(before) => at(broker, slot, Some(before))?,
+        };
+        let waiting = Some(committed).filter(|committed| QueueOffset(*committed) < max);
+        let next_ms = at(broker, slot, waiting)?;
+        rows.push(Row::Times {
+            queue_id,
+            first_ms,
+            last_ms,
+            consumed_ms,
+            delay_ms: if next_ms > 0 {
+                now.wall_ms - next_ms
+            } else {
+                0
+            },
+        });
+    }
+    Some(rows)
+}
+
+/// The answer, made of what all shards know.
+pub fn body(broker: &Broker, wanted: &Progress, rows: &[Row]) -> Vec<u8> {
+    let offsets = rows.iter().filter_map(|row| match row {
+        Row::Offset {
+            group,
+            topic,
+            queue_id,
+            offset,
+        } => Some((group, topic, *queue_id, *offset as i64)),
+        _ => None,
+    });
+    match wanted {
+        Progress::Clone { .. } => Vec::new(),
+        Progress::Times { topic, .. } => json::to_vec(&spans(broker, topic, rows)),
+        Progress::GroupsOf(topic) => {
+            let mut groups: BTreeSet<String> =
+                offsets.map(|(group, ..)| group.to_string()).collect();
+            let online = broker.snapshot.subscriptions.iter();
+            let online = online.filter(|(_, group)| group.topics.contains_key(topic));
+            groups.extend(online.map(|(name, _)| name.to_string()));
+            json::to_vec(&GroupList {
+                group_list: groups.into_iter().collect(),
+            })
+        }
+        Progress::TopicsOf(_) => {
+            let topics: BTreeSet<String> =
+                offsets.map(|(_, topic, ..)| topic.to_string()).collect();
+            json::to_vec(&TopicList {
+                broker_addr: Some(broker.options.store_host.to_string()),
+                topic_list: topics.into_iter().collect(),
+            })
+        }
+        Progress::Corrections { without, group, .. } => {
+            let mut least: BTreeMap<i32, i64> = BTreeMap::new();
+            let mut own: BTreeMap<i32, i64> = BTreeMap::new();
+            for (name, _, queue_id, offset) in offsets {
+                if without.iter().any(|other| **other == **name) {
+                    continue;
+                }
+                if **name == **group {
+                    own.insert(queue_id, offset);
+                }
+                let known = least.entry(queue_id).or_insert(offset);
+                *known = (*known).min(offset);
+            }
+            // Nobody is behind the group: nothing to correct there.
+            for (queue_id, offset) in own {
+                let known = least.entry(queue_id).or_insert(i64::MAX);
+                if *known > offset {
+                    *known = i64::MAX;
+                }
+            }
+            Corrections {
+                correction_offsets: least,
+            }
+            .encode()
+        }
+    }
+}
+
+fn spans(broker: &Broker, topic: &str, rows: &[Row]) -> TimeSpans {
+    let mut spans: Vec<TimeSpan> = rows
+        .iter()
+        .filter_map(|row| match row {
+            Row::Times {
+                queue_id,
+                first_ms,
+                last_ms,
+                consumed_ms,
+                delay_ms,
+            } => Some(TimeSpan {
+                message_queue: survey::queue_name(broker, topic, *queue_id),
+                min_time_stamp: *first_ms,
+                max_time_stamp: *last_ms,
+                consume_time_stamp: *consumed_ms,
+                delay_time: *delay_ms,
+            }),
+            _ => None,
+        })
+        .collect();
+    spans.sort_by_key(|span| span.message_queue.queue_id);
+    TimeSpans {
+        consume_time_span_set: spans,
+    }
+}

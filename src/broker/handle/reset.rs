@@ -1,0 +1,123 @@
+//! INVOKE_BROKER_TO_RESET_OFFSET 222: a group starts again at another place of a topic.
+//!
+//! As the reference since 5.1 (`useServerSideResetOffset`): the broker sets the offset, takes no
+//! commit that is older, and answers each queue's next pull with the new place. So it works for
+//! groups that are online, and for those that are not.
+//!
+//! Source: `AdminBrokerProcessor.resetOffsetInner`, `ConsumerOffsetManager.assignResetOffset`.
+
+use crate::base::{Now, QueueOffset};
+use crate::broker::Peer;
+use crate::broker::control::effects::Reject;
+use crate::broker::handle::{Request, bad_header};
+use crate::broker::survey::{self, Question, Row};
+use crate::broker::{Broker, topics};
+use crate::machine::Outbox;
+use crate::remoting::code::response;
+use crate::remoting::header::offset::ResetOffset;
+use crate::store::consumequeue::QueueSlot;
+use crate::store::read::WaiterId;
+use crate::store::reader::Fetch;
+use std::sync::Arc;
+
+/// Where a group is to go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reset {
+    pub topic: Arc<str>,
+    group: String,
+    /// All of the topic if `None`.
+    queue_id: Option<i32>,
+    /// This offset, or else the first message stored at that time, ms; the end if negative.
+    offset: Option<u64>,
+    timestamp: i64,
+}
+
+pub fn reset(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = ResetOffset::decode(&request.command.ext).map_err(bad_header)?;
+    let Some(topic) = broker.snapshot.topics.get(&header.topic) else {
+        let remark = format!("Topic {} does not exist", header.topic);
+        return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
+    };
+    if broker.snapshot.groups.get(&header.group).is_none() {
+        let remark = format!("Group {} does not exist", header.group);
+        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+    }
+    let queue_id = Some(header.queue_id).filter(|id| *id >= 0);
+    let queues = topics::queues(&topic.config) as i32;
+    if queue_id.is_some_and(|id| id >= queues) || queues == 0 {
+        return Err(Reject::new(response::SYSTEM_ERROR, "No queues to reset."));
+    }
+    let offset = header.offset.filter(|_| queue_id.is_some());
+    let reset = Reset {
+        topic: topic.name.clone(),
+        group: header.group.into_owned(),
+        queue_id,
+        offset: offset.and_then(|offset| u64::try_from(offset).ok()),
+        timestamp: header.timestamp,
+    };
+    survey::ask(broker, request, Question::Reset(reset), out)
+}
+
+/// Resets the queues of this shard. `None` while the disk is asked for times.
+pub fn run(broker: &mut Broker, now: Now, reset: &Reset, waiter: WaiterId) -> Option<Vec<Row>> {
+    let mut targets = Vec::new();
+    for (queue_id, slot) in survey::queues_here(broker, &reset.topic) {
+        if reset.queue_id.is_some_and(|wanted| wanted != queue_id) {
+            continue;
+        }
+        let Some(slot) = slot else {
+            targets.push((queue_id, None, QueueOffset(0)));
+            continue;
+        };
+        targets.push((queue_id, Some(slot), target(broker, reset, slot, waiter)?));
+    }
+    let rows = targets.into_iter().map(|(queue_id, slot, offset)| {
+        let (min, max) =
+            slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
+        let fits = (min.0..=max.0 + 1).contains(&offset.0);
+        if !fits {
+            return Row::OutOfRange {
+                offset: offset.0,
+                min: min.0,
+                max: max.0,
+            };
+        }
+        if let Some(slot) = slot {
+            broker.offsets.reset(now, &reset.group, slot, offset.0);
+        }
+        Row::Reset {
+            queue_id,
+            offset: offset.0,
+        }
+    });
+    let rows = rows.collect();
+    broker.flush_offsets(now);
+    Some(rows)
+}
+
+fn target(
+    broker: &mut Broker,
+    reset: &Reset,
+    slot: QueueSlot,
+    waiter: WaiterId,
+) -> Option<QueueOffset> {
+    if let Some(offset) = reset.offset {
+        return Some(QueueOffset(offset));
+    }
+    let (min, max) = broker.store.visible_range(slot);
+    if reset.timestamp < 0 {
+        return Some(max);
+    }
+    match broker
+        .store
+        .search_time(slot, reset.timestamp, false, waiter)
+    {
+        Fetch::Ready(offset) => Some(offset),
+        Fetch::Wait => None,
+        Fetch::Missing | Fetch::Damaged(_) | Fetch::Busy => Some(min),
+    }
+}
