@@ -9,11 +9,12 @@
 //! | 2 | [`machine`] [`store`] [`client`] | parts: state over bytes |
 //! | 3 | [`broker`] [`namesrv`] | machines: state over requests |
 //! | 4 | [`shard`] | io_uring, sockets, files, clocks, threads |
-//! | 5 | [`loadgen`] | front doors and tools |
+//! | 5 | [`admin`] [`loadgen`] | front doors and tools |
 //! | 6 | [`config`] [`cli`] [`serve`] [`check`] | assembly |
 //!
 //! Rows 0 to 3 decide: synchronous, no clock, no socket, no file. Row 4 acts.
 
+pub mod admin;
 pub mod base;
 pub mod broker;
 pub mod check;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use orbitmq::cli::{self, Command, EXIT_CONFIG, EXIT_FAILED, Refusal};
 use orbitmq::loadgen::report::verb;
 use orbitmq::serve::{self, Failure};
-use orbitmq::{check, config, loadgen};
+use orbitmq::{admin, check, config, loadgen};
 
 fn main() -> ExitCode {
     let command = match cli::parse() {
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         }
         Command::Namesrv(config) => ended(serve::serve(&config, false)),
         Command::StoreCheck(args) => check::run(&args),
+        Command::Admin(args) => admin::run(&args),
         Command::Bench(plan) => ExitCode::from(loadgen::bench(&plan) as u8),
         Command::Ceiling(ceiling) => match loadgen::ceiling::run(&ceiling) {
             Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::ceiling::CeilingArgs;
+use super::feature::{DelayArgs, PopArgs, TransactionArgs};
 use crate::loadgen::plan::{From, Output, Plan, Ramp, Rate, Stop, Workload};
 use crate::loadgen::report::verb::{PlotArgs, ReportArgs};
 use crate::loadgen::{BodySize, Style};
@@ -22,6 +23,10 @@ their own, warm up, and use runs that print VOID for nothing.
   orbitmq bench ramp -t T --p99-ms 5 --seconds 10
   orbitmq bench topics -t T --topics 10000 --queues 4 --rate 20000
   orbitmq bench backlog -t T --count 5000000 --drop-caches
+  orbitmq bench delay -t T --rate 10000 --delay-ms 5000 --verify
+  orbitmq bench delay -t T --count 10000000 --delay-ms 36000000 --no-consume --broker-pid PID
+  orbitmq bench transaction -t T --rate 5000 --rollback 10 --verify
+  orbitmq bench pop -t T --send --rate 10000 --ack-batch 32
 
 Topics that are not there are made, named, and stay. Ctrl-C ends a run early: it is void, shown and
 saved all the same; a second one ends at once.
@@ -52,6 +57,12 @@ pub enum Bench {
     Backlog(BothArgs),
     /// Find the highest rate that keeps a bound on the 99th percentile
     Ramp(RampArgs),
+    /// Send messages for later: how late they come, from the moment they were to be delivered
+    Delay(DelayArgs),
+    /// Send messages in transactions, and end these
+    Transaction(TransactionArgs),
+    /// Pop what is there, or what is sent meanwhile, and acknowledge it
+    Pop(PopArgs),
     /// Measure what this host allows: loopback, disk, and the bare pipeline of both
     Ceiling(CeilingArgs),
     /// Turn recorded runs into a page that compares them
@@ -324,6 +335,9 @@ impl Bench {
             Bench::Mixed(args) => args.plan(Workload::Mixed),
             Bench::Backlog(args) => args.plan(Workload::Backlog),
             Bench::Ramp(args) => args.plan(),
+            Bench::Delay(args) => args.plan(),
+            Bench::Transaction(args) => args.plan(),
+            Bench::Pop(args) => args.plan(),
             Bench::Ceiling(_) | Bench::Report(_) | Bench::Plot(_) => return None,
         })
     }
@@ -354,7 +368,7 @@ impl ReadArgs {
 }
 
 impl BothArgs {
-    fn plan(self, workload: Workload) -> Plan {
+    pub(super) fn plan(self, workload: Workload) -> Plan {
         let mut plan = self.run.plan(workload);
         self.message.put(&mut plan);
         self.group.put(&mut plan);
@@ -486,12 +500,12 @@ fn clamped(count: NonZeroU32) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::tests::{check_refused, run};
     use super::super::{Command, Refusal};
     use super::*;
 
-    fn plan(line: &str) -> Plan {
+    pub(in crate::cli) fn plan(line: &str) -> Plan {
         match run(line) {
             Ok(Command::Bench(plan)) => *plan,
             Ok(other) => panic!("{line} gave {other:?}"),

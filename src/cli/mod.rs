@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::admin::Admin;
 use crate::config::{Config, ConfigError, Flag, Host, Origin, Problem, Role, Sources};
 use crate::loadgen::ceiling::Ceiling;
 use crate::loadgen::plan::Plan;
@@ -20,6 +21,7 @@ use bench::Bench;
 
 mod bench;
 mod ceiling;
+mod feature;
 
 /// The command ran and failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -35,10 +37,11 @@ Examples:
   orbitmq broker --config broker.conf             a RocketMQ broker.conf, or TOML
   orbitmq config explain flushDiskType
   orbitmq bench send --topic T --body-bytes 1024 --seconds 30
+  orbitmq admin progress my-group                 how far a group is, and how much it lags
   orbitmq store check /var/lib/orbitmq
 
 Exit codes: 0 done, 1 failed while running, 2 bad arguments, configuration or environment,
-3 a load whose figures are void.";
+3 a load whose figures are void, 4 what was asked for is not there.";
 
 const SERVER_HELP: &str = "\
 Keys come from defaults, then the file, then the environment (ORBITMQ_FLUSH_DISK_TYPE=SYNC_FLUSH),
@@ -90,6 +93,8 @@ enum Verb {
     /// Ask about configuration keys
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look at a cluster and change it: topics, groups, messages
+    Admin(Box<Admin>),
     /// Put load on a cluster, this one or Java RocketMQ, and measure it
     #[command(subcommand)]
     Bench(Box<Bench>),
@@ -165,6 +170,8 @@ pub enum Command {
     StoreCheck(StoreCheck),
     /// Explain one key or all.
     Explain(Option<String>),
+    /// Ask a cluster, or change it.
+    Admin(Box<Admin>),
     /// Put load on a cluster.
     Bench(Box<Plan>),
     /// Measure what the host allows.
@@ -287,6 +294,7 @@ pub fn parse_from(
         }
         Verb::Store(StoreVerb::Check(check)) => Command::StoreCheck(check),
         Verb::Config(ConfigVerb::Explain { key }) => Command::Explain(key),
+        Verb::Admin(admin) => Command::Admin(admin),
         Verb::Bench(bench) => bench_command(*bench),
         Verb::Version => Command::Version,
     })

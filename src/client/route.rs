@@ -77,6 +77,11 @@ pub fn read(answer: &Command<'_>) -> Result<Option<Vec<BrokerRoute>>, RouteError
         }
     }
     let data: TopicRouteData = from_slice(answer.body).map_err(RouteError::Body)?;
+    Ok(Some(masters(data)))
+}
+
+/// The masters of a route, and what each has.
+pub fn masters(data: TopicRouteData) -> Vec<BrokerRoute> {
     let TopicRouteData {
         mut broker_datas,
         queue_datas,
@@ -104,7 +109,7 @@ pub fn read(answer: &Command<'_>) -> Result<Option<Vec<BrokerRoute>>, RouteError
             addr,
         });
     }
-    Ok(Some(brokers))
+    brokers
 }
 
 #[cfg(test)]

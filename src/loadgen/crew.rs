@@ -13,10 +13,10 @@ use super::find::{Field, Place};
 use super::hand::{End, Hand, Issue, Report, Tools, Until};
 use super::haul::Timing;
 use super::interrupt::Interrupt;
-use super::letter::Letter;
+use super::letter::{Form, Letter};
 use super::outcome::{BrokerCost, Second};
-use super::pace::{Chance, Pacer};
-use super::plan::{Plan, Rate, Stop};
+use super::pace::{Chance, Later, Pacer};
+use super::plan::{Due, LEVELS_MS, Plan, Pop, Rate, Stop, Workload};
 use super::proc::{BrokerWatch, MachineTime};
 use super::progress::Progress;
 use super::tally::{Count, Lap, Times};
@@ -25,6 +25,7 @@ use super::verify::Ledger;
 use crate::shard::clock::Clock;
 
 const SECOND_NS: u64 = 1_000_000_000;
+const MS_NS: u64 = 1_000_000;
 /// Threads begin together, so long after the last is made.
 const START_DELAY_NS: u64 = 20_000_000;
 /// So long a group is given to deal its queues before something is sent.
@@ -39,6 +40,8 @@ pub enum Consume {
     Pull(usize),
     /// A group of so many members.
     Push(usize),
+    /// So many connections to each broker that pop.
+    Pop(usize, Pop),
 }
 
 /// What is done in one phase.
@@ -181,8 +184,7 @@ impl Crew<'_> {
         let producers = self.producers();
         // Connections are dealt in turn, so the first threads may have one more.
         let mine = producers / threads + usize::from(number < producers % threads);
-        let warmup = u64::from(phase.warmup_seconds) * SECOND_NS;
-        let from = moments.measure - warmup;
+        let from = load_begins(phase, moments);
         let left = match phase.stop {
             Stop::Messages(count) => share(count.div_ceil(batch), number, threads.min(producers)),
             Stop::Seconds(_) => u64::MAX,
@@ -224,11 +226,34 @@ impl Crew<'_> {
             wall_zero_ms: self.wall_zero_ms,
             moments,
             counts: phase.parts.iter().map(|_| Count::default()).collect(),
-            letter: Letter::new(self.plan.style.clone(), topics, instance),
+            letter: Letter::new(self.plan.style.clone(), self.form(), topics, instance),
+            later: self.later(phase, moments),
             ledger,
             run: self.run,
             stored: 0,
             arrived: 0,
+        })
+    }
+
+    fn form(&self) -> Form {
+        match self.plan.workload {
+            Workload::Delay(delay) => match delay.due {
+                Due::Level(level) => Form::Level(level),
+                Due::After(_) | Due::AtOnce(_) => Form::Timed,
+            },
+            Workload::Transaction(_) => Form::Half,
+            _ => Form::Plain,
+        }
+    }
+
+    fn later(&self, phase: &Phase, moments: Moments) -> Option<Later> {
+        let Workload::Delay(delay) = self.plan.workload else {
+            return None;
+        };
+        Some(match delay.due {
+            Due::After(ms) => Later::After(ms * MS_NS),
+            Due::Level(level) => Later::After(LEVELS_MS[level - 1] * MS_NS),
+            Due::AtOnce(ms) => Later::At(load_begins(phase, moments) + ms * MS_NS),
         })
     }
 
@@ -302,6 +327,11 @@ impl Crew<'_> {
         }
         done
     }
+}
+
+/// When the first message is due.
+fn load_begins(phase: &Phase, moments: Moments) -> u64 {
+    moments.measure - u64::from(phase.warmup_seconds) * SECOND_NS
 }
 
 fn gather(done: &mut Done, end: End) {

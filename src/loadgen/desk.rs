@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use super::letter::Letter;
+use super::pace::Later;
 use super::tally::Count;
 use super::verify::Ledger;
 
@@ -54,6 +55,8 @@ pub struct Desk {
     /// By number of the part.
     pub counts: Vec<Count>,
     pub letter: Letter,
+    /// When what is sent is to be delivered, if not at once.
+    pub later: Option<Later>,
     pub ledger: Option<Ledger>,
     /// Marks the messages of this run.
     pub run: u32,
@@ -64,6 +67,15 @@ pub struct Desk {
 
 impl Desk {
     pub fn wall_ms(&self) -> i64 {
-        self.wall_zero_ms + (self.now / 1_000_000) as i64
+        self.wall_ms_at(self.now)
+    }
+
+    pub fn wall_ms_at(&self, moment: u64) -> i64 {
+        self.wall_zero_ms + (moment / 1_000_000) as i64
+    }
+
+    /// When a message that was to be sent at this moment is to arrive.
+    pub fn arrival_due(&self, sent: u64) -> u64 {
+        self.later.map_or(sent, |later| later.due(sent))
     }
 }

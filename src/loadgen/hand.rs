@@ -15,6 +15,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use super::desk::{Desk, Shared};
 use super::member::Member;
 use super::pace::Pacer;
+use super::pop::Popper;
 use super::proc::ThreadTime;
 use super::pull::Puller;
 use super::send::Producer;
@@ -30,6 +31,7 @@ pub enum Role {
     Producer(Box<Producer>),
     Puller(Box<Puller>),
     Member(Box<Member>),
+    Popper(Box<Popper>),
 }
 
 pub(super) struct Conn {
@@ -259,7 +261,7 @@ impl Hand {
                 .fetch_add(std::mem::take(stored), Relaxed);
         }
         if *arrived > 0 {
-            self.came = self.desk.now;
+            self.came = self.came.max(self.desk.now);
             self.shared
                 .arrived
                 .fetch_add(std::mem::take(arrived), Relaxed);

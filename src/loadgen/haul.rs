@@ -135,7 +135,6 @@ impl Pulling {
         desk: &mut Desk,
     ) -> Result<(), String> {
         let (mut messages, mut bytes, mut gaps) = (0, 0, 0);
-        let (now, moments) = (desk.now, desk.moments);
         for record in RecordView::iter(body) {
             let record = record.map_err(|error| {
                 format!(
@@ -154,29 +153,43 @@ impl Pulling {
             if let Some(ledger) = &mut desk.ledger {
                 ledger.receive(queue.index, record.body());
             }
-            if self.timing == Timing::Stamp
-                && let Some(part) = self.part
-                && let Some(stamp) = stamp(record.body()).filter(|stamp| stamp.run == desk.run)
-            {
-                desk.arrived += 1;
-                let counts = moments.counts(stamp.due);
-                let count = &mut desk.counts[part];
-                count.done(moments, now, counts, 1, record.body().len() as u64);
-                count.took(counts, now.saturating_sub(stamp.due), 1);
+            if let (Some(part), Timing::Stamp) = (self.part, self.timing) {
+                arrive(record.body(), part, desk);
             }
         }
         if let (Some(part), Timing::Pull) = (self.part, self.timing) {
-            let counts = now >= moments.measure && now < moments.end;
-            let count = &mut desk.counts[part];
-            count.done(moments, now, counts, messages, bytes);
-            if queue.behind {
-                count.took(counts, now.saturating_sub(asked), 1);
-            }
-            desk.arrived += messages;
+            let waited = queue.behind.then(|| desk.now.saturating_sub(asked));
+            bring(messages, bytes, waited, part, desk);
         }
         if let Some(part) = self.part {
             desk.counts[part].gaps += gaps;
         }
         Ok(())
     }
+}
+
+/// Counts a message that came, and times it by its stamp. Where it was to come later, it counts as
+/// if that delay had not been.
+pub fn arrive(body: &[u8], part: usize, desk: &mut Desk) {
+    let Some(stamp) = stamp(body).filter(|stamp| stamp.run == desk.run) else {
+        return;
+    };
+    desk.arrived += 1;
+    let (moments, counts) = (desk.moments, desk.moments.counts(stamp.due));
+    let took = desk.now.saturating_sub(desk.arrival_due(stamp.due));
+    let count = &mut desk.counts[part];
+    count.done(moments, stamp.due + took, counts, 1, body.len() as u64);
+    count.took(counts, took, 1);
+}
+
+/// Counts what one request brought; `waited` unless it may have waited for something to come.
+pub fn bring(messages: u64, bytes: u64, waited: Option<u64>, part: usize, desk: &mut Desk) {
+    let (now, moments) = (desk.now, desk.moments);
+    let counts = moments.counts(now);
+    let count = &mut desk.counts[part];
+    count.done(moments, now, counts, messages, bytes);
+    if let Some(waited) = waited {
+        count.took(counts, waited, 1);
+    }
+    desk.arrived += messages;
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::crew::{Done, Phase};
 use super::hand::SECOND_NS;
 use super::outcome::{GeneratorCost, Outcome};
-use super::plan::{Plan, Rate, Stop, Workload};
+use super::plan::{Due, Plan, Rate, Stop, Workload};
 use super::progress::time;
 use super::turn::LATE_NS_MAX;
 use super::verify::{Ledger, complaint};
@@ -21,12 +21,19 @@ const REACHED: f64 = 0.98;
 /// Compares what was acknowledged with what came. With `interrupted` not everything that was stored
 /// was waited for: then what is wrong with what came is said, and nothing is proved.
 pub fn judge(plan: &Plan, outcome: &mut Outcome, ledger: &Ledger, interrupted: bool) {
-    let mut verified = ledger.verdict(plan.allow_reorder);
+    let mut verified = ledger.verdict(plan.allow_reorder || plan.workload.reorders());
     if interrupted {
         verified.lost = 0;
     }
     if outcome.broken.is_none() {
         outcome.broken = complaint(&verified);
+    }
+    let seen = verified.unacknowledged;
+    // A half that is not committed is seen by nobody.
+    if matches!(plan.workload, Workload::Transaction(_)) && seen > 0 && outcome.broken.is_none() {
+        outcome.broken = Some(format!(
+            "the broker broke its word: {seen} messages came that were not committed"
+        ));
     }
     outcome.verified = (!interrupted).then_some(verified);
 }
@@ -187,7 +194,9 @@ fn compare_rate(outcome: &mut Outcome, phase: &Phase, done: &Done) {
 pub fn settings(plan: &Plan) -> BTreeMap<String, String> {
     let style = &plan.style;
     let mut settings = BTreeMap::new();
-    let mut put = |name: &str, value: String| settings.insert(name.to_owned(), value);
+    let mut put = |name: &str, value: String| {
+        settings.insert(name.to_owned(), value);
+    };
     put("topic", plan.topic.clone());
     put(
         "codec",
@@ -234,5 +243,32 @@ pub fn settings(plan: &Plan) -> BTreeMap<String, String> {
     if plan.verify {
         put("verify", "true".to_owned());
     }
+    features(plan.workload, put);
     settings
+}
+
+/// What was asked for of delays, transactions and pops.
+fn features(workload: Workload, mut put: impl FnMut(&str, String)) {
+    match workload {
+        Workload::Delay(delay) => {
+            match delay.due {
+                Due::After(ms) => put("delayMs", ms.to_string()),
+                Due::Level(level) => put("delayLevel", level.to_string()),
+                Due::AtOnce(ms) => put("dueAtOnceMs", ms.to_string()),
+            }
+            put("consume", delay.consume.to_string());
+        }
+        Workload::Transaction(transaction) => {
+            match transaction.rollback_percent {
+                Some(percent) => put("rollbackPercent", percent.to_string()),
+                None => put("leaveOpen", "true".to_owned()),
+            }
+            put("consume", transaction.consume.to_string());
+        }
+        Workload::Pop(pop) => {
+            put("invisibleMs", pop.invisible_ms.to_string());
+            put("ackBatch", pop.ack_batch.to_string());
+        }
+        _ => {}
+    }
 }

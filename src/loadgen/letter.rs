@@ -2,9 +2,9 @@
 //! `WAIT`.
 //!
 //! A request is encoded once per topic, tag and number of digits of the queue id; then its bytes
-//! are copied and the queue id, birthday, keys and opaque are patched in place. Where those lie is
-//! found by encoding twice with different values and looking for the first byte that differs, so
-//! the encoder stays the only one who knows the form.
+//! are copied and the queue id, birthday, keys, time and opaque are patched in place. Where those
+//! lie is found by encoding twice with different values and looking for the first byte that
+//! differs, so the encoder stays the only one who knows the form.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,6 +12,7 @@ use super::body::{self, BodySize, Stamp};
 use super::pace::Chance;
 use crate::broker::control::names::AUTO_CREATE_TOPIC;
 use crate::message::id::UniqueKeys;
+use crate::message::layout::sys_flag;
 use crate::message::{batch, names, properties};
 use crate::remoting::code::request;
 use crate::remoting::command::FrameWriter;
@@ -25,7 +26,8 @@ const WIDTHS: usize = 5;
 pub const QUEUE_ID_MAX: i32 = 99_999;
 /// Hex digits of a unique key that change from message to message.
 const KEY_DIGITS: usize = 12;
-const BORN_DIGITS: usize = 13;
+/// Digits of milliseconds since 1970.
+const MS_DIGITS: usize = 13;
 const OPAQUE_DIGITS: usize = 10;
 
 /// What all messages of a run have in common.
@@ -43,6 +45,18 @@ pub struct Style {
     pub seed: u64,
 }
 
+/// What a broker is to do with the messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    Plain,
+    /// To deliver them at their time.
+    Timed,
+    /// The same by a delay level.
+    Level(usize),
+    /// To keep them to itself until their transaction ends.
+    Half,
+}
+
 /// What differs from request to request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
@@ -52,6 +66,8 @@ pub struct Request {
     pub opaque: u32,
     /// Of the first message; each further one has the next sequence. `None`: bodies are filler.
     pub stamp: Option<Stamp>,
+    /// Of [`Form::Timed`]: milliseconds since 1970.
+    pub deliver_ms: i64,
 }
 
 /// A request without its body, and where its variable parts lie.
@@ -63,6 +79,7 @@ struct Template {
     born_at: usize,
     unique_at: usize,
     keys_at: Option<usize>,
+    deliver_at: Option<usize>,
     opaque_at: usize,
 }
 
@@ -73,12 +90,14 @@ struct Sample {
     born: i64,
     unique: u64,
     keys: u64,
+    deliver: i64,
     opaque: i32,
 }
 
 /// Writes the requests of one thread.
 pub struct Letter {
     style: Style,
+    form: Form,
     topics: Vec<String>,
     keys: UniqueKeys,
     templates: Vec<Option<Template>>,
@@ -87,13 +106,13 @@ pub struct Letter {
     filler: Vec<u8>,
     chance: Chance,
     messages: u64,
-    born: [u8; BORN_DIGITS],
+    born: [u8; MS_DIGITS],
     body: Vec<u8>,
 }
 
 impl Letter {
     /// `instance` makes the keys of this thread differ from those of others.
-    pub fn new(style: Style, topics: Vec<String>, instance: u32) -> Self {
+    pub fn new(style: Style, form: Form, topics: Vec<String>, instance: u32) -> Self {
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let tags = style.tags.len().max(1);
         let mut letter = Letter {
@@ -104,9 +123,10 @@ impl Letter {
             filler: body::filler(style.body.largest(), style.seed),
             chance: Chance::new(style.seed ^ u64::from(instance)),
             messages: 0,
-            born: [b'0'; BORN_DIGITS],
+            born: [b'0'; MS_DIGITS],
             body: Vec::new(),
             style,
+            form,
         };
         letter.sub_properties = (0..tags).map(|tag| letter.sub_template(tag)).collect();
         letter
@@ -115,6 +135,10 @@ impl Letter {
     /// The birthday of what is written from now on, milliseconds since 1970.
     pub fn set_born(&mut self, wall_ms: i64) {
         digits(wall_ms.max(0) as u64, &mut self.born);
+    }
+
+    pub fn topic(&self, number: usize) -> &str {
+        &self.topics[number]
     }
 
     /// Appends one request; gives the bytes of its bodies.
@@ -145,13 +169,17 @@ impl Letter {
         frame[..4].copy_from_slice(&length.to_be_bytes());
         let queue = template.queue_at..template.queue_at + template.queue_digits;
         digits(request.queue_id as u64, &mut frame[queue]);
-        frame[template.born_at..template.born_at + BORN_DIGITS].copy_from_slice(&self.born);
+        frame[template.born_at..template.born_at + MS_DIGITS].copy_from_slice(&self.born);
         hex(
             unique,
             &mut frame[template.unique_at..template.unique_at + KEY_DIGITS],
         );
         if let Some(keys_at) = template.keys_at {
             hex(messages, &mut frame[keys_at..keys_at + KEY_DIGITS]);
+        }
+        if let Some(at) = template.deliver_at {
+            let deliver_ms = request.deliver_ms.max(0) as u64;
+            digits(deliver_ms, &mut frame[at..at + MS_DIGITS]);
         }
         let opaque_at = template.opaque_at;
         match self.style.codec {
@@ -226,6 +254,7 @@ impl Letter {
             born: 1_111_111_111_111,
             unique: 0x1111_1111_1111,
             keys: 0x1111_1111_1111,
+            deliver: 1_111_111_111_111,
             // Ten digits, as its other sample.
             opaque: 0x4444_4444,
         };
@@ -256,6 +285,10 @@ impl Letter {
                 keys: 0x2222_2222_2222,
                 ..base
             }),
+            deliver_at: differs(Sample {
+                deliver: 2_222_222_222_222,
+                ..base
+            }),
             opaque_at: place(Sample {
                 opaque: 0x7777_7777,
                 ..base
@@ -271,7 +304,21 @@ impl Letter {
         } else {
             request::SEND_MESSAGE_V2
         };
-        let properties = self.properties(tag, sample.unique, sample.keys);
+        let mut properties = self.properties(tag, sample.unique, sample.keys);
+        let mut put = |name, value: &str| properties::append(&mut properties, name, value);
+        match self.form {
+            Form::Plain => {}
+            Form::Timed => put(names::TIMER_DELIVER_MS, &sample.deliver.to_string()),
+            Form::Level(level) => put(names::DELAY_TIME_LEVEL, &level.to_string()),
+            Form::Half => {
+                put(names::TRANSACTION_PREPARED, "true");
+                put(names::PRODUCER_GROUP, PRODUCER_GROUP);
+            }
+        }
+        let sys_flag = match self.form {
+            Form::Half => sys_flag::TRANSACTION_PREPARED,
+            Form::Plain | Form::Timed | Form::Level(_) => 0,
+        };
         let mut out = Vec::new();
         let mut writer =
             FrameWriter::request(&mut out, self.style.codec, sample.opaque, code, false);
@@ -281,7 +328,7 @@ impl Letter {
             default_topic: Text::plain(AUTO_CREATE_TOPIC),
             default_topic_queue_nums: 8,
             queue_id: sample.queue_id,
-            sys_flag: 0,
+            sys_flag,
             born_timestamp: sample.born,
             flag: 0,
             properties: Text::plain(std::str::from_utf8(&properties).unwrap_or_default()),
@@ -375,9 +422,9 @@ mod tests {
     }
 
     /// Every request reads back as what was asked for, and no two messages have one key.
-    fn check(codec: Codec, batch: usize) {
+    fn check(codec: Codec, batch: usize, form: Form) {
         let topics = vec!["T0".to_owned(), "Topic-1".to_owned()];
-        let mut letter = Letter::new(style(codec, batch), topics.clone(), 3);
+        let mut letter = Letter::new(style(codec, batch), form, topics.clone(), 3);
         let mut keys = BTreeSet::new();
         let mut out = Vec::new();
         for (number, queue_id) in [0, 9, 10, 7, 99_999, 1234, 100, 3].into_iter().enumerate() {
@@ -396,6 +443,7 @@ mod tests {
                 queue_id,
                 opaque,
                 stamp: Some(stamp),
+                deliver_ms: 1_800_000_000_000 + number as i64,
             };
             let bytes = letter.write(&mut out, request);
             let command = decode(&out).unwrap();
@@ -405,6 +453,15 @@ mod tests {
             assert_eq!((header.queue_id, header.batch), (queue_id, batch > 1));
             assert_eq!(header.born_timestamp, 1_700_000_000_000 + number as i64);
             let outer = header.properties.to_cow().into_owned();
+            let property = |name| properties::find_str(outer.as_bytes(), name);
+            let time = (1_800_000_000_000 + number as i64).to_string();
+            let timed = (form == Form::Timed).then_some(&*time);
+            assert_eq!(property(names::TIMER_DELIVER_MS), timed);
+            let level = (form == Form::Level(3)).then_some("3");
+            assert_eq!(property(names::DELAY_TIME_LEVEL), level);
+            let half = (form == Form::Half).then_some(PRODUCER_GROUP);
+            assert_eq!(property(names::PRODUCER_GROUP), half);
+            assert_eq!(header.sys_flag, if half.is_some() { 4 } else { 0 });
             let mut list = vec![(command.body, outer.into_bytes())];
             if batch > 1 {
                 let messages = batch::iter(command.body).map(Result::unwrap);
@@ -431,8 +488,10 @@ mod tests {
     #[test]
     fn requests_read_back() {
         for codec in [Codec::Json, Codec::Binary] {
-            check(codec, 1);
-            check(codec, 5);
+            check(codec, 5, Form::Plain);
+            for form in [Form::Plain, Form::Timed, Form::Level(3), Form::Half] {
+                check(codec, 1, form);
+            }
         }
     }
 }

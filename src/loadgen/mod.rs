@@ -31,6 +31,7 @@ mod muster;
 pub mod outcome;
 mod pace;
 pub mod plan;
+mod pop;
 mod proc;
 mod progress;
 mod pull;

@@ -1,4 +1,4 @@
-//! The connections of a phase: producers, pullers and members, connected and introduced.
+//! The connections of a phase: producers, pullers, members and poppers, connected and introduced.
 
 use std::sync::Arc;
 
@@ -8,8 +8,10 @@ use super::hand::Role;
 use super::haul::{Pulling, Queue, UNKNOWN};
 use super::link::Link;
 use super::member::{Held, Member, Rank};
+use super::plan::{Pop, Workload};
+use super::pop::{Popper, Popping};
 use super::pull::Puller;
-use super::send::{Producer, Producing};
+use super::send::{Ends, Producer, Producing};
 use super::tally::named;
 use crate::remoting::code::response;
 use crate::remoting::header::pull::{FLAG_SUBSCRIPTION, FLAG_SUSPEND};
@@ -17,6 +19,9 @@ use crate::remoting::header::pull::{FLAG_SUBSCRIPTION, FLAG_SUSPEND};
 /// How long a broker may hold a pull: of a puller, and of a member as client libraries ask.
 const PULL_SUSPEND_MS: i64 = 1000;
 const PUSH_SUSPEND_MS: i64 = 15_000;
+/// Pops in flight on each connection: where nothing is said, and at most.
+const POPS: usize = 8;
+const POPS_MAX: usize = 1024;
 
 impl Crew<'_> {
     /// Makes all connections.
@@ -29,6 +34,9 @@ impl Crew<'_> {
             Consume::Nobody => {}
             Consume::Pull(connections) => self.muster_pullers(phase, connections, &mut roles)?,
             Consume::Push(members) => self.muster_members(phase, members, &mut roles)?,
+            Consume::Pop(poppers, terms) => {
+                self.muster_poppers(phase, poppers, terms, &mut roles)?
+            }
         }
         Ok(roles)
     }
@@ -40,6 +48,14 @@ impl Crew<'_> {
             batch: self.plan.style.batch,
             stamped: self.plan.stamped(),
             queues: if phase.verify { self.field.queues } else { 0 },
+            ends: match self.plan.workload {
+                Workload::Transaction(transaction) => transaction.rollback_percent,
+                _ => None,
+            }
+            .map(|rollback_percent| Ends {
+                codec: self.plan.style.codec,
+                rollback_percent,
+            }),
         };
         let places = self.writable();
         let writable = |place: &&Place| -> Arc<[Target]> {
@@ -165,6 +181,40 @@ impl Crew<'_> {
                 let member = Member::new(client_id, pulling.clone(), broker, ranks.clone(), held);
                 introduce(&mut link, &member)?;
                 roles.push((link, Role::Member(Box::new(member))));
+            }
+        }
+        Ok(())
+    }
+
+    fn muster_poppers(
+        &self,
+        phase: &Phase,
+        poppers: usize,
+        terms: Pop,
+        roles: &mut Vec<(Link, Role)>,
+    ) -> Result<(), String> {
+        for place in &self.field.places {
+            let known = |target: &Target| ((target.topic, target.id), target.index);
+            let popping = Popping {
+                codec: self.plan.style.codec,
+                group: self.plan.group.as_str().into(),
+                topics: self.field.topics.as_slice().into(),
+                queues: Arc::new(place.targets.iter().map(known).collect()),
+                broker: place.name.clone(),
+                batch: self.plan.pull_batch,
+                terms,
+                timing: phase.timing,
+                part: 0,
+                ack_part: 1,
+                in_flight: self
+                    .plan
+                    .in_flight
+                    .map_or(POPS, |count| count.min(POPS_MAX)),
+            };
+            for _ in 0..poppers {
+                let link = Link::connect(&place.addr, self.plan.style.codec)?;
+                let popper = Popper::new(popping.clone());
+                roles.push((link, Role::Popper(Box::new(popper))));
             }
         }
         Ok(())

@@ -3,6 +3,8 @@
 //! What always holds: the schedule depends on the seed and the rate alone. A message that cannot be
 //! sent in time keeps the moment it was due; nothing is skipped or moved.
 
+const MS_NS: u64 = 1_000_000;
+
 /// SplitMix64 (Steele, Lea, Flood 2014): every seed gives a full period of 2^64.
 #[derive(Clone, Debug)]
 pub struct Chance {
@@ -69,6 +71,27 @@ impl Pacer {
     }
 }
 
+/// When messages for later are to be delivered, nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Later {
+    /// So long after they were to be sent.
+    After(u64),
+    /// At this moment of the run's clock, or at once when it is over.
+    At(u64),
+}
+
+impl Later {
+    /// When a message that was to be sent at this moment is to be delivered; whole milliseconds, as
+    /// brokers are told them.
+    pub fn due(self, sent: u64) -> u64 {
+        let due = match self {
+            Later::After(nanos) => sent + nanos,
+            Later::At(moment) => moment.max(sent),
+        };
+        due.next_multiple_of(MS_NS)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +127,13 @@ mod tests {
         let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
         assert!((0.95..1.05).contains(&(variance.sqrt() / mean)));
         assert_eq!(due, due_in_a_second(poisson()), "a seed repeats");
+    }
+
+    #[test]
+    fn later_is_in_whole_milliseconds() {
+        assert_eq!(Later::After(5 * MS_NS).due(2 * MS_NS), 7 * MS_NS);
+        assert_eq!(Later::After(5 * MS_NS).due(2 * MS_NS + 1), 8 * MS_NS);
+        assert_eq!(Later::At(9 * MS_NS).due(1), 9 * MS_NS);
+        assert_eq!(Later::At(9 * MS_NS).due(10 * MS_NS), 10 * MS_NS);
     }
 }

@@ -9,6 +9,8 @@ use super::slots::IN_FLIGHT_MAX;
 
 /// Connections of one run.
 pub const CONNECTIONS_MAX: usize = 50_000;
+/// Messages of one pop.
+pub const POP_MAX: i32 = 32;
 /// Topics of one run.
 pub const TOPICS_MAX: usize = 100_000;
 
@@ -30,7 +32,54 @@ pub enum Workload {
     Backlog,
     /// Sends at growing rates.
     Ramp,
+    /// Sends messages for later: from when each was to be delivered to its arrival.
+    Delay(Delay),
+    /// Sends halves and ends them.
+    Transaction(Transaction),
+    /// Consumers that pop and acknowledge.
+    Pop(Pop),
 }
+
+/// When messages are to be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// So many milliseconds after each was to be sent.
+    After(u64),
+    /// The same, said by a delay level.
+    Level(usize),
+    /// All together, so many milliseconds after the load began.
+    AtOnce(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delay {
+    pub due: Due,
+    /// Otherwise messages are only sent.
+    pub consume: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Transaction {
+    /// Of a hundred halves so many are rolled back, the others committed; `None`: all stay open.
+    pub rollback_percent: Option<u32>,
+    pub consume: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pop {
+    /// Milliseconds until an unacknowledged message comes again.
+    pub invisible_ms: i64,
+    /// Messages that one request acknowledges at most; 0: none is.
+    pub ack_batch: usize,
+    /// Beside producers; otherwise what is there.
+    pub sends: bool,
+}
+
+/// The delays of a broker as shipped, milliseconds, by level from 1 on.
+pub const LEVELS_MS: [u64; 18] = [
+    1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000,
+    480_000, 540_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000,
+];
 
 impl Workload {
     pub fn name(self) -> &'static str {
@@ -44,11 +93,47 @@ impl Workload {
             Workload::Mixed => "mixed",
             Workload::Backlog => "backlog",
             Workload::Ramp => "ramp",
+            Workload::Delay(_) => "delay",
+            Workload::Transaction(_) => "transaction",
+            Workload::Pop(_) => "pop",
         }
     }
 
     pub fn sends(self) -> bool {
-        !matches!(self, Workload::Pull | Workload::Push)
+        match self {
+            Workload::Pull | Workload::Push => false,
+            Workload::Pop(pop) => pop.sends,
+            _ => true,
+        }
+    }
+
+    /// Whether what is sent is received in the same phase, and timed from its stamp.
+    pub fn times_arrival(self) -> bool {
+        match self {
+            Workload::E2e => true,
+            Workload::Delay(delay) => delay.consume,
+            Workload::Transaction(transaction) => transaction.consume,
+            Workload::Pop(pop) => pop.sends,
+            _ => false,
+        }
+    }
+
+    /// Whether what is sent can be compared with what comes.
+    fn proves(self) -> bool {
+        match self {
+            Workload::Delay(_) | Workload::Transaction(_) | Workload::Pop(_) => {
+                self.times_arrival()
+            }
+            _ => self.sends(),
+        }
+    }
+
+    /// Whether brokers owe messages of these loads no order.
+    pub fn reorders(self) -> bool {
+        matches!(
+            self,
+            Workload::Delay(_) | Workload::Transaction(_) | Workload::Pop(_)
+        )
     }
 }
 
@@ -168,7 +253,7 @@ impl Plan {
 
     /// Whether bodies carry who sent them and when.
     pub fn stamped(&self) -> bool {
-        self.verify || self.workload == Workload::E2e
+        self.verify || self.workload.times_arrival()
     }
 
     pub fn topic_names(&self) -> Vec<String> {
@@ -188,11 +273,12 @@ impl Plan {
                  bytes: make the smallest body at least that long"
             ));
         }
-        if self.verify && !self.workload.sends() {
+        if self.verify && !self.workload.proves() {
             return fail(
-                "--verify compares what was sent with what comes: this load sends nothing",
+                "--verify compares what was sent with what comes: this load does not do both",
             );
         }
+        self.check_features()?;
         if self.verify && self.workload == Workload::Ramp {
             return fail(
                 "--verify and ramp do not go together: verify a send at the rate it finds",
@@ -236,6 +322,33 @@ impl Plan {
             )
         {
             return fail("--rate is for loads that send; this one goes as fast as it can");
+        }
+        Ok(())
+    }
+
+    /// What delays, transactions and pops ask for.
+    fn check_features(&self) -> Result<(), String> {
+        let fail = |text: &str| Err(text.to_owned());
+        let alone = matches!(self.workload, Workload::Delay(_) | Workload::Transaction(_));
+        if alone && self.style.batch > 1 {
+            return fail("brokers take timers and transactions one by one: leave out --batch");
+        }
+        if let Workload::Transaction(transaction) = self.workload {
+            let percent = transaction.rollback_percent;
+            if percent.is_some_and(|percent| percent > 100) {
+                return fail("--rollback is so many of a hundred: 0 to 100");
+            }
+            if transaction.consume && percent.is_none_or(|percent| percent == 100) {
+                return fail("nothing will come of it: add --no-consume");
+            }
+        }
+        if let Workload::Pop(pop) = self.workload {
+            if self.pull_batch > POP_MAX {
+                return Err(format!("a pop brings at most {POP_MAX} messages"));
+            }
+            if !pop.sends && self.rate != Rate::Closed {
+                return fail("--rate is for pops beside producers: add --send");
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::interrupt::Interrupt;
 use super::judge::{judge, settings, take};
 use super::link::Link;
 use super::outcome::{FORMAT, Outcome, Step};
-use super::plan::{From, Plan, Rate, Stop, Workload};
+use super::plan::{From, Plan, Pop, Rate, Stop, Workload};
 use super::proc::{BrokerWatch, allow_files, drop_caches};
 use super::progress::{say, time};
 use super::verify::Ledger;
@@ -106,12 +106,12 @@ fn begin<'a>(
     allow_files(connections + OTHER_FILES)?;
     // Runs differ in time or, started together, in their process.
     let run = (wall as u32) ^ std::process::id().rotate_left(16);
-    let wall_zero_ms = wall - (clock.nanos() / 1_000_000) as i64;
+    let now = clock.now();
     Ok(Crew {
         plan,
         field,
         clock,
-        wall_zero_ms,
+        wall_zero_ms: now.wall_ms - now.mono.0 as i64,
         run,
         watch,
         version: wall,
@@ -160,6 +160,11 @@ fn work(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
         Workload::E2e | Workload::Mixed => both(crew, outcome),
         Workload::Backlog => backlog(crew, outcome),
         Workload::Ramp => ramp(crew, outcome),
+        Workload::Pop(pop) => pops(crew, outcome, pop),
+        Workload::Delay(_) | Workload::Transaction(_) if !plan.workload.times_arrival() => {
+            sends(crew, outcome)
+        }
+        Workload::Delay(_) | Workload::Transaction(_) => both(crew, outcome),
     }
 }
 
@@ -249,12 +254,12 @@ fn reads(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
 fn both(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
     let plan = crew.plan;
     let (_, next) = survey(crew)?;
-    let e2e = plan.workload == Workload::E2e;
+    let e2e = plan.workload.times_arrival();
     let phase = Phase {
-        parts: if e2e {
-            vec!["end to end", "send"]
-        } else {
-            vec!["send", "pull"]
+        parts: match plan.workload {
+            Workload::Delay(_) => vec!["lateness", "send"],
+            _ if e2e => vec!["end to end", "send"],
+            _ => vec!["send", "pull"],
         },
         send_part: usize::from(e2e),
         consume: match e2e {
@@ -279,6 +284,39 @@ fn both(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
         phase.until
     };
     let phase = Phase { until, ..phase };
+    let done = crew.run(&phase)?;
+    let interrupted = done.interrupted;
+    if let Some(ledger) = take(plan, outcome, &phase, done) {
+        judge(plan, outcome, &ledger, interrupted);
+    }
+    Ok(())
+}
+
+/// Of what is there or, with producers, beside them.
+fn pops(crew: &mut Crew<'_>, outcome: &mut Outcome, pop: Pop) -> Result<(), String> {
+    let plan = crew.plan;
+    let mut phase = Phase {
+        parts: vec![if pop.sends { "end to end" } else { "pop" }],
+        send: pop.sends.then_some(plan.rate),
+        consume: Consume::Pop(plan.members, pop),
+        timing: match pop.sends {
+            true => Timing::Stamp,
+            false => Timing::Pull,
+        },
+        until: match plan.stop {
+            _ if pop.sends => Until::Chased,
+            Stop::Messages(count) => Until::Arrived(count),
+            Stop::Seconds(_) => Until::Time,
+        },
+        ..phase(plan, "pop")
+    };
+    if pop.ack_batch > 0 {
+        phase.parts.push("ack");
+    }
+    if pop.sends {
+        phase.send_part = phase.parts.len();
+        phase.parts.push("send");
+    }
     let done = crew.run(&phase)?;
     let interrupted = done.interrupted;
     if let Some(ledger) = take(plan, outcome, &phase, done) {

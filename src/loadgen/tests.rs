@@ -6,7 +6,7 @@ use fake::{Fake, Mood};
 
 use super::interrupt::Interrupt;
 use super::outcome::{Latency, Outcome};
-use super::plan::{From, Output, Plan, Ramp, Rate, Stop, Workload};
+use super::plan::{Delay, Due, From, Output, Plan, Pop, Ramp, Rate, Stop, Transaction, Workload};
 use super::run::Verdict;
 use super::{BodySize, Style};
 use crate::remoting::frame::Codec;
@@ -202,6 +202,103 @@ fn consumers_get_what_was_sent() {
         ("drain", 100)
     );
     assert_eq!(outcome.verified.unwrap().received, 100);
+}
+
+fn names(outcome: &Outcome) -> Vec<&str> {
+    let parts = outcome.parts.iter();
+    parts.map(|part| part.name.as_str()).collect()
+}
+
+/// A run at a rate, verified.
+fn checked(fake: &Fake, workload: Workload) -> Outcome {
+    sound(&Plan {
+        in_flight: None,
+        rate: open(500.0),
+        stop: Stop::Messages(250),
+        verify: true,
+        ..plan(&fake.addr, workload)
+    })
+}
+
+#[test]
+fn messages_for_later_are_timed_from_when_they_were_due() {
+    one_of(3, || {
+        let fake = Fake::start(Mood::Serving);
+        for due in [Due::After(100), Due::AtOnce(4000)] {
+            let outcome = checked(&fake, Workload::Delay(Delay { due, consume: true }));
+            assert_eq!(names(&outcome), ["lateness", "send"]);
+            assert_eq!(outcome.verified.as_ref().unwrap().received, 250);
+            let lateness = outcome.parts[0].latency.clone().unwrap();
+            assert_eq!(lateness.count, 250);
+            // The fake holds a pull for 5 ms.
+            near("p50", lateness.p50 as f64, 5.0 * MS as f64, 2.0)?;
+        }
+        Ok(())
+    });
+    let fake = Fake::start(Mood::Serving);
+    let (due, consume) = (Due::After(3_600_000), false);
+    let filled = sound(&plan(&fake.addr, Workload::Delay(Delay { due, consume })));
+    assert_eq!(names(&filled), ["send"]);
+    assert_eq!((fake.stored(), fake.hidden()), (0, 100));
+}
+
+#[test]
+fn transactions_are_ended() {
+    let transaction = |rollback_percent, consume| {
+        Workload::Transaction(Transaction {
+            rollback_percent,
+            consume,
+        })
+    };
+    let fake = Fake::start(Mood::Serving);
+    let outcome = checked(&fake, transaction(Some(20), true));
+    assert_eq!(names(&outcome), ["end to end", "send"]);
+    let counts = (outcome.parts[0].messages, outcome.parts[1].messages);
+    assert_eq!(counts, (200, 250));
+    assert_eq!(outcome.verified.unwrap().acknowledged, 200);
+    assert_eq!((fake.stored(), fake.hidden()), (200, 0));
+    let fake = Fake::start(Mood::Serving);
+    sound(&plan(&fake.addr, transaction(None, false)));
+    assert_eq!((fake.stored(), fake.hidden()), (0, 100));
+    let fake = Fake::start(Mood::CommitsAll);
+    let plan = Plan {
+        verify: true,
+        ..plan(&fake.addr, transaction(Some(50), true))
+    };
+    failed(&plan, "the broker broke its word");
+}
+
+#[test]
+fn what_is_popped_is_acknowledged() {
+    let pop = |ack_batch, sends| {
+        Workload::Pop(Pop {
+            invisible_ms: 60_000,
+            ack_batch,
+            sends,
+        })
+    };
+    for ack_batch in [1, 5] {
+        let fake = Fake::start(Mood::Serving);
+        sound(&plan(&fake.addr, Workload::Send));
+        let outcome = sound(&plan(&fake.addr, pop(ack_batch, false)));
+        assert_eq!(names(&outcome), ["pop", "ack"]);
+        assert_eq!(outcome.parts[0].messages, 100);
+        assert_eq!(outcome.parts[1].messages, 100);
+        assert_eq!(fake.leased(), 0);
+        let outcome = checked(&fake, pop(ack_batch, true));
+        assert_eq!(names(&outcome), ["end to end", "ack", "send"]);
+        assert_eq!(outcome.verified.unwrap().received, 250);
+        assert_eq!(fake.leased(), 0);
+    }
+    let fake = Fake::start(Mood::Serving);
+    sound(&plan(&fake.addr, Workload::Send));
+    let outcome = sound(&plan(&fake.addr, pop(0, false)));
+    assert_eq!((names(&outcome), fake.leased()), (vec!["pop"], 100));
+    let fake = Fake::start(Mood::NoGroup);
+    failed(
+        &plan(&fake.addr, pop(1, false)),
+        "a pop of T was refused with SUBSCRIPTION_GROUP_NOT_EXIST",
+    );
 }
 
 #[test]
@@ -528,7 +625,7 @@ fn a_stall_is_seen_by_all_that_were_due() {
 /// A name server and broker: keeps messages in memory, answers as late and as badly as it is told,
 /// and writes down how late that was.
 mod fake {
-    use std::collections::{BTreeMap, BinaryHeap};
+    use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::mpsc::{self, RecvTimeoutError};
@@ -536,16 +633,22 @@ mod fake {
     use std::time::Duration;
 
     use crate::loadgen::pace::Chance;
-    use crate::message::batch;
     use crate::message::encode::{Draft, Placed, encode};
+    use crate::message::id::OffsetId;
+    use crate::message::layout::sys_flag;
+    use crate::message::{batch, names, properties};
+    use crate::remoting::body::pop::BatchAcks;
     use crate::remoting::code::{request, response};
     use crate::remoting::command::{Command, FrameWriter};
     use crate::remoting::frame::{frame_len, split};
     use crate::remoting::header::offset::{
         OffsetResponse, QueryConsumerOffset, UpdateConsumerOffset,
     };
+    use crate::remoting::header::pop::{AckMessage, PopMessage, PopResponse};
     use crate::remoting::header::pull::{PullHeader, PullResponse};
-    use crate::remoting::header::send::SendHeader;
+    use crate::remoting::header::send::{SendHeader, SendResponse};
+    use crate::remoting::header::transaction::EndTransaction;
+    use crate::remoting::text::Text;
     use crate::shard::clock::Clock;
 
     /// How it behaves.
@@ -563,6 +666,8 @@ mod fake {
         Busy,
         /// Sends are refused as brokers without room on their disk do.
         Full,
+        /// Rolls nothing back.
+        CommitsAll,
         /// Every second pulled message is left out.
         Holes,
         /// The connection ends with so many sends.
@@ -585,6 +690,12 @@ mod fake {
     struct State {
         queues: BTreeMap<i32, Vec<Vec<u8>>>,
         positions: BTreeMap<i32, i64>,
+        /// Halves by their number, and messages for later by their time: queue and body.
+        halves: BTreeMap<i64, (i32, Vec<u8>)>,
+        later: Vec<(i64, i32, Vec<u8>)>,
+        /// By queue: what was popped, and what of it is not acknowledged.
+        popped: BTreeMap<i32, usize>,
+        leased: BTreeSet<(i32, i64)>,
         sends: u64,
         first_send: Option<u64>,
         /// How long answers to sends were kept, nanoseconds.
@@ -744,10 +855,13 @@ mod fake {
                     let queue = command.ext.find("queueId").unwrap().parse_i32().unwrap();
                     return offset(command, out, self.len(queue) as i64);
                 }
-                request::PULL_MESSAGE if self.mood == Mood::NoGroup => {
+                request::PULL_MESSAGE | request::POP_MESSAGE if self.mood == Mood::NoGroup => {
                     response::SUBSCRIPTION_GROUP_NOT_EXIST
                 }
                 request::PULL_MESSAGE => return self.pull(command, out),
+                request::POP_MESSAGE => return self.pop(command, out),
+                request::ACK_MESSAGE | request::BATCH_ACK_MESSAGE => self.end_leases(command),
+                request::END_TRANSACTION => self.end_transaction(command),
                 request::HEART_BEAT => return self.join(command, out),
                 request::GET_CONSUMER_LIST_BY_GROUP => {
                     let members = self.state.lock().unwrap().members.join("\",\"");
@@ -769,15 +883,17 @@ mod fake {
                 }
                 request::UPDATE_CONSUMER_OFFSET => {
                     let header = UpdateConsumerOffset::decode(&command.ext).unwrap();
-                    let mut state = self.state.lock().unwrap();
-                    state
-                        .positions
-                        .insert(header.queue_id, header.commit_offset);
+                    let positions = &mut self.state.lock().unwrap().positions;
+                    positions.insert(header.queue_id, header.commit_offset);
                     response::SUCCESS
                 }
                 request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
                     if let Mood::Late(nanos) = self.mood {
                         late = nanos + (nanos as f64 * chance.exponential()) as u64;
+                    }
+                    let header = SendHeader::decode_short(&command.ext).unwrap();
+                    if header.sys_flag == sys_flag::TRANSACTION_PREPARED {
+                        return self.prepare(command, header.queue_id, out);
                     }
                     self.store(command)?
                 }
@@ -796,6 +912,120 @@ mod fake {
         pub fn stored(&self) -> usize {
             let state = self.state.lock().unwrap();
             state.queues.values().map(Vec::len).sum()
+        }
+
+        /// Messages that nobody may see yet.
+        pub fn hidden(&self) -> usize {
+            let state = self.state.lock().unwrap();
+            state.halves.len() + state.later.len()
+        }
+
+        /// Messages in consumers' hands.
+        pub fn leased(&self) -> usize {
+            self.state.lock().unwrap().leased.len()
+        }
+
+        /// Keeps a half, whose number is its queue offset and, times 7, its place.
+        fn prepare(&self, command: &Command<'_>, queue: i32, out: &mut Vec<u8>) -> Option<u64> {
+            let state = &mut *self.state.lock().unwrap();
+            state.sends += 1;
+            let number = state.sends as i64;
+            state.halves.insert(number, (queue, command.body.to_vec()));
+            let id = OffsetId {
+                store_host: self.addr.parse().unwrap(),
+                physical_offset: 7 * number,
+            };
+            let mut writer =
+                FrameWriter::response(out, command.codec, command.opaque, response::SUCCESS, None);
+            SendResponse {
+                msg_id: Text::plain(id.to_text().as_str()),
+                queue_id: queue,
+                queue_offset: number,
+                transaction_id: Some(Text::plain("key")),
+                batch_uniq_id: None,
+                recall_handle: None,
+                region: None,
+                trace_on: false,
+            }
+            .encode(&mut writer);
+            writer.finish(0);
+            Some(0)
+        }
+
+        fn end_transaction(&self, command: &Command<'_>) -> i32 {
+            let end = EndTransaction::decode(&command.ext).unwrap();
+            let state = &mut *self.state.lock().unwrap();
+            assert_eq!(end.commit_log_offset, 7 * end.tran_state_table_offset);
+            let half = state.halves.remove(&end.tran_state_table_offset);
+            let (queue, body) = half.expect("each half ends once");
+            let commits = end.commit_or_rollback == sys_flag::TRANSACTION_COMMIT;
+            if commits || self.mood == Mood::CommitsAll {
+                state.queues.entry(queue).or_default().push(body);
+            }
+            response::SUCCESS
+        }
+
+        fn end_leases(&self, command: &Command<'_>) -> i32 {
+            let leased = &mut self.state.lock().unwrap().leased;
+            let mut end = |queue, offset| assert!(leased.remove(&(queue, offset)));
+            if command.code == request::ACK_MESSAGE {
+                let ack = AckMessage::decode(&command.ext).unwrap();
+                let place = format!(" 0 a {} {}", ack.queue_id, ack.offset);
+                assert!(ack.extra_info.ends_with(&place), "{}", ack.extra_info);
+                end(ack.queue_id, ack.offset);
+                return response::SUCCESS;
+            }
+            let acks: BatchAcks = serde_json::from_slice(command.body).unwrap();
+            for ack in acks.acks {
+                let offsets = ack.offsets().unwrap();
+                let offsets = offsets.iter().map(|offset| *offset as i64);
+                offsets.for_each(|offset| end(ack.queue_id, offset));
+            }
+            response::SUCCESS
+        }
+
+        fn pop(&self, command: &Command<'_>, out: &mut Vec<u8>) -> Option<u64> {
+            let header = PopMessage::decode(&command.ext).unwrap();
+            let state = &mut *self.state.lock().unwrap();
+            let mut records = Vec::new();
+            let mut starts = Vec::new();
+            let (mut left, mut rest) = (header.max_msg_nums as usize, 0);
+            for (queue, messages) in &state.queues {
+                let popped = state.popped.entry(*queue).or_default();
+                let to = messages.len().min(*popped + left);
+                if to > *popped {
+                    starts.push(format!("0 {queue} {popped}"));
+                }
+                for (at, message) in messages.iter().enumerate().take(to).skip(*popped) {
+                    assert!(state.leased.insert((*queue, at as i64)));
+                    let placed = Placed {
+                        queue_offset: at as i64,
+                        physical_offset: 0,
+                        store_timestamp: 0,
+                    };
+                    encode(&draft(message, *queue), placed, &mut records);
+                }
+                left -= to - *popped;
+                rest += messages.len() - to;
+                *popped = to;
+            }
+            let code = match records.is_empty() {
+                true => response::POLLING_TIMEOUT,
+                false => response::SUCCESS,
+            };
+            let mut writer = FrameWriter::response(out, command.codec, command.opaque, code, None);
+            PopResponse {
+                pop_time: header.born_time,
+                invisible_time: header.invisible_time,
+                revive_qid: 0,
+                rest_num: rest as i64,
+                start_offset_info: Some(starts.join(";").into()),
+                msg_offset_info: None,
+                order_count_info: None,
+            }
+            .encode(&mut writer);
+            writer.finish_with_body(&records);
+            Some(if records.is_empty() { HOLD_NS } else { 0 })
         }
 
         fn len(&self, queue: i32) -> usize {
@@ -819,6 +1049,17 @@ mod fake {
                 _ => {}
             }
             let header = SendHeader::decode_short(&command.ext).unwrap();
+            let properties = header.properties.to_cow();
+            let time = properties::find_str(properties.as_bytes(), names::TIMER_DELIVER_MS);
+            if let Some(time) = time {
+                let later = (
+                    time.parse().unwrap(),
+                    header.queue_id,
+                    command.body.to_vec(),
+                );
+                state.later.push(later);
+                return Some(response::SUCCESS);
+            }
             let mut harmed = state.harmed;
             let queue = state.queues.entry(header.queue_id).or_default();
             if header.batch {
@@ -867,7 +1108,11 @@ mod fake {
 
         fn pull(&self, command: &Command<'_>, out: &mut Vec<u8>) -> Option<u64> {
             let header = PullHeader::decode(&command.ext).unwrap();
-            let state = self.state.lock().unwrap();
+            let state = &mut *self.state.lock().unwrap();
+            let now = self.clock.now().wall_ms;
+            for (_, queue, body) in state.later.extract_if(.., |later| later.0 <= now) {
+                state.queues.entry(queue).or_default().push(body);
+            }
             let stored = state
                 .queues
                 .get(&header.queue_id)

@@ -114,6 +114,7 @@ impl Hand {
                 Role::Producer(_) => unreachable!("a producer consumes nothing"),
                 Role::Puller(puller) => puller.ask(&mut conn.wire.out, &mut self.desk),
                 Role::Member(member) => member.tick(&mut conn.wire.out, &mut self.desk),
+                Role::Popper(popper) => popper.ask(&mut conn.wire.out, &mut self.desk),
             }
             if conn.wire.unsent() > 0 && !conn.dirty {
                 conn.dirty = true;
@@ -216,9 +217,10 @@ impl Hand {
         while let Some(frame) = conn.wire.frame()? {
             let (bytes, out) = conn.wire.bytes(frame);
             match &mut conn.role {
-                Role::Producer(producer) => producer.answer(bytes, &mut self.desk),
+                Role::Producer(producer) => producer.answer(bytes, out, &mut self.desk),
                 Role::Puller(puller) => puller.answer(bytes, out, &mut self.desk),
                 Role::Member(member) => member.answer(bytes, out, &mut self.desk),
+                Role::Popper(popper) => popper.answer(bytes, out, &mut self.desk),
             }
             .map_err(|error| format!("{}: {error}", conn.wire.addr()))?;
         }
@@ -252,20 +254,21 @@ impl Hand {
                 self.in_flight()
             ));
         }
+        if self.shared.senders.load(Acquire) > 0 {
+            // What is sent now may come so late.
+            self.came = self.desk.arrival_due(now);
+        }
         if self.sending {
             return Ok(false);
         }
         if self.consumers.is_empty() || self.is_cut(now) {
             return Ok(true);
         }
-        if self.shared.senders.load(Acquire) > 0 {
-            self.came = now;
-        }
         let waited = now.saturating_sub(self.came);
         let (stored, arrived) = (&self.shared.stored, &self.shared.arrived);
         Ok(match self.until {
             Until::Time => now >= self.desk.moments.end,
-            Until::Arrived(count) if arrived.load(Relaxed) >= count => true,
+            Until::Arrived(count) if arrived.load(Relaxed) >= count => self.is_settled(),
             Until::Arrived(count) if waited > SILENCE_NS_MAX => {
                 let came = arrived.load(Relaxed);
                 return Err(format!(
@@ -279,8 +282,17 @@ impl Hand {
             }),
             Until::Chased if self.shared.senders.load(Acquire) > 0 => false,
             Until::Chased => {
-                arrived.load(Relaxed) >= stored.load(Relaxed) || waited > ARRIVAL_NS_MAX
+                let all = arrived.load(Relaxed) >= stored.load(Relaxed);
+                (all && self.is_settled()) || waited > ARRIVAL_NS_MAX
             }
+        })
+    }
+
+    /// What was popped is acknowledged.
+    fn is_settled(&self) -> bool {
+        self.conns.iter().all(|conn| match &conn.role {
+            Role::Popper(popper) => popper.is_settled(),
+            _ => true,
         })
     }
 
@@ -294,13 +306,16 @@ impl Hand {
         cut.is_some_and(|cut| now >= cut.saturating_add(patience))
     }
 
-    /// Members say goodbye.
+    /// Members say goodbye, and what has no answer is read by the broker.
     fn leave(&mut self) {
         for conn in &mut self.conns {
-            if let Role::Member(member) = &mut conn.role {
-                member.leave(&mut conn.wire.out);
-                conn.wire.finish();
+            match &mut conn.role {
+                Role::Member(member) => member.leave(&mut conn.wire.out),
+                Role::Producer(producer) if producer.ends_transactions() => {}
+                Role::Popper(_) => {}
+                Role::Producer(_) | Role::Puller(_) => continue,
             }
+            conn.wire.finish();
         }
     }
 

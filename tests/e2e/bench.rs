@@ -64,10 +64,47 @@ fn every_load_runs_and_nothing_is_lost() {
     verified("mixed -t four --members 2", 2000);
     let backlog = verified("backlog -t five --members 2", 3000);
     assert_eq!(backlog.parts[0].messages, 3000);
+    let late = verified("delay -t later --rate 1000 --delay-ms 300", 500);
+    assert_eq!(late.parts[0].name, "lateness");
+    assert!(late.parts[0].latency.as_ref().unwrap().count >= 500);
+    verified("delay -t together --due-at-once 700", 2000);
+    verified("delay -t level --delay-level 1 --members 2", 500);
+    let popped = verified(
+        "pop -t popped --send --rate 1000 --members 2 --ack-batch 16",
+        1000,
+    );
+    assert_eq!(popped.parts[1].messages, 1000, "all is acknowledged");
     let pulled = sound(&server, "pull -t one --count 3000 --batch 32");
     assert!(pulled.parts[0].messages >= 3000);
     let pushed = sound(&server, "push -t one --count 3000 --members 2");
     assert_eq!(pushed.parts[0].messages, 3000);
+    server.stop();
+}
+
+#[test]
+fn transactions_end_as_they_were_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).set("shards", 2).start();
+    let line = "transaction -t t --rollback 25 --count 1000 --verify";
+    let ended = sound(&server, line);
+    let seen = ended.verified.unwrap();
+    assert_eq!((seen.acknowledged, seen.received), (750, 750), "{seen:?}");
+    sound(&server, "transaction -t t --leave-open --count 100");
+    server.stop();
+}
+
+#[test]
+fn leases_that_are_left_keep_messages_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).start();
+    sound(&server, "send -t t --count 1000");
+    let left = "pop -t t --no-ack --invisible-ms 600000 --in-flight 1 --count 500";
+    let first = sound(&server, left);
+    let taken = first.parts[0].messages;
+    assert!((500..1000).contains(&taken), "{taken}");
+    let rest = 1000 - taken - 32;
+    let popped = sound(&server, &format!("pop -t t --in-flight 1 --count {rest}"));
+    assert!(popped.parts[0].messages <= 1000 - taken);
     server.stop();
 }
 

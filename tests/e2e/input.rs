@@ -108,8 +108,8 @@ fn what_is_not_served_is_named() {
     let (_dir, server) = start();
     let mut client = Client::connect(server.launch.broker);
     check(&client.call(9999, &[], b""), 3, &["9999", "not supported"]);
-    let pop = client.call(ask::POP_MESSAGE, &[("topic", "x")], b"");
-    check(&pop, 3, &["POP_MESSAGE", "not supported"]);
+    let cold = client.call(ask::GET_COLD_DATA_FLOW_CTR_INFO, &[], b"");
+    check(&cold, 3, &["GET_COLD_DATA_FLOW_CTR_INFO", "not supported"]);
     // The connection stays.
     assert_eq!(client.sent("input", 0, b"still here"), 0);
     let mut namesrv = Client::connect(server.launch.namesrv);

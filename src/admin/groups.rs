@@ -1,0 +1,216 @@
+//! Consumer groups: settings, members, progress, and moving them.
+
+use std::collections::BTreeSet;
+
+use super::link::{Link, Trouble};
+use super::sheet::{Sheet, time};
+use crate::remoting::body::client::ConsumerConnection;
+use crate::remoting::body::group::GroupTable;
+use crate::remoting::body::stats::{ConsumeStats, ResetOffsets, TopicStats};
+use crate::remoting::code::{request, response};
+
+pub fn list(link: &mut Link, part: Option<&str>) -> Result<Sheet, Trouble> {
+    let mut sheet = Sheet::new(&["group", "broker", "consumes", "retries", "in order"]);
+    let mut rows = Vec::new();
+    for broker in link.brokers()? {
+        let code = request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG;
+        let table: GroupTable = link.ask(&broker.addr, code, &[], b"")?.read()?;
+        for group in table.subscription_group_table.into_values() {
+            if part.is_none_or(|part| group.group_name.contains(part)) {
+                rows.push((group, broker.name.clone()));
+            }
+        }
+    }
+    rows.sort_by(|(a, x), (b, y)| (&a.group_name, x).cmp(&(&b.group_name, y)));
+    for (group, broker) in rows {
+        sheet.push(vec![
+            group.group_name.into(),
+            broker.into(),
+            group.consume_enable.into(),
+            group.retry_max_times.into(),
+            group.consume_message_orderly.into(),
+        ]);
+    }
+    Ok(sheet)
+}
+
+pub fn progress(link: &mut Link, group: &str, topic: Option<&str>) -> Result<Sheet, Trouble> {
+    let columns = &[
+        "topic",
+        "broker",
+        "queue",
+        "end",
+        "group at",
+        "lag",
+        "last consumed",
+    ];
+    let mut sheet =
+        Sheet::new(columns).or_absent(format!("the group {group} has not consumed anything"));
+    let mut rows = Vec::new();
+    for broker in link.brokers()? {
+        let mut fields = vec![("consumerGroup", group)];
+        fields.extend(topic.map(|topic| ("topic", topic)));
+        let stats = match link.ask(&broker.addr, request::GET_CONSUME_STATS, &fields, b"") {
+            Ok(answer) => answer.read::<ConsumeStats>()?,
+            // A group that this broker does not know.
+            Err(Trouble::Refused { code, .. })
+                if code == response::SUBSCRIPTION_GROUP_NOT_EXIST =>
+            {
+                continue;
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        rows.extend(stats.offset_table);
+    }
+    rows.sort_by(|(a, _), (b, _)| {
+        (&a.topic, &a.broker_name, a.queue_id).cmp(&(&b.topic, &b.broker_name, b.queue_id))
+    });
+    for (queue, offset) in rows {
+        sheet.push(vec![
+            queue.topic.into(),
+            queue.broker_name.into(),
+            queue.queue_id.into(),
+            offset.broker_offset.into(),
+            offset.consumer_offset.into(),
+            (offset.broker_offset - offset.consumer_offset).into(),
+            time(offset.last_timestamp),
+        ]);
+    }
+    Ok(sheet)
+}
+
+pub fn members(link: &mut Link, group: &str) -> Result<Sheet, Trouble> {
+    let columns = &["client", "address", "language", "subscriptions"];
+    let mut sheet =
+        Sheet::new(columns).or_absent(format!("nobody of the group {group} is connected"));
+    let mut seen = BTreeSet::new();
+    for broker in link.brokers()? {
+        let (fields, code) = (
+            [("consumerGroup", group)],
+            request::GET_CONSUMER_CONNECTION_LIST,
+        );
+        let known = match link.ask(&broker.addr, code, &fields, b"") {
+            Ok(answer) => answer.read::<ConsumerConnection>()?,
+            Err(Trouble::Refused { .. }) => continue,
+            Err(trouble) => return Err(trouble),
+        };
+        let wanted = known.subscription_table.values();
+        let wanted: Vec<String> = wanted
+            .map(|one| format!("{} ({})", one.topic, one.sub_string))
+            .collect();
+        for member in known.connection_set {
+            if seen.insert(member.client_id.clone()) {
+                sheet.push(vec![
+                    member.client_id.into(),
+                    member.client_addr.into(),
+                    member.language.name().into(),
+                    wanted.join(", ").into(),
+                ]);
+            }
+        }
+    }
+    Ok(sheet)
+}
+
+pub fn reset(
+    link: &mut Link,
+    group: &str,
+    topic: &str,
+    to: &str,
+    queue: Option<i32>,
+) -> Result<Sheet, Trouble> {
+    let mut sheet = Sheet::new(&["topic", "broker", "queue", "group at"]);
+    for broker in link.route(topic)? {
+        let targets: Vec<(i32, String)> = match (to, queue) {
+            ("oldest", _) => ends(link, &broker.addr, topic, queue, true)?,
+            ("newest", _) => ends(link, &broker.addr, topic, queue, false)?,
+            _ => Vec::new(),
+        };
+        let mut asked: Vec<(i32, &str, String)> = Vec::new();
+        match (to.strip_prefix("offset:"), queue) {
+            (Some(offset), Some(queue)) => asked.push((queue, "offset", offset.to_owned())),
+            (Some(_), None) => {
+                let words = "an offset is one of a queue: add --queue";
+                return Err(Trouble::Wrong(words.to_owned()));
+            }
+            (None, _) if !targets.is_empty() => {
+                let all = targets
+                    .into_iter()
+                    .map(|(queue, offset)| (queue, "offset", offset));
+                asked.extend(all);
+            }
+            (None, _) => {
+                let time: i64 = to.parse().map_err(|_| {
+                    let words = "must be oldest, newest, milliseconds since 1970 or offset:N";
+                    Trouble::Wrong(format!("--to {to}: {words}"))
+                })?;
+                asked.push((queue.unwrap_or(-1), "", time.to_string()));
+            }
+        }
+        for (queue, field, value) in asked {
+            let queue = queue.to_string();
+            let mut fields = vec![
+                ("group", group),
+                ("topic", topic),
+                ("queueId", queue.as_str()),
+                ("isForce", "true"),
+                (
+                    "timestamp",
+                    if field.is_empty() {
+                        value.as_str()
+                    } else {
+                        "0"
+                    },
+                ),
+            ];
+            if !field.is_empty() {
+                fields.push((field, value.as_str()));
+            }
+            let code = request::INVOKE_BROKER_TO_RESET_OFFSET;
+            let moved: ResetOffsets = link.ask(&broker.addr, code, &fields, b"")?.read()?;
+            for (queue, offset) in moved.offset_table {
+                sheet.push(vec![
+                    queue.topic.into(),
+                    queue.broker_name.into(),
+                    queue.queue_id.into(),
+                    offset.into(),
+                ]);
+            }
+        }
+    }
+    Ok(sheet)
+}
+
+/// First offsets or ends of a topic's queues on one broker.
+fn ends(
+    link: &mut Link,
+    addr: &str,
+    topic: &str,
+    queue: Option<i32>,
+    first: bool,
+) -> Result<Vec<(i32, String)>, Trouble> {
+    let fields = [("topic", topic)];
+    let stats: TopicStats = link
+        .ask(addr, request::GET_TOPIC_STATS_INFO, &fields, b"")?
+        .read()?;
+    let mut found: Vec<(i32, String)> = stats
+        .offset_table
+        .into_iter()
+        .filter(|(known, _)| queue.is_none_or(|queue| queue == known.queue_id))
+        .map(|(known, offset)| {
+            let at = if first {
+                offset.min_offset
+            } else {
+                offset.max_offset
+            };
+            (known.queue_id, at.to_string())
+        })
+        .collect();
+    found.sort();
+    match found.is_empty() {
+        true => Err(Trouble::Absent(format!(
+            "{addr} has no such queue of {topic}"
+        ))),
+        false => Ok(found),
+    }
+}
