@@ -23,6 +23,8 @@ mod model;
 mod node;
 #[path = "sim/options.rs"]
 mod options;
+#[path = "sim/popper.rs"]
+mod popper;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/world.rs"]

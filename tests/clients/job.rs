@@ -71,8 +71,6 @@ impl Running {
         let name = format!("{}-{}", case.client.name, case.scenario).replace('.', "_");
         let directory = context.directory.join(&name);
         std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-        let errors = directory.join("stderr");
-        let stderr = File::create(&errors).map_err(|error| error.to_string())?;
         let mut command = command(case, &directory);
         command
             .args([case.scenario, "--namesrv", &context.namesrv])
@@ -83,8 +81,16 @@ impl Running {
                 &format!("{name}-{}", context.stamp),
             ])
             .args(["--count", &COUNT.to_string(), "--seed", &SEED.to_string()])
-            .current_dir(&directory)
-            .env("HOME", &directory)
+            .env("HOME", &directory);
+        Running::spawn(command, &directory)
+    }
+
+    /// Starts a program whose lines are read; what else it says goes to a file in the folder.
+    pub fn spawn(mut command: Command, directory: &Path) -> Result<Self, String> {
+        let errors = directory.join("stderr");
+        let stderr = File::create(&errors).map_err(|error| error.to_string())?;
+        command
+            .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr);
@@ -139,6 +145,20 @@ impl Running {
             Ok(())
         } else {
             Err(self.failure(&last))
+        }
+    }
+
+    /// Waits for the end; all it printed, if it ends well.
+    pub fn printed(mut self) -> Result<String, String> {
+        let mut printed = String::new();
+        while let Some(line) = self.line()? {
+            printed += &line;
+            printed.push('\n');
+        }
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        match status.success() {
+            true => Ok(printed),
+            false => Err(self.failure(&printed)),
         }
     }
 

@@ -80,6 +80,10 @@ impl Server {
             &format!("shards={shards}"),
             "--set",
             "flushDiskType=SYNC_FLUSH",
+            "--set",
+            "enablePropertyFilter=true",
+            "--set",
+            "recallMessageEnable=true",
         ]
         .map(str::to_owned);
         let part = Part::start(arguments.to_vec(), directory.join("server.log"))?;

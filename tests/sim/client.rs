@@ -15,6 +15,7 @@ use orbitmq::remoting::header::send::SendHeader;
 use orbitmq::remoting::text::Text;
 
 use crate::model::{Check, Life, Model, Sent, body};
+use crate::popper::Popper;
 use crate::rng::Rng;
 
 macro_rules! ensure {
@@ -37,6 +38,11 @@ const PULL_MOVED: i32 = 21;
 
 /// Longer than anything may take: an answer that is not there by then was lost.
 const PATIENCE_US: u64 = 6_000_000;
+
+/// Bits of `sysFlag`, and what END_TRANSACTION says (`MessageSysFlag`).
+const PREPARED: i32 = 4;
+const COMMIT: i64 = 8;
+const ROLLBACK: i64 = 12;
 
 type Queue = (String, i32);
 
@@ -75,6 +81,9 @@ pub struct Traffic {
     pub topics: u64,
     pub delays: bool,
     pub deletes: bool,
+    pub transactions: bool,
+    /// Consumers that pop; two of them are of one group.
+    pub poppers: u64,
 }
 
 pub enum Role {
@@ -82,6 +91,7 @@ pub enum Role {
     Consumer(Consumer),
     Admin { made: u64 },
     Auditor,
+    Popper(Popper),
 }
 
 /// Messages of one request.
@@ -91,6 +101,7 @@ pub struct Load {
     topic: String,
     queue: i32,
     level: usize,
+    transaction: bool,
     oneway: bool,
     tries: u32,
     /// Of the topic when the queue was chosen.
@@ -113,7 +124,7 @@ struct Place {
     waiting: bool,
 }
 
-enum Asked {
+pub enum Asked {
     Send(Load, Option<u64>),
     Pull {
         queue: Queue,
@@ -153,6 +164,22 @@ enum Asked {
         known: Option<(Queue, u64)>,
         physical: i64,
     },
+    /// END_TRANSACTION.
+    Decide {
+        uid: u64,
+        commit: bool,
+    },
+    Pop {
+        topic: String,
+        generation: Option<u64>,
+    },
+    PopAck {
+        uid: u64,
+        until_ms: i64,
+    },
+    PopChange {
+        uid: u64,
+    },
     Join,
     Other,
 }
@@ -169,6 +196,33 @@ pub struct Client {
     pending: BTreeMap<i32, Pending>,
     buffer: Vec<u8>,
     next_heartbeat: u64,
+}
+
+/// A delay level from here on stands for a timer.
+const TIMER: usize = 10;
+
+/// Makes up a message; gives its number.
+fn invent(ctx: &mut Ctx<'_>, topic: &str, delayed: bool, transaction: bool) -> u64 {
+    *ctx.uids += 1;
+    let big = ctx.rng.percent(ctx.config.big_percent);
+    let (low, high) = ctx.config.body_bytes;
+    let len = if big {
+        ctx.config.big_bytes
+    } else {
+        ctx.rng.range(low, high)
+    };
+    let sent = Sent {
+        topic: topic.to_owned(),
+        len: len as usize,
+        tag: ["a", "b", "c"][(*ctx.uids % 3) as usize].to_owned(),
+        attempts: 0,
+        repeats: delayed,
+        decision: transaction.then(|| ctx.rng.percent(60)),
+        committing: false,
+        acked: None,
+    };
+    ctx.model.sent.insert(*ctx.uids, sent);
+    *ctx.uids
 }
 
 impl Client {
@@ -261,14 +315,19 @@ impl Client {
             Role::Consumer(_) => self.consume(ctx),
             Role::Admin { .. } => self.administer(ctx),
             Role::Auditor => self.audit(ctx),
+            Role::Popper(_) => self.pop(ctx),
         }
         Ok(ctx
             .rng
             .range(ctx.config.think_us / 4, ctx.config.think_us * 2))
     }
 
+    pub fn waiting_answers(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Writes a request and remembers that it is owed an answer.
-    fn ask(
+    pub fn ask(
         &mut self,
         ctx: &mut Ctx<'_>,
         code: i32,
@@ -301,6 +360,12 @@ impl Client {
         if self.pending.len() >= 6 {
             return;
         }
+        if ctx.config.transactions && ctx.now >= self.next_heartbeat {
+            self.next_heartbeat = ctx.now + 1_000_000;
+            let body =
+                r#"{"clientID":"p","consumerDataSet":[],"producerDataSet":[{"groupName":"p"}]}"#;
+            return self.ask(ctx, 34, Some(Asked::Join), |_| {}, body.as_bytes());
+        }
         let Role::Producer { retry } = &mut self.role else {
             return;
         };
@@ -324,28 +389,10 @@ impl Client {
         let count = if several { ctx.rng.range(2, most) } else { 1 };
         let oneway = count == 1 && ctx.rng.percent(10);
         let delayed = ctx.config.delays && count == 1 && queue >= 0 && ctx.rng.percent(6);
-        let mut uids = Vec::new();
-        for _ in 0..count {
-            *ctx.uids += 1;
-            let big = ctx.rng.percent(ctx.config.big_percent);
-            let (low, high) = ctx.config.body_bytes;
-            let len = if big {
-                ctx.config.big_bytes
-            } else {
-                ctx.rng.range(low, high)
-            };
-            let tag = ["a", "b", "c"][(*ctx.uids % 3) as usize].to_owned();
-            let sent = Sent {
-                topic: topic.clone(),
-                len: len as usize,
-                tag,
-                attempts: 0,
-                repeats: delayed,
-                acked: None,
-            };
-            ctx.model.sent.insert(*ctx.uids, sent);
-            uids.push(*ctx.uids);
-        }
+        let transaction =
+            ctx.config.transactions && count == 1 && !oneway && !delayed && ctx.rng.percent(15);
+        let uids = (0..count).map(|_| invent(ctx, &topic, delayed, transaction));
+        let uids = uids.collect();
         let level = ctx.delay_level(delayed);
         let generation = ctx.model.generation(&topic).expect("live");
         self.send(
@@ -355,6 +402,7 @@ impl Client {
                 topic,
                 queue,
                 level,
+                transaction,
                 oneway,
                 tries: 0,
                 generation,
@@ -373,8 +421,14 @@ impl Client {
             let sent = ctx.model.sent.get_mut(uid).expect("made before");
             sent.attempts += 1;
             let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
-            if load.level > 0 {
+            if let Some(steps) = load.level.checked_sub(TIMER) {
+                let wait_ms = 10 * (steps + 1);
+                text.push_str(&format!("TIMER_DELAY_MS\u{1}{wait_ms}\u{2}"));
+            } else if load.level > 0 {
                 text.push_str(&format!("DELAY\u{1}{}\u{2}", load.level));
+            }
+            if load.transaction {
+                text.push_str("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}p\u{2}");
             }
             texts.push(text);
             bodies.push(body(*uid, sent.len));
@@ -409,7 +463,7 @@ impl Client {
             default_topic: Text::plain("TBW102"),
             default_topic_queue_nums: 4,
             queue_id: load.queue,
-            sys_flag: 0,
+            sys_flag: if load.transaction { PREPARED } else { 0 },
             born_timestamp: 1_700_000_000_000,
             flag: 0,
             properties: Text::plain(if is_batch { "" } else { &texts[0] }),
@@ -710,6 +764,9 @@ impl Client {
             let command = Command::decode(frame).map_err(|error| error.to_string())?;
             if !command.is_response() {
                 ensure!(command.is_oneway(), "the broker asks {}", command.code);
+                if command.code == 39 {
+                    self.asked_about(ctx, &command)?;
+                }
                 continue;
             }
             let Some(pending) = self.pending.remove(&command.opaque) else {
@@ -730,11 +787,8 @@ impl Client {
         let remark = || remark_of(command);
         if code == BUSY || code == NOT_AVAILABLE {
             let failed = ctx.failed.iter().any(Option::is_some);
-            ensure!(
-                code == BUSY || failed,
-                "code 14 with a good disk: {}",
-                remark()
-            );
+            let good = code == BUSY || failed;
+            ensure!(good, "code 14 with a good disk: {}", remark());
             ctx.counts.refused += 1;
             self.failed(pending.asked, ctx.model);
             return Ok(());
@@ -755,11 +809,8 @@ impl Client {
                 group,
                 mine,
             } => {
-                if mine
-                    && let Role::Consumer(consumer) = &mut self.role
-                    && let Some(place) = consumer.queues.get_mut(&queue)
-                {
-                    place.waiting = false;
+                if mine {
+                    self.got(&queue);
                 }
                 if code == NO_GROUP && (!mine || self.may_lack_group(ctx)) {
                     return self.rejoin();
@@ -787,8 +838,25 @@ impl Client {
                     .check_end(&queue, floor, number(command, "offset")?, ctx.now)
             }
             Asked::View { known, physical } => viewed(ctx, known, physical, command),
+            Asked::Pop { topic, generation } => {
+                if generation.is_none() || ctx.model.generation(&topic) != generation {
+                    return Ok(());
+                }
+                self.popped(ctx, &topic, pending.at, command)
+            }
+            Asked::PopAck { uid, until_ms } => self.pop_acked(ctx, uid, until_ms, command),
+            Asked::PopChange { uid } => self.pop_changed(ctx, uid, command),
             Asked::Join => self.joined(ctx, command, &remark()),
             asked => self.changed(ctx, asked, code, &remark()),
+        }
+    }
+
+    /// A queue was pulled: its next pull may follow.
+    fn got(&mut self, queue: &Queue) {
+        if let Role::Consumer(consumer) = &mut self.role
+            && let Some(place) = consumer.queues.get_mut(queue)
+        {
+            place.waiting = false;
         }
     }
 
@@ -832,6 +900,16 @@ impl Client {
                 }
                 ensure!(code == SUCCESS, "code {code}: {}", remark);
                 ctx.model.returned.push((group, uid, ctx.now));
+                Ok(())
+            }
+            Asked::Decide { uid, commit } => {
+                let sent = ctx.model.sent.get_mut(&uid).expect("made before");
+                // A half that a power cut took, or whose topic is gone, cannot end.
+                let known = !ctx.lossy && ctx.model.topics[&sent.topic].generation == 1;
+                ensure!(code == SUCCESS || !known, "u{uid}: code {code}: {remark}");
+                if commit && code == SUCCESS {
+                    sent.acked = Some(ctx.now);
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -911,6 +989,11 @@ impl Client {
         if load.level > 0 {
             return Ok(());
         }
+        if load.transaction {
+            let place = number(command, "queueOffset")?;
+            self.half_sent(ctx, load.uids[0], place, ids[0].physical_offset);
+            return Ok(());
+        }
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
         ensure!(
             load.queue < 0 || load.queue == queue.1,
@@ -924,6 +1007,53 @@ impl Client {
                 .acked(&queue, first + n as i64, physical, *uid, ctx.now)?;
         }
         Ok(())
+    }
+
+    fn half_sent(&mut self, ctx: &mut Ctx<'_>, uid: u64, place: i64, physical: i64) {
+        ctx.model.sent.get_mut(&uid).expect("made before").acked = None;
+        // The others are asked about.
+        if ctx.rng.percent(60) {
+            self.decide(ctx, uid, place, physical, false);
+        }
+    }
+
+    /// The broker asks how a transaction ended.
+    fn asked_about(&mut self, ctx: &mut Ctx<'_>, command: &Command<'_>) -> Check {
+        let record = RecordView::parse(command.body).map_err(|error| error.to_string())?;
+        let uid = uid_of(&record).ok_or("asked about what was never sent")?;
+        let sent = ctx.model.sent.get(&uid);
+        let sent = sent.filter(|sent| sent.decision.is_some());
+        let Some(sent) = sent else {
+            return Err(format!("asked about u{uid}, which is no transaction"));
+        };
+        ensure!(
+            record.topic() == sent.topic,
+            "asked about u{uid} of {}",
+            record.topic()
+        );
+        let place = number(command, "tranStateTableOffset")?;
+        let physical = number(command, "commitLogOffset")?;
+        if ctx.rng.percent(70) {
+            self.decide(ctx, uid, place, physical, true);
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, ctx: &mut Ctx<'_>, uid: u64, place: i64, physical: i64, asked: bool) {
+        let sent = ctx.model.sent.get_mut(&uid).expect("made before");
+        let commit = sent.decision == Some(true);
+        sent.committing |= commit;
+        let fields = move |w: &mut FrameWriter<'_>| {
+            w.field_str("producerGroup", "p");
+            w.field_i64("tranStateTableOffset", place);
+            w.field_i64("commitLogOffset", physical);
+            w.field_i64("commitOrRollback", if commit { COMMIT } else { ROLLBACK });
+            w.field_bool("fromTransactionCheck", asked);
+            w.field_str("msgId", "m");
+        };
+        let wants_answer = ctx.rng.percent(60);
+        let pending = wants_answer.then_some(Asked::Decide { uid, commit });
+        self.ask(ctx, 37, pending, fields, b"");
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
@@ -1057,7 +1187,11 @@ impl Client {
     }
 
     pub fn is_fresh(&self) -> bool {
-        matches!(&self.role, Role::Consumer(consumer) if consumer.fresh)
+        match &self.role {
+            Role::Consumer(consumer) => consumer.fresh,
+            Role::Popper(popper) => popper.drains,
+            _ => false,
+        }
     }
 
     /// Whether a fresh consumer is at the end of every queue.
@@ -1086,7 +1220,11 @@ impl Asked {
             Asked::Create { .. } => "creation",
             Asked::Delete { .. } => "deletion",
             Asked::Back { .. } => "send back",
+            Asked::Decide { .. } => "end of a transaction",
             Asked::View { .. } => "view",
+            Asked::Pop { .. } => "pop",
+            Asked::PopAck { .. } => "acknowledgement of a pop",
+            Asked::PopChange { .. } => "change of a lease",
             Asked::Join => "heartbeat",
             Asked::Other => "another request",
         }
@@ -1096,7 +1234,12 @@ impl Asked {
     fn reads(&self) -> bool {
         matches!(
             self,
-            Asked::Pull { .. } | Asked::View { .. } | Asked::Back { .. } | Asked::Other
+            Asked::Pull { .. }
+                | Asked::View { .. }
+                | Asked::Pop { .. }
+                | Asked::Back { .. }
+                | Asked::Decide { .. }
+                | Asked::Other
         )
     }
 }
@@ -1124,20 +1267,21 @@ fn viewed(
     }
 }
 
-fn uid_of(record: &RecordView<'_>) -> Option<u64> {
+pub fn uid_of(record: &RecordView<'_>) -> Option<u64> {
     let key = orbitmq::message::properties::find_str(record.properties(), "KEYS")?;
     key.strip_prefix('u')?.parse().ok()
 }
 
-fn number(command: &Command<'_>, key: &str) -> Result<i64, String> {
+pub fn number(command: &Command<'_>, key: &str) -> Result<i64, String> {
     let value = command.ext.find(key).and_then(|text| text.parse_i64());
     value.ok_or_else(|| format!("no {key} in the answer"))
 }
 
 impl Ctx<'_> {
-    /// A delay level, or 0 for none.
+    /// A delay level, a timer from [`TIMER`] on, or 0 for none.
     fn delay_level(&mut self, delayed: bool) -> usize {
         match delayed {
+            true if self.rng.percent(50) => TIMER + self.rng.below(80) as usize,
             true => self.rng.range(1, 3) as usize,
             false => 0,
         }
@@ -1148,7 +1292,7 @@ fn out_of_range(queue: &Queue, from: i64, floor: i64, remark: &str) -> String {
     format!("{queue:?}: {from} is out of range ({remark}), end {floor}")
 }
 
-fn remark_of(command: &Command<'_>) -> String {
+pub fn remark_of(command: &Command<'_>) -> String {
     let remark = command.remark.map(|text| text.to_string());
     remark.unwrap_or_default()
 }

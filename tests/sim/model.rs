@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 
+use crate::popper::Popped;
 use crate::rng::Rng;
 
 /// A message as its producer knows it.
@@ -21,6 +22,10 @@ pub struct Sent {
     pub attempts: usize,
     /// Delayed: a crash may repeat its delivery.
     pub repeats: bool,
+    /// Of a transaction: whether it ends well.
+    pub decision: Option<bool>,
+    /// Its commit is under way: from now on it may be seen.
+    pub committing: bool,
     pub acked: Option<u64>,
 }
 
@@ -67,6 +72,8 @@ pub struct Model {
     pub came_back: BTreeMap<(String, u64), u64>,
     /// Messages that some consumer got.
     pub delivered: BTreeMap<u64, u64>,
+    /// What groups that pop know.
+    pub popped: Popped,
 }
 
 #[derive(Default)]
@@ -239,6 +246,10 @@ impl Model {
         let Some(sent) = self.sent.get(&uid) else {
             return Err(format!("u{uid} was never sent"));
         };
+        ensure!(
+            sent.decision.is_none() || sent.committing,
+            "u{uid} was shown although nobody committed it"
+        );
         ensure!(text("TAGS") == sent.tag, "u{uid}: tag {:?}", text("TAGS"));
         ensure!(record.body() == body(uid, sent.len), "u{uid}: another body");
         ensure!(
@@ -350,6 +361,7 @@ impl Model {
         self.returned.retain(|(_, _, at)| *at <= firm);
         self.came_back.retain(|_, at| *at <= firm);
         self.delivered.retain(|_, at| *at <= firm);
+        self.popped.forget_since(firm);
         for sent in self.sent.values_mut() {
             sent.acked = sent.acked.filter(|at| *at <= firm);
         }

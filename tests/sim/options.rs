@@ -52,6 +52,8 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         topics: rng.range(1, 4),
         delays: rng.percent(60),
         deletes: rng.percent(30),
+        transactions: rng.percent(50),
+        poppers: if rng.percent(50) { rng.range(1, 3) } else { 0 },
     };
     if violent {
         traffic = Traffic {
@@ -125,7 +127,14 @@ fn broker(rng: &mut Rng, store: StoreOptions, shards: u16, deletes: bool) -> Bro
         body_bytes_max: 96 * KIB,
         flush_timeout_ms: *rng.pick(&[100, 5_000]),
         delay_levels_ms: vec![100, 300],
+        timer_max_ms: 0,
+        recall_enable: true,
+        reject_transactions: false,
+        transaction_timeout_ms: 200,
+        transaction_interval_ms: 300,
+        transaction_checks_max: 3,
         permission: 6,
+        property_filter: true,
         long_polling: true,
         short_polling_ms: 100,
         transfer_messages_max: 32,

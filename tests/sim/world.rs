@@ -22,6 +22,7 @@ use crate::disk::{Disk, SyncTicket, error};
 use crate::model::Model;
 use crate::node::{Letter, Node, Turn, Wire};
 use crate::options;
+use crate::popper::Popper;
 use crate::rng::Rng;
 
 /// Longest a sync takes, µs: part of what a power cut may take under `ASYNC_FLUSH`.
@@ -313,6 +314,10 @@ impl World {
         }
         clients.push(Client::consumer("audit", false, rng));
         clients.push(Client::new(Role::Auditor, rng));
+        for _ in 0..self.traffic.poppers {
+            let popper = Popper::new("pop".to_owned());
+            clients.push(Client::new(Role::Popper(popper), rng));
+        }
         let last = rng.range(1_500_000, 4_000_000);
         let mut acts = Vec::new();
         for _ in 0..rng.range(1, 4) {
@@ -1230,6 +1235,12 @@ impl World {
                     return Ok(());
                 }
                 self.finale = 3;
+                for client in 0..self.clients.len() {
+                    if let Role::Popper(popper) = &mut self.clients[client].role {
+                        popper.drains = true;
+                        self.schedule(self.now, Ev::Wake(client));
+                    }
+                }
                 let mut rng = self.rng.fork();
                 self.clients.push(Client::consumer("fresh", true, &mut rng));
                 let fresh = self.clients.len() - 1;
@@ -1270,6 +1281,14 @@ impl World {
                     "u{uid} of {} was acknowledged and never came",
                     sent.topic
                 ));
+            }
+        }
+        let failed = self.failed.iter().any(Option::is_some);
+        let pops = self.traffic.poppers > 0 && !failed;
+        for (uid, sent) in self.model.sent.iter().filter(|_| pops) {
+            let popped = self.model.popped.has_seen("pop", *uid);
+            if sent.acked.is_some() && live(&sent.topic) && !popped {
+                return Some(format!("u{uid} of {} was never popped", sent.topic));
             }
         }
         for (group, uid, _) in &self.model.returned {

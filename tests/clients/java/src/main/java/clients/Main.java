@@ -20,6 +20,7 @@ public final class Main {
         SCENARIOS.put("push", Push::rebalance);
         SCENARIOS.put("broadcast", Push::broadcast);
         SCENARIOS.put("tags", Push::tags);
+        SCENARIOS.put("sql", Push::sql);
         SCENARIOS.put("orderly", Orderly::run);
         SCENARIOS.put("retry", Retry::run);
         SCENARIOS.put("pull", Pull::run);
@@ -27,6 +28,7 @@ public final class Main {
         SCENARIOS.put("delay", Delay::run);
         SCENARIOS.put("transaction", Transaction::run);
         SCENARIOS.put("rpc", Rpc::run);
+        SCENARIOS.put("pop", Pop::run);
         SCENARIOS.put("restart", Restart::run);
         SCENARIOS.put("member", Push::member);
     }

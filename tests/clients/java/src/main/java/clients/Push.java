@@ -10,6 +10,7 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
@@ -23,11 +24,16 @@ final class Push {
     final DefaultMQPushConsumer consumer;
 
     Push(Options options, String group, String tags, boolean broadcasting) throws Exception {
+        this(options, group, MessageSelector.byTag(tags), broadcasting);
+    }
+
+    Push(Options options, String group, MessageSelector selector, boolean broadcasting)
+        throws Exception {
         consumer = Clients.push(options, group);
         if (broadcasting) {
             Clients.broadcasting(consumer);
         }
-        consumer.subscribe(options.topic(), tags);
+        consumer.subscribe(options.topic(), selector);
         consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
             for (MessageExt message : messages) {
                 take(message);
@@ -125,6 +131,41 @@ final class Push {
         some.stop();
         all.stop();
         producer.shutdown();
+    }
+
+    /** Only what an expression on properties holds for arrives, also what is sent while it waits. */
+    static void sql(Options options) throws Exception {
+        DefaultMQProducer producer = Clients.producer(options);
+        Clients.createTopic(producer, options);
+        String low = "index < 10 OR (TAGS = 'B' AND index BETWEEN 20 AND 39)";
+        Push some = new Push(options, options.group(), MessageSelector.bySql(low), false);
+        List<String> wanted = new ArrayList<>();
+        for (int index = 0; index < options.count(); index++) {
+            producer.send(Messages.make(options, "sql-" + index, index));
+            boolean inside = index >= 20 && index <= 39 && Messages.TAGS[index % 3].equals("B");
+            if (index < 10 || inside) {
+                wanted.add("sql-" + index);
+            }
+        }
+        Push all = new Push(options, options.group() + "-all", "*", false);
+        Main.until(40, () -> some.seen.size() + " of " + wanted.size() + " and " + all.seen.size(),
+            () -> some.seen.size() >= wanted.size() && all.seen.size() >= options.count());
+        Main.same(Set.copyOf(wanted), Set.copyOf(some.seen.keySet()), "messages of an expression");
+        some.stop();
+        all.stop();
+        refused(options);
+        producer.shutdown();
+    }
+
+    /** A client learns at its start that its expression is none. */
+    private static void refused(Options options) {
+        try {
+            MessageSelector wrong = MessageSelector.bySql("index >");
+            new Push(options, options.group() + "-wrong", wrong, false).stop();
+        } catch (Exception expected) {
+            return;
+        }
+        Main.check(false, "an expression that is none was taken");
     }
 
     /** Sends and consumes until it is told to end: someone for mqadmin to look at. */
