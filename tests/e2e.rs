@@ -8,6 +8,8 @@ mod server;
 #[path = "e2e/wire.rs"]
 mod wire;
 
+#[path = "e2e/admin.rs"]
+mod admin;
 #[path = "e2e/bench.rs"]
 mod bench;
 #[path = "e2e/crash.rs"]
@@ -20,3 +22,5 @@ mod host;
 mod input;
 #[path = "e2e/serving.rs"]
 mod serving;
+#[path = "e2e/why.rs"]
+mod why;

@@ -356,12 +356,12 @@ fn totals_are_found() {
         &text(11, "trait A {}\n"),
         &["11 of 10"],
     );
-    check("total length", "src/base/a.rs", &text(45_000, "//\n"), &[]);
+    check("total length", "src/base/a.rs", &text(55_000, "//\n"), &[]);
     check(
         "total length",
         "src/base/a.rs",
-        &text(45_001, "//\n"),
-        &["45001 of 45000 lines"],
+        &text(55_001, "//\n"),
+        &["55001 of 55000 lines"],
     );
 }
 
