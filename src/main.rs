@@ -18,6 +18,7 @@ fn main() -> ExitCode {
             Err(error) => Refusal::Config(error).report(),
         },
         Command::Version => cli::say(&cli::version()),
+        Command::Completions(script) => cli::say(&script),
         Command::Standalone(config, salvage) | Command::Broker(config, salvage) => {
             ended(serve::serve(&config, salvage))
         }

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub const VERSION: u16 = 1;
-/// Leases one shard keeps; about 120 bytes each.
+/// Leases one shard keeps; about 50 bytes each.
 pub const LEASES_MAX: usize = 4_000_000;
 /// Messages one pop takes at most (`PopMessageProcessor`).
 pub const POP_MAX: usize = 32;
@@ -57,11 +57,28 @@ const HELD: u8 = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Lease {
     pop_ms: i64,
-    until_ms: i64,
+    /// From the pop on: 4 bytes less than its end in each of millions.
+    wait_ms: u32,
     /// Its consumer asked for more time without having tried: the next try counts as this one.
     suspended: bool,
     /// Its time was over; it is being stored again.
     lapsed: bool,
+}
+
+impl Lease {
+    fn new(pop_ms: i64, until_ms: i64, suspended: bool) -> Lease {
+        let wait_ms = until_ms.saturating_sub(pop_ms).clamp(0, u32::MAX.into());
+        Lease {
+            pop_ms,
+            wait_ms: wait_ms as u32,
+            suspended,
+            lapsed: false,
+        }
+    }
+
+    fn until_ms(&self) -> i64 {
+        self.pop_ms.saturating_add(self.wait_ms.into())
+    }
 }
 
 /// The leases of one group in one queue.
@@ -206,12 +223,7 @@ impl Leases {
         until_ms: i64,
         offsets: &[u64],
     ) {
-        let lease = Lease {
-            pop_ms,
-            until_ms,
-            suspended: false,
-            lapsed: false,
-        };
+        let lease = Lease::new(pop_ms, until_ms, false);
         self.insert((group, slot), lease, offsets.iter().copied());
         self.await_end(now, group, slot, lease, offsets);
         put_granted(&mut self.unlogged, group, slot, lease, offsets);
@@ -240,9 +252,9 @@ impl Leases {
             first: *first,
             last: *last,
             pop_ms: lease.pop_ms,
-            until_ms: lease.until_ms,
+            until_ms: lease.until_ms(),
         };
-        self.due.push(due_at(now, lease.until_ms), batch);
+        self.due.push(due_at(now, lease.until_ms()), batch);
     }
 
     /// A message is consumed. False if there is no such lease (any more).
@@ -283,7 +295,7 @@ impl Leases {
         if lease.pop_ms != pop_ms || lease.lapsed {
             return false;
         }
-        (lease.pop_ms, lease.until_ms, lease.suspended) = (now.wall_ms, until_ms, suspended);
+        *lease = Lease::new(now.wall_ms, until_ms, suspended);
         let lease = *lease;
         self.await_end(now, group, slot, lease, &[offset]);
         put_granted(&mut self.unlogged, group, slot, lease, &[offset]);
@@ -357,7 +369,7 @@ impl Leases {
             let lane = self.lane_mut(&lapsed.group, lapsed.slot);
             let lease = lane.and_then(|lane| lane.leases.get_mut(&lapsed.offset));
             let same = |lease: &&mut Lease| {
-                (lease.pop_ms, lease.until_ms) == (lapsed.pop_ms, until_ms) && !lease.lapsed
+                (lease.pop_ms, lease.until_ms()) == (lapsed.pop_ms, until_ms) && !lease.lapsed
             };
             if let Some(lease) = lease.filter(same) {
                 lease.lapsed = true;
@@ -379,7 +391,7 @@ impl Leases {
             return;
         };
         for (offset, lease) in lane.leases.range(batch.first..=batch.last) {
-            let same = (lease.pop_ms, lease.until_ms) == (batch.pop_ms, batch.until_ms);
+            let same = (lease.pop_ms, lease.until_ms()) == (batch.pop_ms, batch.until_ms);
             if same {
                 let lapsed = Lapsed {
                     group: lane.group.clone(),
@@ -388,7 +400,7 @@ impl Leases {
                     pop_ms: lease.pop_ms,
                     suspended: lease.suspended,
                 };
-                self.ready.push_back((lapsed, lease.until_ms));
+                self.ready.push_back((lapsed, lease.until_ms()));
             }
         }
         if lane.held.is_some() {
@@ -418,7 +430,7 @@ impl Leases {
             return;
         }
         lease.lapsed = false;
-        let until_ms = lease.until_ms;
+        let until_ms = lease.until_ms();
         self.ready.push_back((lapsed, until_ms));
     }
 
@@ -440,7 +452,7 @@ impl Leases {
             first: offset,
             last: offset,
             pop_ms: lease.pop_ms,
-            until_ms: lease.until_ms,
+            until_ms: lease.until_ms(),
         };
         self.due.push(now.mono.after_ms(UNREAD_MS), batch);
     }
@@ -600,12 +612,8 @@ impl Leases {
             let group = c.text()?.to_owned();
             match tag {
                 GRANTED => {
-                    let lease = Lease {
-                        pop_ms: c.i64()?,
-                        until_ms: c.i64()?,
-                        suspended: c.u8()? != 0,
-                        lapsed: false,
-                    };
+                    let (pop_ms, until_ms) = (c.i64()?, c.i64()?);
+                    let lease = Lease::new(pop_ms, until_ms, c.u8()? != 0);
                     for _ in 0..c.u16()? {
                         let offset = c.u64()?;
                         self.insert((&group, slot), lease, std::iter::once(offset));
@@ -648,9 +656,9 @@ impl Leases {
                     first: *offset,
                     last: *offset,
                     pop_ms: lease.pop_ms,
-                    until_ms: lease.until_ms,
+                    until_ms: lease.until_ms(),
                 };
-                self.due.push(due_at(now, lease.until_ms), batch);
+                self.due.push(due_at(now, lease.until_ms()), batch);
             }
             let held = lane.held.iter().flat_map(|held| &held.messages);
             if let Some(free_ms) = held.map(|message| message.visible_ms).max() {
@@ -717,7 +725,7 @@ fn put_head(out: &mut Vec<u8>, tag: u8, group: &str, slot: QueueSlot) {
 fn put_granted(out: &mut Vec<u8>, group: &str, slot: QueueSlot, lease: Lease, offsets: &[u64]) {
     put_head(out, GRANTED, group, slot);
     out.extend_from_slice(&lease.pop_ms.to_be_bytes());
-    out.extend_from_slice(&lease.until_ms.to_be_bytes());
+    out.extend_from_slice(&lease.until_ms().to_be_bytes());
     out.push(u8::from(lease.suspended));
     out.extend_from_slice(&(offsets.len() as u16).to_be_bytes());
     for offset in offsets {

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::admin::Admin;
 use crate::config::{Config, ConfigError, Flag, Host, Origin, Problem, Role, Sources};
@@ -98,6 +98,8 @@ enum Verb {
     /// Put load on a cluster, this one or Java RocketMQ, and measure it
     #[command(subcommand)]
     Bench(Box<Bench>),
+    /// Print a script that completes commands: `orbitmq completions bash >> ~/.bashrc`
+    Completions { shell: clap_complete::Shell },
     /// Print the version
     Version,
 }
@@ -180,6 +182,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Draw a table as a chart.
     Plot(PlotArgs),
+    /// Print this script for a shell.
+    Completions(String),
     /// Print the version.
     Version,
 }
@@ -218,6 +222,12 @@ impl From<ConfigError> for Refusal {
     fn from(error: ConfigError) -> Refusal {
         Refusal::Config(error)
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "orbitmq", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// The line `orbitmq version` prints.
@@ -296,6 +306,7 @@ pub fn parse_from(
         Verb::Config(ConfigVerb::Explain { key }) => Command::Explain(key),
         Verb::Admin(admin) => Command::Admin(admin),
         Verb::Bench(bench) => bench_command(*bench),
+        Verb::Completions { shell } => Command::Completions(completions(shell)),
         Verb::Version => Command::Version,
     })
 }

@@ -155,14 +155,17 @@ pub fn is_snapshot(name: &str) -> bool {
     name.starts_with("snapshot-")
 }
 
-/// A snapshot file around `records`.
-pub fn encode_snapshot(at: LogOffset, records: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(SNAPSHOT_HEADER_BYTES + records.len() + 4);
+/// A snapshot file around records, which come in pieces: together they may be tens of megabytes.
+pub fn encode_snapshot(at: LogOffset, records: &[&[u8]]) -> Vec<u8> {
+    let len: usize = records.iter().map(|piece| piece.len()).sum();
+    let mut out = Vec::with_capacity(SNAPSHOT_HEADER_BYTES + len + 4);
     out.extend_from_slice(&SNAPSHOT_MAGIC.to_be_bytes());
     out.extend_from_slice(&VERSION.to_be_bytes());
     out.extend_from_slice(&[0, 0]);
     out.extend_from_slice(&at.0.to_be_bytes());
-    out.extend_from_slice(records);
+    for piece in records {
+        out.extend_from_slice(piece);
+    }
     let crc = crc32fast::hash(&out);
     out.extend_from_slice(&crc.to_be_bytes());
     out
@@ -249,7 +252,7 @@ mod tests {
 
     #[test]
     fn snapshot_is_checked_against_bytes_and_offset() {
-        let bytes = encode_snapshot(LogOffset(5), b"records");
+        let bytes = encode_snapshot(LogOffset(5), &[b"rec", b"ords"]);
         assert_eq!(decode_snapshot(&bytes, LogOffset(5)), Some(&b"records"[..]));
         assert_eq!(decode_snapshot(&bytes, LogOffset(6)), None);
         assert_eq!(decode_snapshot(&bytes[1..], LogOffset(5)), None);

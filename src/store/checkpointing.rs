@@ -89,9 +89,7 @@ impl Store {
     pub fn begin_checkpoint(&mut self, now: Now, tables: &[u8]) {
         assert!(self.checkpoints.is_idle(), "one checkpoint at a time");
         let from = self.log.want_durable();
-        let mut records = self.queue_records(now);
-        records.extend_from_slice(tables);
-        let snapshot = encode_snapshot(from.end, &records);
+        let snapshot = encode_snapshot(from.end, &[&self.queue_records(now), tables]);
         let queue_run = self.index.seal(from.end);
         let key_run = self.keys.seal(from.end);
         let name = snapshot_name(from.end);

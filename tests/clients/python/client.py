@@ -16,7 +16,7 @@ import traceback
 import zlib
 
 from rocketmq.client import Message, Producer, PullConsumer, PushConsumer, RecvMessage, SendStatus
-from rocketmq.exceptions import ffi_check
+from rocketmq.exceptions import ProducerSendSyncFailed, ffi_check
 from rocketmq.ffi import MessageModel, dll
 
 SIZES = [1, 100, 1000, 4095, 4096, 5000, 20_000]
@@ -138,8 +138,22 @@ def send(producer, options, ident, index, size=None):
 
 
 def first(producer, options):
-    """The binding has no admin: the first message creates the topic. It counts as one."""
-    return send(producer, options, "first", 0)
+    """The binding has no admin: the first message creates the topic. It counts as one.
+
+    The client knows no route as long as its own thread that asks for routes is at it.
+    """
+    offsets = []
+
+    def is_sent():
+        try:
+            offsets.append(send(producer, options, "first", 0))
+        except ProducerSendSyncFailed as failed:
+            if "No route info" not in str(failed):
+                raise
+        return offsets
+
+    until(30, lambda: "a route for the first message", is_sent)
+    return offsets[0]
 
 
 class Listening:

@@ -29,7 +29,7 @@ final class Transaction implements TransactionListener {
             Message message = Messages.make(options, kind(index) + index, index);
             producer.sendMessageInTransaction(message, null);
         }
-        Main.until(20, () -> push.seen.size() + " arrived at once", () ->
+        Main.until(60, () -> push.seen.size() + " arrived at once", () ->
             push.seen.size() == count / 3);
         Main.mark("committed");
         // The broker asks back every 30 s for what is older than 6 s.
