@@ -29,8 +29,9 @@ final class Transaction implements TransactionListener {
             Message message = Messages.make(options, kind(index) + index, index);
             producer.sendMessageInTransaction(message, null);
         }
-        Main.until(60, () -> push.seen.size() + " arrived at once", () ->
-            push.seen.size() == count / 3);
+        // A client whose rebalance met its own heartbeat pulls in vain until the next one, 30 s later;
+        // by then the broker has asked back, too.
+        Main.until(60, () -> push.seen.size() + " arrived", () -> push.seen.size() >= count / 3);
         Main.mark("committed");
         // The broker asks back every 30 s for what is older than 6 s.
         Main.until(100, () -> push.seen + " arrived, asked for " + listener.asked, () ->
