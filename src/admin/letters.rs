@@ -95,7 +95,11 @@ pub fn redrive(link: &mut Link, wish: &Redrive) -> Result<Sheet, Trouble> {
                 continue;
             }
             for record in &records {
-                again(link, &broker, group, record)?;
+                if let Err(trouble) = again(link, &broker, group, record) {
+                    // The next run begins with this one.
+                    commit(link, &broker, group, &topic, record.queue_offset())?;
+                    return Err(trouble);
+                }
                 sent += 1;
                 if wish.rate > 0 {
                     std::thread::sleep(Duration::from_secs(1) / wish.rate);

@@ -87,7 +87,11 @@ pub fn stored(link: &mut Link, id: &str) -> Result<Answer, Trouble> {
     let absent = |remark| Trouble::Absent(format!("{addr} has no message at {id}: {remark}"));
     let fields = [("offset", offset.as_str())];
     match link.ask(&addr, request::VIEW_MESSAGE_BY_ID, &fields, b"") {
-        Err(Trouble::Refused { remark, .. }) => Err(absent(remark)),
+        Err(Trouble::Refused {
+            code: response::SYSTEM_ERROR,
+            remark,
+            ..
+        }) => Err(absent(remark)),
         other => other,
     }
 }

@@ -4,6 +4,9 @@ use crate::base::Mono;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+/// Entries that may mean nothing any more before [`prune`](Deadlines::prune) looks for them.
+const SLACK: usize = 1024;
+
 /// A min-heap of `(time, entry)`. Entries cannot be taken back: owners check on waking whether an
 /// entry still means something, which is cheaper than a removable heap.
 pub struct Deadlines<T> {
@@ -63,6 +66,14 @@ impl<T> Deadlines<T> {
             return None;
         }
         self.heap.pop().map(|Reverse(entry)| entry.what)
+    }
+
+    /// For owners whose entries may lie far ahead: drops those that mean nothing any more, once
+    /// they may be more than the `live` ones. Costs each entry a constant on the whole.
+    pub fn prune(&mut self, live: usize, means: impl Fn(&T) -> bool) {
+        if self.heap.len() > 2 * live + SLACK {
+            self.heap.retain(|Reverse(entry)| means(&entry.what));
+        }
     }
 
     pub fn len(&self) -> usize {

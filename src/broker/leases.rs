@@ -89,6 +89,17 @@ struct Lane {
     held: Option<Held>,
 }
 
+impl Lane {
+    /// Whether a batch will have something to look at.
+    fn means(&self, batch: &Batch) -> bool {
+        let mut leases = self.leases.range(batch.first..=batch.last);
+        let ours = (batch.pop_ms, batch.until_ms);
+        let held = self.held.as_ref().and_then(Held::free_ms);
+        held == Some(batch.until_ms)
+            || leases.any(|(_, lease)| (lease.pop_ms, lease.until_ms()) == ours)
+    }
+}
+
 /// What a group holds of a queue it pops in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Held {
@@ -255,6 +266,15 @@ impl Leases {
             until_ms: lease.until_ms(),
         };
         self.due.push(due_at(now, lease.until_ms()), batch);
+        self.prune();
+    }
+
+    /// Leases of days may be over in milliseconds: what has ended does not wait for their time.
+    fn prune(&mut self) {
+        let lanes = &self.lanes;
+        self.due.prune(self.count + lanes.len(), |batch| {
+            lanes.get(&batch.lane).is_some_and(|lane| lane.means(batch))
+        });
     }
 
     /// A message is consumed. False if there is no such lease (any more).
@@ -516,8 +536,7 @@ impl Leases {
         };
         put_held(&mut self.unlogged, group, slot, held);
         self.unlogged_rows += 1;
-        let waiting = held.messages.iter().filter(|message| !message.acknowledged);
-        if let Some(free_ms) = waiting.map(|message| message.visible_ms).max() {
+        if let Some(free_ms) = held.free_ms() {
             let batch = Batch {
                 lane: number,
                 first: 0,
@@ -526,6 +545,7 @@ impl Leases {
                 until_ms: free_ms,
             };
             self.due.push(due_at(now, free_ms), batch);
+            self.prune();
         }
     }
 
@@ -660,8 +680,7 @@ impl Leases {
                 };
                 self.due.push(due_at(now, lease.until_ms()), batch);
             }
-            let held = lane.held.iter().flat_map(|held| &held.messages);
-            if let Some(free_ms) = held.map(|message| message.visible_ms).max() {
+            if let Some(free_ms) = lane.held.as_ref().and_then(Held::free_ms) {
                 let batch = Batch {
                     lane: *number,
                     first: 0,
@@ -700,6 +719,12 @@ impl Leases {
 }
 
 impl Held {
+    /// When all that is not acknowledged is visible again.
+    fn free_ms(&self) -> Option<i64> {
+        let waiting = self.messages.iter().filter(|message| !message.acknowledged);
+        waiting.map(|message| message.visible_ms).max()
+    }
+
     /// How often a message was handed out before a pop of `attempt`.
     fn times_of(&self, offset: u64, attempt: &str) -> u32 {
         let known = self
@@ -979,6 +1004,20 @@ mod tests {
                 history.settle();
             }
         }
+    }
+
+    #[test]
+    fn what_is_over_does_not_wait_for_its_time() {
+        let (mut leases, lane) = (Leases::default(), place(0));
+        let week_ms = 7 * 24 * 3_600_000;
+        for offset in 0..10_000 {
+            leases.grant(at(1), lane, 1, week_ms, &[offset]);
+            assert!(leases.end(lane.0, lane.1, offset, 1));
+            leases.hold(at(1), lane, week_ms + offset as i64, "", &[offset]);
+        }
+        assert!(leases.due.len() < 3_000, "{}", leases.due.len());
+        leases.grant(at(1), lane, 1, 5, &[20_000]);
+        assert_eq!(leases.deadline(), Some(Mono(5)));
     }
 
     #[test]

@@ -161,6 +161,9 @@ impl Pops {
         waiting.parked = true;
         if !std::mem::replace(&mut waiting.timed, true) {
             self.due.push(waiting.ask.until, ticket);
+            let waiting = &self.waiting;
+            self.due
+                .prune(waiting.len(), |ticket| waiting.contains_key(ticket));
         }
         Empty::Parked
     }

@@ -58,8 +58,11 @@ pub struct Half {
 #[derive(Default)]
 pub struct Transactions {
     halves: BTreeMap<u64, Half>,
-    groups: Vec<Arc<str>>,
+    /// Names of producer groups, and how many open halves each has.
+    groups: Vec<(Arc<str>, u32)>,
     group_places: Map<Arc<str>, u32>,
+    /// Places without a name.
+    free_places: Vec<u32>,
     due: Deadlines<u64>,
     /// Rows that the next record will hold.
     unlogged: Vec<u8>,
@@ -84,7 +87,7 @@ impl Transactions {
     }
 
     pub fn group(&self, half: &Half) -> Arc<str> {
-        Arc::clone(&self.groups[half.group as usize])
+        Arc::clone(&self.groups[half.group as usize].0)
     }
 
     /// The record that says a half is open. Its length does not depend on where the half lies.
@@ -114,18 +117,14 @@ impl Transactions {
     pub fn open(&mut self, now: Now, offset: u64, at: LogOffset, next_ms: i64, group: &str) {
         self.insert(offset, at, next_ms, group);
         self.due.push(due_at(now, next_ms), offset);
+        // A half may have been ended years before its producer would have been asked.
+        let halves = &self.halves;
+        self.due
+            .prune(halves.len(), |offset| halves.contains_key(offset));
     }
 
     fn insert(&mut self, offset: u64, at: LogOffset, next_ms: i64, group: &str) {
-        let place = match self.group_places.get(group) {
-            Some(place) => *place,
-            None => {
-                let (place, name) = (self.groups.len() as u32, Arc::<str>::from(group));
-                self.groups.push(Arc::clone(&name));
-                self.group_places.insert(name, place);
-                place
-            }
-        };
+        let place = self.take_group(group);
         let half = Half {
             at,
             group: place,
@@ -134,7 +133,41 @@ impl Transactions {
             ending: false,
             parked: false,
         };
-        self.halves.insert(offset, half);
+        if let Some(before) = self.halves.insert(offset, half) {
+            self.leave_group(before.group);
+        }
+    }
+
+    /// The place of a group's name, for one half more.
+    fn take_group(&mut self, group: &str) -> u32 {
+        if let Some(place) = self.group_places.get(group).copied() {
+            self.groups[place as usize].1 += 1;
+            return place;
+        }
+        let name = Arc::<str>::from(group);
+        let place = match self.free_places.pop() {
+            Some(place) => {
+                self.groups[place as usize] = (Arc::clone(&name), 1);
+                place
+            }
+            None => {
+                self.groups.push((Arc::clone(&name), 1));
+                self.groups.len() as u32 - 1
+            }
+        };
+        self.group_places.insert(name, place);
+        place
+    }
+
+    /// One half less: a name without halves is not kept.
+    fn leave_group(&mut self, place: u32) {
+        let (name, halves) = &mut self.groups[place as usize];
+        *halves -= 1;
+        if *halves == 0 {
+            self.group_places.remove(name);
+            *name = Arc::from("");
+            self.free_places.push(place);
+        }
     }
 
     /// Its end is being worked at: it is not asked about meanwhile. False if it is not open, or
@@ -167,7 +200,9 @@ impl Transactions {
 
     /// It was committed or rolled back; the log says so.
     pub fn end(&mut self, offset: u64) {
-        self.halves.remove(&offset);
+        if let Some(half) = self.halves.remove(&offset) {
+            self.leave_group(half.group);
+        }
     }
 
     /// The next half that is to be asked about.
@@ -277,7 +312,7 @@ impl Transactions {
         while rows.peek().is_some() {
             let (mut payload, mut count) = (vec![0; 4], 0u32);
             for (offset, half) in rows.by_ref().take(ROWS_MAX) {
-                let group = &self.groups[half.group as usize];
+                let (group, _) = &self.groups[half.group as usize];
                 put_opened(&mut payload, *offset, half.at, half.next_ms, group);
                 count += 1;
                 if half.checks > 0 {
@@ -367,6 +402,20 @@ mod tests {
         }
         again.start(now);
         again
+    }
+
+    #[test]
+    fn what_is_over_leaves_nothing_behind() {
+        let mut table = Transactions::default();
+        let far_ms = i64::MAX / 4;
+        for offset in 0..10_000u64 {
+            let group = format!("g{offset}");
+            table.open(at(1), offset, LogOffset(offset), far_ms, &group);
+            assert_eq!(&*table.group(table.get(offset).unwrap()), &*group);
+            table.end(offset);
+        }
+        assert!(table.due.len() < 3_000, "{}", table.due.len());
+        assert_eq!((table.groups.len(), table.group_places.len()), (1, 0));
     }
 
     proptest! {

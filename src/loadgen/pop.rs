@@ -418,7 +418,7 @@ mod tests {
             in_flight: 1,
         };
         let made = batch(&leases, "T", &popping);
-        let offsets: Vec<_> = made.acks.iter().map(BatchAck::offsets).collect();
+        let offsets: Vec<_> = made.acks.iter().map(|ack| ack.offsets(64)).collect();
         assert_eq!(offsets, [Some(vec![4, 6]), Some(vec![9])]);
         let ack = &made.acks[1];
         let names = (ack.topic.as_str(), ack.group.as_str(), ack.retry.as_str());

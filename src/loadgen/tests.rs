@@ -977,7 +977,7 @@ mod fake {
             }
             let acks: BatchAcks = serde_json::from_slice(command.body).unwrap();
             for ack in acks.acks {
-                let offsets = ack.offsets().unwrap();
+                let offsets = ack.offsets(64).unwrap();
                 let offsets = offsets.iter().map(|offset| *offset as i64);
                 offsets.for_each(|offset| end(ack.queue_id, offset));
             }

@@ -209,11 +209,15 @@ pub fn batch_ack(
             "the request acknowledges nothing",
         ));
     }
-    let batches: Vec<Batch> = acks.acks.iter().map(batch).collect::<Result<_, _>>()?;
-    let count: usize = batches.iter().map(|batch| batch.offsets.len()).sum();
-    if count > BATCH_MAX {
-        let remark = format!("{count} messages are acknowledged at once, the limit is {BATCH_MAX}");
-        return Err(Reject::new(response::INVALID_PARAMETER, remark));
+    let (mut batches, mut count) = (Vec::new(), 0);
+    for ack in &acks.acks {
+        let batch = batch(ack)?;
+        count += batch.offsets.len();
+        if count > BATCH_MAX {
+            let remark = format!("more than {BATCH_MAX} messages are acknowledged at once");
+            return Err(Reject::new(response::INVALID_PARAMETER, remark));
+        }
+        batches.push(batch);
     }
     let mut owners: Vec<ShardId> = Vec::new();
     for batch in &batches {
@@ -260,8 +264,10 @@ fn batch(ack: &BatchAck) -> Result<Batch, Reject> {
             return Err(Reject::new(response::SYSTEM_ERROR, remark));
         }
     };
-    let offsets = ack.offsets().ok_or_else(|| {
-        let remark = "b is no base64 text of a bit set, or so is negative";
+    let offsets = ack.offsets(BATCH_MAX).ok_or_else(|| {
+        let remark = format!(
+            "b is no base64 text of a bit set, or one of more than {BATCH_MAX}, or so is negative"
+        );
         Reject::new(response::SYSTEM_ERROR, remark)
     })?;
     Ok(Batch {
@@ -343,7 +349,9 @@ pub fn change(
     let told = if handle.revive_queue == ORDERED {
         let committed = broker.offsets.committed(group, slot).unwrap_or(0);
         if offset < committed {
-            succeed(request.reply_to(), out);
+            if !request.command.is_oneway() {
+                succeed(request.reply_to(), out);
+            }
             return Ok(());
         }
         broker.leases.change_ordered(now, lane, message, until_ms);

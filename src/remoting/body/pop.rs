@@ -52,10 +52,14 @@ impl BatchAck {
         STANDARD.encode(bytes)
     }
 
-    /// `None` if the bits are no base64, or the first offset is negative.
-    pub fn offsets(&self) -> Option<Vec<u64>> {
+    /// `None` if the bits are no base64 or more than `most`, or the first offset is negative.
+    pub fn offsets(&self, most: usize) -> Option<Vec<u64>> {
         let start = u64::try_from(self.start_offset).ok()?;
         let bytes = STANDARD.decode(self.bits.as_bytes()).ok()?;
+        let count: usize = bytes.iter().map(|byte| byte.count_ones() as usize).sum();
+        if count > most {
+            return None;
+        }
         let bits = bytes.iter().enumerate().flat_map(|(at, byte)| {
             (0..8)
                 .filter(move |bit| byte >> bit & 1 == 1)
@@ -77,11 +81,12 @@ mod tests {
             ..BatchAck::default()
         };
         // Java: bits 0, 1, 9 set; `toByteArray` gives 3, 2.
-        assert_eq!(ack("AwI=", 100).offsets(), Some(vec![100, 101, 109]));
+        assert_eq!(ack("AwI=", 100).offsets(3), Some(vec![100, 101, 109]));
+        assert_eq!(ack("AwI=", 100).offsets(2), None);
         assert_eq!(BatchAck::bits_of([0, 9, 1].into_iter()), "AwI=");
-        assert_eq!(ack("", 100).offsets(), Some(vec![]));
-        assert_eq!(ack("AwI=", -1).offsets(), None);
-        assert_eq!(ack("?", 0).offsets(), None);
+        assert_eq!(ack("", 100).offsets(0), Some(vec![]));
+        assert_eq!(ack("AwI=", -1).offsets(3), None);
+        assert_eq!(ack("?", 0).offsets(3), None);
     }
 
     #[test]
@@ -92,6 +97,6 @@ mod tests {
             "queueId":1,"retry":"0","reviveQueueId":0,"startOffset":5,"topic":"t"}]}"#;
         let read = |text: &str| serde_json::from_str::<BatchAcks>(text).unwrap();
         assert_eq!(read(short), read(long));
-        assert_eq!(read(short).acks[0].offsets(), Some(vec![5]));
+        assert_eq!(read(short).acks[0].offsets(1), Some(vec![5]));
     }
 }

@@ -30,8 +30,9 @@ final class Transaction implements TransactionListener {
             producer.sendMessageInTransaction(message, null);
         }
         // A client whose rebalance met its own heartbeat pulls in vain until the next one, 30 s later;
-        // by then the broker has asked back, too.
-        Main.until(60, () -> push.seen.size() + " arrived", () -> push.seen.size() >= count / 3);
+        // by then the broker has asked back, too, and late ones may have come with these.
+        Main.until(60, () -> push.seen + " arrived", () -> count(push, "commit-") == count / 3);
+        Main.check(listener.asked.size() >= count(push, "late-"), "late ones came unasked");
         Main.mark("committed");
         // The broker asks back every 30 s for what is older than 6 s.
         Main.until(100, () -> push.seen + " arrived, asked for " + listener.asked, () ->
@@ -41,6 +42,10 @@ final class Transaction implements TransactionListener {
         Main.fact("asked", listener.asked.size());
         push.stop();
         producer.shutdown();
+    }
+
+    private static long count(Push push, String kind) {
+        return push.seen.keySet().stream().filter(id -> id.startsWith(kind)).count();
     }
 
     /** Two of six are committed, two rolled back, one committed and one rolled back when asked. */
