@@ -36,6 +36,21 @@ pub struct OwnedMessage {
 }
 
 impl OwnedMessage {
+    pub fn of(draft: &Draft<'_>) -> OwnedMessage {
+        OwnedMessage {
+            topic: draft.topic.to_owned(),
+            queue_id: draft.queue_id,
+            flag: draft.flag,
+            sys_flag: draft.sys_flag,
+            born_timestamp: draft.born_timestamp,
+            born_host: draft.born_host,
+            reconsume_times: draft.reconsume_times,
+            prepared_offset: draft.prepared_transaction_offset,
+            body: draft.body.to_vec(),
+            properties: draft.properties.to_vec(),
+        }
+    }
+
     pub fn draft(&self, store_host: SocketAddr) -> Draft<'_> {
         Draft {
             topic: &self.topic,

@@ -130,6 +130,8 @@ pub struct Surveys {
 
 struct Survey {
     to: ReplyTo,
+    /// Nobody is told what came of it.
+    oneway: bool,
     now: Now,
     question: Arc<Question>,
     missing: u16,
@@ -216,6 +218,7 @@ pub fn ask(
     let (to, now) = (request.reply_to(), request.now);
     let survey = Survey {
         to,
+        oneway: request.command.is_oneway(),
         now,
         question: question.clone(),
         missing: shards,
@@ -417,6 +420,9 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
         return;
     }
     let survey = lead.surveys.open.remove(&ticket).expect("just found");
+    if survey.oneway {
+        return;
+    }
     let body = match &*survey.question {
         Question::Topic { .. } => topic_body(broker, &survey),
         Question::Group { .. } => group_body(broker, &survey),

@@ -13,6 +13,7 @@ use crate::broker::puts::{OwnedMessage, Purpose};
 use crate::broker::topics::perm;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
+use crate::message::encode::Draft;
 use crate::message::id::OffsetId;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
@@ -135,18 +136,14 @@ fn again(
     }
     properties::remove(&mut stored, names::DELAY_TIME_LEVEL);
     let attempts = view.reconsume_times();
-    let mut message = OwnedMessage {
-        topic: retry_topic(&back.group),
+    let mut message = OwnedMessage::of(&Draft {
+        topic: &retry_topic(&back.group),
         queue_id: (view.queue_offset() % i64::from(back.retry_queues)) as i32,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
         reconsume_times: attempts.saturating_add(1),
-        prepared_offset: 0,
-        body: view.body().to_vec(),
-        properties: stored,
-    };
+        prepared_transaction_offset: 0,
+        properties: &stored,
+        ..Draft::of(view)
+    });
     let purpose = Purpose::Back {
         to: back.to,
         oneway: back.oneway,

@@ -199,11 +199,37 @@ pub fn answer_from_peer(
     }
 }
 
+/// Requests whose only point is their answer: nothing is done for one that wants none.
+const QUESTIONS: [i32; 19] = [
+    request::PULL_MESSAGE,
+    request::LITE_PULL_MESSAGE,
+    request::POP_MESSAGE,
+    request::PEEK_MESSAGE,
+    request::NOTIFICATION,
+    request::POLLING_INFO,
+    request::QUERY_CONSUMER_OFFSET,
+    request::GET_MAX_OFFSET,
+    request::GET_MIN_OFFSET,
+    request::SEARCH_OFFSET_BY_TIMESTAMP,
+    request::GET_EARLIEST_MSG_STORETIME,
+    request::VIEW_MESSAGE_BY_ID,
+    request::QUERY_MESSAGE,
+    request::QUERY_ASSIGNMENT,
+    request::CHECK_CLIENT_CONFIG,
+    request::GET_BROKER_CONFIG,
+    request::GET_TOPIC_STATS_INFO,
+    request::GET_CONSUME_STATS,
+    request::GET_CONSUMER_RUNNING_INFO,
+];
+
 fn dispatch(
     broker: &mut Broker,
     request: &Request<'_>,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
+    if request.command.is_oneway() && QUESTIONS.contains(&request.command.code) {
+        return Ok(());
+    }
     match request.command.code {
         request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
             send::send(broker, request, out)

@@ -53,11 +53,7 @@ pub fn pop(
 ) -> Result<(), Reject> {
     let header = PopMessage::decode(&request.command.ext).map_err(bad_header)?;
     let now = request.now;
-    let born_ms = match header.born_time {
-        0 => now.wall_ms,
-        ms => ms,
-    };
-    let over_ms = born_ms.saturating_add(header.poll_time.clamp(0, WAIT_MS_MAX));
+    let over_ms = over_ms(now, header.born_time, header.poll_time);
     if now.wall_ms.saturating_sub(over_ms) > LATE_MS {
         let remark = "the pop arrived after its time: see bornTime and pollTime";
         return Err(Reject::new(response::POLLING_TIMEOUT, remark));
@@ -120,11 +116,7 @@ pub fn notification(
     };
     let kind = header.expression_type.as_deref();
     let filter = wanted(broker, kind, header.expression.as_deref())?;
-    let born_ms = match header.born_time {
-        0 => now.wall_ms,
-        ms => ms,
-    };
-    let over_ms = born_ms.saturating_add(header.poll_time.clamp(0, WAIT_MS_MAX));
+    let over_ms = over_ms(now, header.born_time, header.poll_time);
     let ask = Ask {
         to: request.reply_to(),
         topic,
@@ -176,6 +168,15 @@ pub fn peek(
     };
     start(broker, request.now, ask, out);
     Ok(())
+}
+
+/// When a pop is over, by its own clock; one without a time is of now.
+fn over_ms(now: Now, born_time: i64, poll_time: i64) -> i64 {
+    let born_ms = match born_time {
+        0 => now.wall_ms,
+        ms => ms,
+    };
+    born_ms.saturating_add(poll_time.clamp(0, WAIT_MS_MAX))
 }
 
 /// How long to wait; not at all without a polling time.

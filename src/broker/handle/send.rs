@@ -231,7 +231,14 @@ fn store_one(
             queue_id,
         };
         let level = traits.delay_level;
-        return delay(broker, request.now, owned(&draft), level, purpose, out);
+        return delay(
+            broker,
+            request.now,
+            OwnedMessage::of(&draft),
+            level,
+            purpose,
+            out,
+        );
     }
     if traits.priority.is_some() && broker.owner(topic, queue_id) != Some(broker.me) {
         let purpose = Purpose::Send {
@@ -239,7 +246,7 @@ fn store_one(
             oneway: request.command.is_oneway(),
             queue_id,
         };
-        broker.request_put(request.now, owned(&draft), 0, purpose, out);
+        broker.request_put(request.now, OwnedMessage::of(&draft), 0, purpose, out);
         return Ok(());
     }
     if traits.timer && super::timer::store(broker, request, &draft, queue_id)? {
@@ -305,21 +312,6 @@ fn draft<'a>(
         prepared_transaction_offset: 0,
         body: request.command.body,
         properties,
-    }
-}
-
-fn owned(draft: &Draft<'_>) -> OwnedMessage {
-    OwnedMessage {
-        topic: draft.topic.to_owned(),
-        queue_id: draft.queue_id,
-        flag: draft.flag,
-        sys_flag: draft.sys_flag,
-        born_timestamp: draft.born_timestamp,
-        born_host: draft.born_host,
-        reconsume_times: draft.reconsume_times,
-        prepared_offset: draft.prepared_transaction_offset,
-        body: draft.body.to_vec(),
-        properties: draft.properties.to_vec(),
     }
 }
 

@@ -319,16 +319,8 @@ fn as_of_topic(
     properties::set(&mut stored, names::POP_CK, &handle);
     let draft = Draft {
         topic: &ask.topic.name,
-        queue_id,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
-        store_host: view.store_host(),
-        reconsume_times: view.reconsume_times(),
-        prepared_transaction_offset: view.prepared_transaction_offset(),
-        body: view.body(),
         properties: &stored,
+        ..Draft::of(&view)
     };
     draft.check().ok()?;
     let placed = Placed {
