@@ -8,6 +8,8 @@ use crate::base::{Map, Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::SCHEDULE_TOPIC;
+use crate::broker::guard::Place;
+use crate::broker::handle::guarded::First;
 use crate::broker::leases::Lapsed;
 use crate::broker::timers::Timer;
 use crate::broker::topics::{config_with, perm};
@@ -96,6 +98,8 @@ pub enum Purpose {
         oneway: bool,
         queue_id: i32,
     },
+    /// A message that the duplicate guard looks after.
+    Guarded(Box<First>),
     /// A reply to a request message was pushed, or not (`trouble`): answer who sent it.
     Reply {
         to: ReplyTo,
@@ -294,6 +298,11 @@ impl Broker {
                 Ok(stored) => handle::send::answer_stored(self, to, queue_id, &stored, out),
                 Err(reject) => handle::reject_to(to, &reject, out),
             },
+            Purpose::Guarded(first) => {
+                let queue_id = first.queue_id;
+                let result = result.map(|stored| Place { stored, queue_id });
+                handle::guarded::ended(self, now, *first, result, out);
+            }
             Purpose::Commit { to, offset } => {
                 let result = result.map(drop);
                 handle::transaction::stored_elsewhere(self, now, to, offset, result, out);

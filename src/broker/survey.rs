@@ -1,14 +1,15 @@
-//! Questions about queues of all shards, asked by shard 0: GET_TOPIC_STATS_INFO 202,
-//! GET_CONSUME_STATS 208, GET_BROKER_RUNTIME_INFO 28.
+//! Questions about queues of all shards: GET_TOPIC_STATS_INFO 202, GET_CONSUME_STATS 208,
+//! GET_BROKER_RUNTIME_INFO 28, and others of `handle`.
 //!
-//! Shard 0 sends the question to every shard, itself included, and answers the client when all have
-//! answered. A shard that must read from the disk for its answer parks the question.
+//! A shard, mostly shard 0, sends the question to every shard, itself included, and goes on when
+//! all have answered. A shard that must read from the disk for its answer parks the question.
 
 use crate::base::{Map, Now, QueueOffset, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::retry_topic;
 use crate::broker::handle::ack;
+use crate::broker::handle::guarded::{self, Sent};
 use crate::broker::handle::key::{self, KeyQuery, Search};
 use crate::broker::handle::pop;
 use crate::broker::handle::progress::{self, Progress};
@@ -128,10 +129,16 @@ pub struct Surveys {
     asked: u64,
 }
 
+/// Who wants to know.
+pub enum Asker {
+    Client(ReplyTo),
+    Nobody,
+    /// The duplicate guard, about a message that it may have to store.
+    Guard(Box<Sent>),
+}
+
 struct Survey {
-    to: ReplyTo,
-    /// Nobody is told what came of it.
-    oneway: bool,
+    asker: Asker,
     now: Now,
     question: Arc<Question>,
     missing: u16,
@@ -207,25 +214,43 @@ pub fn ask(
     question: Question,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let shards = broker.options.control.shards;
-    let lead = broker.lead.as_mut().expect("surveys are shard 0's");
-    if lead.surveys.open.len() >= SURVEYS_MAX {
-        let remark = format!("[OVERLOAD]system busy: {SURVEYS_MAX} statistics requests are open");
+    let asker = match request.command.is_oneway() {
+        true => Asker::Nobody,
+        false => Asker::Client(request.reply_to()),
+    };
+    check(broker)?;
+    begin(broker, request.now, asker, question, out);
+    Ok(())
+}
+
+/// Whether another survey may begin.
+pub fn check(broker: &Broker) -> Result<(), Reject> {
+    if broker.surveys.open.len() >= SURVEYS_MAX {
+        let remark = format!("[OVERLOAD]system busy: {SURVEYS_MAX} questions are open");
         return Err(Reject::new(response::SYSTEM_BUSY, remark));
     }
-    lead.surveys.asked += 1;
-    let (ticket, question) = (lead.surveys.asked, Arc::new(question));
-    let (to, now) = (request.reply_to(), request.now);
+    Ok(())
+}
+
+pub fn begin(
+    broker: &mut Broker,
+    now: Now,
+    asker: Asker,
+    question: Question,
+    out: &mut Outbox<Peer>,
+) {
+    let (me, shards) = (broker.me, broker.options.control.shards);
+    broker.surveys.asked += 1;
+    let (ticket, question) = (broker.surveys.asked, Arc::new(question));
     let survey = Survey {
-        to,
-        oneway: request.command.is_oneway(),
+        asker,
         now,
         question: question.clone(),
         missing: shards,
         rows: Vec::new(),
     };
-    lead.surveys.open.insert(ticket, survey);
-    for shard in (1..shards).map(ShardId) {
+    broker.surveys.open.insert(ticket, survey);
+    for shard in (0..shards).map(ShardId).filter(|shard| *shard != me) {
         out.peers.push((
             shard,
             Peer::Question {
@@ -234,9 +259,7 @@ pub fn ask(
             },
         ));
     }
-    let me = broker.me;
     answer(broker, now, me, ticket, question, out);
-    Ok(())
 }
 
 /// A shard is asked.
@@ -298,7 +321,11 @@ pub fn give(
 
 /// The disk did not give a shard what it was asked: it answers with what it knows.
 pub fn fail(broker: &mut Broker, asked: &Asked, out: &mut Outbox<Peer>) {
-    give(broker, asked.from, asked.ticket, Vec::new(), out);
+    let rows = match &*asked.question {
+        Question::Messages(query) => query.gap().into_iter().collect(),
+        _ => Vec::new(),
+    };
+    give(broker, asked.from, asked.ticket, rows, out);
 }
 
 /// `None` while bytes are on their way from the disk.
@@ -408,8 +435,7 @@ fn shard_row(broker: &Broker, now: Now) -> ShardRow {
 
 /// A shard has answered; the last one ends the survey.
 pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox<Peer>) {
-    let lead = broker.lead.as_mut().expect("surveys are shard 0's");
-    let survey = lead
+    let survey = broker
         .surveys
         .open
         .get_mut(&ticket)
@@ -419,33 +445,47 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
     if survey.missing > 0 {
         return;
     }
-    let survey = lead.surveys.open.remove(&ticket).expect("just found");
-    if survey.oneway {
-        return;
+    let survey = broker.surveys.open.remove(&ticket).expect("just found");
+    let Survey { now, rows, .. } = survey;
+    match survey.asker {
+        Asker::Client(to) => tell(broker, now, to, &survey.question, rows, out),
+        Asker::Guard(sent) => guarded::found(broker, now, *sent, &rows, out),
+        Asker::Nobody => {}
     }
-    let body = match &*survey.question {
-        Question::Topic { .. } => topic_body(broker, &survey),
-        Question::Group { .. } => group_body(broker, &survey),
-        Question::Runtime => runtime_body(broker, &survey),
-        Question::Reset(reset) => match reset_body(broker, &reset.topic, &survey.rows) {
+}
+
+/// Answers a client with what the shards said.
+fn tell(
+    broker: &mut Broker,
+    now: Now,
+    to: ReplyTo,
+    question: &Question,
+    rows: Vec<Row>,
+    out: &mut Outbox<Peer>,
+) {
+    let body = match question {
+        Question::Topic { .. } => topic_body(broker, &rows),
+        Question::Group { .. } => group_body(broker, &rows),
+        Question::Runtime => runtime_body(broker, now, &rows),
+        Question::Reset(reset) => match reset_body(broker, &reset.topic, &rows) {
             Ok(body) => body,
-            Err(reject) => return reject_to(survey.to, &reject, out),
+            Err(reject) => return reject_to(to, &reject, out),
         },
-        Question::Progress(wanted) => progress::body(broker, wanted, &survey.rows),
-        Question::Acks(_) => return ack::answer(survey.to, &survey.rows, out),
-        Question::Polling { .. } => return pop::answer_polling(survey.to, &survey.rows, out),
+        Question::Progress(wanted) => progress::body(broker, wanted, &rows),
+        Question::Acks(_) => return ack::answer(to, &rows, out),
+        Question::Polling { .. } => return pop::answer_polling(to, &rows, out),
         Question::Recall(recall) => {
-            return answer_recall(survey.to, recall, &survey.rows, out);
+            return answer_recall(to, recall, &rows, out);
         }
         Question::Messages(query) => {
-            return key::answer(broker, survey.to, survey.now, query, survey.rows, out);
+            return key::answer(broker, to, now, query, rows, out);
         }
     };
     let ReplyTo {
         conn,
         opaque,
         codec,
-    } = survey.to;
+    } = to;
     out.write(conn, |bytes| {
         FrameWriter::response(bytes, codec, opaque, response::SUCCESS, None)
             .finish_with_body(&body);
@@ -461,9 +501,9 @@ pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
     }
 }
 
-fn topic_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+fn topic_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
     let mut stats = TopicStats::default();
-    for row in &survey.rows {
+    for row in rows {
         let Row::Queue {
             topic,
             queue_id,
@@ -487,9 +527,9 @@ fn topic_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
     stats.encode()
 }
 
-fn group_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+fn group_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
     let mut stats = ConsumeStats::default();
-    for row in &survey.rows {
+    for row in rows {
         let Row::Group {
             topic,
             queue_id,
@@ -554,7 +594,7 @@ fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Rej
 }
 
 /// The keys that mqadmin and the dashboard read (`spec/mqadmin.md` §8).
-fn runtime_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+fn runtime_body(broker: &Broker, now: Now, answers: &[Row]) -> Vec<u8> {
     let mut sum = ShardRow {
         totals: Totals::default(),
         put_rates: [0.0; 3],
@@ -565,14 +605,14 @@ fn runtime_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
         unwritten: 0,
         unsynced: 0,
     };
-    for row in &survey.rows {
+    for row in answers {
         if let Row::Shard(row) = row {
             sum.add(row);
         }
     }
     let rates = |rates: [f64; 3]| rates.map(|rate| format!("{rate:.2}")).join(" ");
     let (put, got) = (sum.totals.put_messages, sum.totals.got_messages);
-    let uptime_s = broker.stats.uptime_ms(survey.now) / 1000;
+    let uptime_s = broker.stats.uptime_ms(now) / 1000;
     let average = sum.totals.put_bytes as f64 / put.max(1) as f64;
     let all: Vec<f64> = (0..3)
         .map(|n| sum.found_rates[n] + sum.missed_rates[n])

@@ -37,7 +37,7 @@ const fn attribute(name: &'static str, changeable: bool, values: Values) -> Attr
 }
 
 /// Attributes of topics.
-pub const OF_TOPICS: [Attribute; 5] = [
+pub const OF_TOPICS: [Attribute; 6] = [
     attribute("queue.type", false, Values::OneOf(&["BatchCQ", "SimpleCQ"])),
     attribute(
         "cleanup.policy",
@@ -60,7 +60,11 @@ pub const OF_TOPICS: [Attribute; 5] = [
     ),
     attribute("reserve.time", true, Values::Range(-1, i64::MAX)),
     attribute("lite.topic.expiration", true, Values::Range(-1, 43_200)),
+    attribute(DEDUP_WINDOW, true, Values::Range(1_000, 3_600_000)),
 ];
+
+/// Ours: a unique key is stored once within so many milliseconds.
+pub const DEDUP_WINDOW: &str = "dedup.window";
 
 /// The attribute that says which kind of messages a topic is for.
 pub const MESSAGE_TYPE: &str = "message.type";

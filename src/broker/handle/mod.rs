@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 pub mod filter;
 pub mod group;
+pub mod guarded;
 pub mod key;
 pub mod lock;
 pub mod member;

@@ -9,7 +9,7 @@ use crate::broker::acks::{Ack, More, ReplyTo, SendAck};
 use crate::broker::control::create::SendTopic;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
-use crate::broker::handle::{Request, bad_header};
+use crate::broker::handle::{Request, bad_header, guarded};
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
 use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, BrokerOptions, Peer};
@@ -55,7 +55,24 @@ impl Traits {
     /// The priority counts for messages that are nothing else besides
     /// (`TopicMessageType.parseFromMessageProperty`).
     fn is_special(&self) -> bool {
-        self.transaction || self.delay_level > 0 || self.timer || self.sharded
+        self.is_deferred() || self.sharded
+    }
+
+    /// Whether it is not to be seen at once.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.transaction || self.delay_level > 0 || self.timer
+    }
+
+    /// The queue for it if its sender wants `queue_id`.
+    pub(super) fn queue(&self, topic: &Topic, queue_id: i32, stored: &mut Vec<u8>) -> i32 {
+        match self.priority {
+            Some(_) if self.is_special() => {
+                properties::remove(stored, names::PRIORITY);
+                queue_id
+            }
+            Some(priority) => priority.min(topic.config.write_queue_nums - 1),
+            None => queue_id,
+        }
     }
 }
 
@@ -85,6 +102,11 @@ pub fn send(
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     };
     check_body(broker, request.command.body)?;
+    if let Some(window_ms) = topic.dedup_window_ms()
+        && guarded::send(broker, request, &header, &topic, queue_id, window_ms, out)?
+    {
+        return Ok(());
+    }
     if owner != broker.me {
         broker.forward(owner, request, out);
         return Ok(());
@@ -185,14 +207,7 @@ fn send_one(
     };
     let taken = take_properties(broker, &topic.name, given_plain, request.now, &mut stored);
     let result = taken.and_then(|traits| {
-        let queue_id = match traits.priority {
-            Some(_) if traits.is_special() => {
-                properties::remove(&mut stored, names::PRIORITY);
-                queue_id
-            }
-            Some(priority) => priority.min(topic.config.write_queue_nums - 1),
-            None => queue_id,
-        };
+        let queue_id = traits.queue(topic, queue_id, &mut stored);
         store_one(
             broker, request, header, topic, queue_id, traits, &stored, out,
         )
@@ -224,29 +239,19 @@ fn store_one(
     if traits.transaction && !(header.reconsume_times > 0 && traits.delay_level > 0) {
         return super::transaction::prepare(broker, request, &draft, queue_id);
     }
+    let purpose = || Purpose::Send {
+        to: request.reply_to(),
+        oneway: request.command.is_oneway(),
+        queue_id,
+    };
     if traits.delay_level > 0 {
-        let purpose = Purpose::Send {
-            to: request.reply_to(),
-            oneway: request.command.is_oneway(),
-            queue_id,
-        };
         let level = traits.delay_level;
-        return delay(
-            broker,
-            request.now,
-            OwnedMessage::of(&draft),
-            level,
-            purpose,
-            out,
-        );
+        let message = OwnedMessage::of(&draft);
+        return delay(broker, request.now, message, level, purpose(), out);
     }
     if traits.priority.is_some() && broker.owner(topic, queue_id) != Some(broker.me) {
-        let purpose = Purpose::Send {
-            to: request.reply_to(),
-            oneway: request.command.is_oneway(),
-            queue_id,
-        };
-        broker.request_put(request.now, OwnedMessage::of(&draft), 0, purpose, out);
+        let message = OwnedMessage::of(&draft);
+        broker.request_put(request.now, message, 0, purpose(), out);
         return Ok(());
     }
     if traits.timer && super::timer::store(broker, request, &draft, queue_id)? {
@@ -290,7 +295,7 @@ fn check_traits(broker: &Broker, traits: &Traits) -> Result<(), Reject> {
     Ok(())
 }
 
-fn draft<'a>(
+pub(super) fn draft<'a>(
     broker: &Broker,
     request: &Request<'a>,
     header: &SendHeader<'_>,
