@@ -5,7 +5,8 @@
 //! try finds the first wherever that went. The table is in memory. After a start it does not know
 //! what was stored before: for one window [`Guard::is_young`] tells its user to ask the key index.
 //!
-//! Always true: a key is either being stored, with those who wait for that, or stored.
+//! Always true: a key is being stored, with those who wait for that, or is stored, or is in doubt
+//! since the disk failed while it was being stored. The last is over with the next start.
 
 use crate::base::{Map, ShardId};
 use crate::broker::acks::ReplyTo;
@@ -51,6 +52,7 @@ pub struct Place {
 enum State {
     Storing(Vec<ReplyTo>),
     Stored { place: Place, until_ms: i64 },
+    Doubtful,
 }
 
 #[derive(Default)]
@@ -69,6 +71,8 @@ pub enum Verdict {
     Waits,
     /// It is a second try of this one.
     Again(Place),
+    /// Nobody knows yet whether the first was stored.
+    Doubtful,
     /// No more keys can be remembered, or nobody else can wait for this one.
     Full,
 }
@@ -118,6 +122,7 @@ impl Guard {
                     waiting.extend(to);
                     Verdict::Waits
                 }
+                State::Doubtful => Verdict::Doubtful,
                 State::Stored { place, until_ms } if now_ms < *until_ms => Verdict::Again(*place),
                 // Its end stays in the queue: what is stored now may be forgotten by it, which
                 // `forget` sees.
@@ -141,22 +146,25 @@ impl Guard {
         keys.ends.push_back((until_ms, key));
         match std::mem::replace(state, State::Stored { place, until_ms }) {
             State::Storing(waiting) => waiting,
-            State::Stored { .. } => Vec::new(),
+            State::Stored { .. } | State::Doubtful => Vec::new(),
         }
     }
 
-    /// The first message was refused: the next try is the first again. Gives who waits.
-    pub fn failed(&mut self, topic: u64, key: &str) -> Vec<ReplyTo> {
+    /// The first message was refused: the next try is the first again, unless it is `doubtful`
+    /// that it was not stored. Gives who waits.
+    pub fn failed(&mut self, topic: u64, key: &str, doubtful: bool) -> Vec<ReplyTo> {
         let Some(keys) = self.topics.get_mut(&topic) else {
             return Vec::new();
         };
-        match keys.states.remove(&Key::of(key)) {
-            Some(State::Storing(waiting)) => {
-                self.len -= 1;
-                waiting
-            }
-            _ => Vec::new(),
+        let key = Key::of(key);
+        let Some(State::Storing(waiting)) = keys.states.remove(&key) else {
+            return Vec::new();
+        };
+        match doubtful {
+            true => drop(keys.states.insert(key, State::Doubtful)),
+            false => self.len -= 1,
         }
+        waiting
     }
 
     /// Forgets keys whose window is over.
@@ -171,7 +179,7 @@ impl Guard {
             // A key that was stored once more has a later end of its own.
             let over = |state: &State| match state {
                 State::Stored { until_ms, .. } => *until_ms <= now_ms,
-                State::Storing(_) => false,
+                State::Storing(_) | State::Doubtful => false,
             };
             if keys.states.get(&key).is_some_and(over) {
                 keys.states.remove(&key);
@@ -207,7 +215,7 @@ mod tests {
     enum Op {
         Send(u64, u8),
         Store(u8),
-        Fail(u8),
+        Fail(u8, bool),
         Pass(u8),
     }
 
@@ -215,7 +223,7 @@ mod tests {
         prop_oneof![
             4 => (1..3u64, 0..6u8).prop_map(|(topic, key)| Op::Send(topic, key)),
             3 => any::<u8>().prop_map(Op::Store),
-            1 => any::<u8>().prop_map(Op::Fail),
+            1 => (any::<u8>(), any::<bool>()).prop_map(|(n, doubt)| Op::Fail(n, doubt)),
             2 => (0..WINDOW_MS as u8).prop_map(Op::Pass),
         ]
     }
@@ -252,6 +260,8 @@ mod tests {
 
     /// What the guard should hold: who waits, or the place and its end.
     type Model = BTreeMap<(u64, u8), Result<(u64, i64), Vec<i32>>>;
+    /// The place of a key in doubt, which is there for ever.
+    const DOUBT: u64 = u64::MAX;
 
     fn expected(model: &mut Model, at: (u64, u8), opaque: i32, now_ms: i64) -> Verdict {
         if let Some(Ok((_, until_ms))) = model.get(&at)
@@ -267,6 +277,7 @@ mod tests {
                 model.insert(at, Err(Vec::new()));
                 Verdict::First
             }
+            Some(Ok((DOUBT, _))) => Verdict::Doubtful,
             Some(Ok((offset, _))) => Verdict::Again(place(*offset)),
             Some(Err(waiting)) if waiting.len() >= WAITERS_MAX => Verdict::Full,
             Some(Err(waiting)) => {
@@ -304,14 +315,17 @@ mod tests {
                         let told = told.iter().map(|to| to.opaque).collect();
                         prop_assert_eq!(waited, Some(Err(told)));
                     }
-                    Op::Fail(which) if !storing.is_empty() => {
+                    Op::Fail(which, doubtful) if !storing.is_empty() => {
                         let at = storing[usize::from(which) % storing.len()];
-                        let told = guard.failed(at.0, &key(at.1));
+                        let told = guard.failed(at.0, &key(at.1), doubtful);
                         let told = told.iter().map(|to| to.opaque).collect();
                         prop_assert_eq!(model.remove(&at), Some(Err(told)));
+                        if doubtful {
+                            model.insert(at, Ok((DOUBT, i64::MAX)));
+                        }
                     }
                     Op::Pass(for_ms) => ms += i64::from(for_ms),
-                    Op::Store(_) | Op::Fail(_) => {}
+                    Op::Store(_) | Op::Fail(..) => {}
                 }
                 prop_assert!(guard.len <= MOST);
                 let held: usize = guard.topics.values().map(|keys| keys.states.len()).sum();

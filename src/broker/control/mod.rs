@@ -368,7 +368,7 @@ fn encode(command: &Command<'_>, result: &Result<Reply, Reject>) -> Vec<u8> {
             }
             writer.finish_with_body(&reply.body);
         }
-        Err(Reject { code, remark }) => {
+        Err(Reject { code, remark, .. }) => {
             FrameWriter::response(&mut frame, codec, opaque, *code, Some(remark)).finish(0);
         }
     }

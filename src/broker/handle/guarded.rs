@@ -89,6 +89,7 @@ pub fn send(
             broker.stats.duplicates += 1;
             to.into_iter().for_each(|to| tell(broker, to, &place, out));
         }
+        Verdict::Doubtful => return Err(doubtful(topic)),
         Verdict::Full => return Err(full(topic)),
     }
     Ok(true)
@@ -101,6 +102,15 @@ fn refused(topic: &Topic, what: &str) -> Reject {
         topic.name
     );
     Reject::new(response::MESSAGE_ILLEGAL, remark)
+}
+
+fn doubtful(topic: &Topic) -> Reject {
+    let remark = format!(
+        "the disk failed while the first message with this key was being stored to topic {}: \
+         whether it was is known after a restart of the broker. Mend the disk and restart it",
+        topic.name
+    );
+    Reject::new(response::SERVICE_NOT_AVAILABLE, remark)
 }
 
 fn full(topic: &Topic) -> Reject {
@@ -186,7 +196,9 @@ pub fn ended(
             let (topic, key) = (first.topic, &first.key);
             broker.guard.stored(topic, key, *place, until_ms)
         }
-        Err(_) => broker.guard.failed(first.topic, &first.key),
+        Err(reject) => broker
+            .guard
+            .failed(first.topic, &first.key, reject.doubtful),
     };
     for to in first.to.into_iter().chain(waiting) {
         match &result {

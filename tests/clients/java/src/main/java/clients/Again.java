@@ -43,6 +43,8 @@ final class Again {
         // Without sizes, 5.5.0 sets buffers of 0 bytes when it connects through a proxy, and fails.
         System.setProperty("com.rocketmq.remoting.socket.sndbuf.size", "65535");
         System.setProperty("com.rocketmq.remoting.socket.rcvbuf.size", "65535");
+        // It never gives back what it uses for connections that it closes while they come up.
+        System.setProperty("com.rocketmq.remoting.client.closeSocketIfTimeout", "false");
         DefaultMQProducer plain = Clients.producer(options);
         Clients.createTopic(plain, options);
         guard(plain, options);
