@@ -295,7 +295,10 @@ impl Broker {
                 Err(reject) => handle::reject_to(to, &reject, out),
             },
             Purpose::Send { to, queue_id, .. } => match result {
-                Ok(stored) => handle::send::answer_stored(self, to, queue_id, &stored, out),
+                Ok(stored) => {
+                    let told = (response::SUCCESS, None);
+                    handle::send::answer_stored(self, to, queue_id, &stored, told, out);
+                }
                 Err(reject) => handle::reject_to(to, &reject, out),
             },
             Purpose::Guarded(first) => {

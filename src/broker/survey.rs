@@ -7,7 +7,7 @@
 use crate::base::{Map, Now, QueueOffset, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
-use crate::broker::control::names::retry_topic;
+use crate::broker::control::names::is_blank;
 use crate::broker::handle::ack;
 use crate::broker::handle::guarded::{self, Sent};
 use crate::broker::handle::key::{self, KeyQuery, Search};
@@ -15,7 +15,7 @@ use crate::broker::handle::pop;
 use crate::broker::handle::progress::{self, Progress};
 use crate::broker::handle::reset::{self, Reset};
 use crate::broker::handle::timer::{self, Recall};
-use crate::broker::handle::{Parked, Request, bad_header, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, refuse_to, reject_to};
 use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
 use crate::broker::{Broker, Peer};
@@ -25,7 +25,7 @@ use crate::remoting::body::stats::{
     ConsumeOffset, ConsumeStats, ResetOffsets, TopicOffset, TopicStats,
 };
 use crate::remoting::body::table::KvTable;
-use crate::remoting::code::response;
+use crate::remoting::code::{request, response};
 use crate::remoting::command::{FrameWriter, VERSION};
 use crate::remoting::header::group::ConsumeStatsHeader;
 use crate::remoting::header::topic::TopicName;
@@ -33,6 +33,7 @@ use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Surveys under way at a time.
@@ -42,6 +43,10 @@ const SURVEYS_MAX: usize = 1024;
 pub enum Question {
     Topic {
         topic: Arc<str>,
+    },
+    /// The topics of which a group has committed offsets, for the question that follows.
+    TopicsOf {
+        group: String,
     },
     Group {
         group: String,
@@ -75,8 +80,10 @@ pub enum Row {
         queue_id: i32,
         max: u64,
         committed: u64,
+        pulled: u64,
         last_ms: i64,
     },
+    Topic(Arc<str>),
     Shard(Box<ShardRow>),
     Count(usize),
     Reset {
@@ -175,29 +182,27 @@ pub fn consume_stats(
 ) -> Result<(), Reject> {
     let header = ConsumeStatsHeader::decode(&request.command.ext).map_err(bad_header)?;
     let group = header.consumer_group.to_string();
-    let mut names: Vec<String> = Vec::new();
-    names.extend(
-        header
-            .topic
-            .as_deref()
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned),
-    );
     let listed = header.topic_list.as_deref().unwrap_or_default().split(';');
-    names.extend(listed.filter(|name| !name.is_empty()).map(str::to_owned));
-    if names.is_empty()
-        && let Some(members) = broker.snapshot.subscriptions.get(&group)
-    {
-        names.extend(members.topics.keys().map(|name| name.to_string()));
-    }
-    if names.is_empty() {
-        names.push(retry_topic(&group));
-    }
-    let topics = names
+    let listed: Vec<&str> = listed.filter(|name| !name.is_empty()).collect();
+    let named = header.topic.as_deref().filter(|name| !is_blank(name));
+    let names = match named {
+        _ if !listed.is_empty() => listed,
+        Some(name) if is_consumed(broker, &group, name) => vec![name],
+        Some(_) => Vec::new(),
+        None => return ask(broker, request, Question::TopicsOf { group }, out),
+    };
+    let known = names
         .iter()
         .filter_map(|name| broker.snapshot.topics.get(name));
-    let topics = topics.map(|topic| topic.name.clone()).collect();
+    let topics = known.map(|topic| topic.name.clone()).collect();
     ask(broker, request, Question::Group { group, topics }, out)
+}
+
+/// What a group left behind in a topic that its members want no more does not count
+/// (`AdminBrokerProcessor.getTopicsForCollectingConsumeStats`).
+fn is_consumed(broker: &Broker, group: &str, topic: &str) -> bool {
+    let members = broker.snapshot.subscriptions.get(group);
+    members.is_none_or(|members| members.topics.is_empty() || members.topics.contains_key(topic))
 }
 
 pub fn runtime(
@@ -342,6 +347,7 @@ fn rows(
         Question::Polling { line, queue_id } => Some(pop::polling_here(broker, line, *queue_id)),
         Question::Recall(recall) => Some(timer::recall_here(broker, asked.now, recall)),
         Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
+        Question::TopicsOf { group } => Some(topics_here(broker, group)),
         Question::Runtime => Some(vec![Row::Shard(Box::new(shard_row(broker, asked.now)))]),
         Question::Topic { topic } => {
             let mut rows = Vec::new();
@@ -371,11 +377,13 @@ fn rows(
                     let last = committed.checked_sub(1).filter(|last| *last < max);
                     let last_ms = time_of(broker, slot, last, waiter)?;
                     let topic = topic.clone();
+                    let pulled = slot.and_then(|slot| broker.offsets.pulled(group, slot));
                     rows.push(Row::Group {
                         topic,
                         queue_id,
                         max,
                         committed,
+                        pulled: pulled.unwrap_or(0),
                         last_ms,
                     });
                 }
@@ -383,6 +391,14 @@ fn rows(
             Some(rows)
         }
     }
+}
+
+fn topics_here(broker: &Broker, group: &str) -> Vec<Row> {
+    let queues = broker.store.queues();
+    let slots = broker.offsets.of_group(group);
+    let topics = slots.filter_map(|(slot, _)| Some(queues.queue(slot)?.topic.clone()));
+    let topics: BTreeSet<Arc<str>> = topics.collect();
+    topics.into_iter().map(Row::Topic).collect()
 }
 
 /// The queues of a topic that this shard owns.
@@ -465,6 +481,18 @@ fn tell(
 ) {
     let body = match question {
         Question::Topic { .. } => topic_body(broker, &rows),
+        Question::TopicsOf { group } => {
+            let topics = rows.iter().filter_map(|row| match row {
+                Row::Topic(topic) if is_consumed(broker, group, topic) => Some(topic.clone()),
+                _ => None,
+            });
+            let topics: BTreeSet<Arc<str>> = topics.collect();
+            let question = Question::Group {
+                group: group.clone(),
+                topics: topics.into_iter().collect(),
+            };
+            return begin(broker, now, Asker::Client(to), question, out);
+        }
         Question::Group { .. } => group_body(broker, &rows),
         Question::Runtime => runtime_body(broker, now, &rows),
         Question::Reset(reset) => match reset_body(broker, &reset.topic, &rows) {
@@ -475,7 +503,7 @@ fn tell(
         Question::Acks(_) => return ack::answer(to, &rows, out),
         Question::Polling { .. } => return pop::answer_polling(to, &rows, out),
         Question::Recall(recall) => {
-            return answer_recall(to, recall, &rows, out);
+            return answer_recall(broker, to, recall, &rows, out);
         }
         Question::Messages(query) => {
             return key::answer(broker, to, now, query, rows, out);
@@ -535,6 +563,7 @@ fn group_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
             queue_id,
             max,
             committed,
+            pulled,
             last_ms,
         } = row
         else {
@@ -544,7 +573,7 @@ fn group_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
             broker_offset: *max as i64,
             consumer_offset: *committed as i64,
             last_timestamp: *last_ms,
-            pull_offset: *committed as i64,
+            pull_offset: *pulled as i64,
         };
         stats
             .offset_table
@@ -556,17 +585,24 @@ fn group_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
     stats.encode()
 }
 
-fn answer_recall(to: ReplyTo, recall: &Recall, rows: &[Row], out: &mut Outbox<Peer>) {
+fn answer_recall(
+    broker: &Broker,
+    to: ReplyTo,
+    recall: &Recall,
+    rows: &[Row],
+    out: &mut Outbox<Peer>,
+) {
     let refused = rows.iter().find_map(|row| match row {
         Row::Refused(reject) => Some(reject),
         _ => None,
     });
     if let Some(reject) = refused {
-        return reject_to(to, reject, out);
+        return refuse_to(broker, request::RECALL_MESSAGE, to, reject, out);
     }
     out.write(to.conn, |bytes| {
         let code = response::SUCCESS;
         let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
+        w.field_str("MSG_REGION", &broker.options.region);
         w.field_str("msgId", &recall.key);
         w.finish(0);
     });

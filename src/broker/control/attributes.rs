@@ -23,6 +23,8 @@ pub struct Attribute {
 
 enum Values {
     OneOf(&'static [&'static str]),
+    /// There is no compaction: to take the word for it would lose what the topic is to keep.
+    Cleanup,
     Range(i64, i64),
     Bool,
     Text,
@@ -39,11 +41,7 @@ const fn attribute(name: &'static str, changeable: bool, values: Values) -> Attr
 /// Attributes of topics.
 pub const OF_TOPICS: [Attribute; 6] = [
     attribute("queue.type", false, Values::OneOf(&["BatchCQ", "SimpleCQ"])),
-    attribute(
-        "cleanup.policy",
-        false,
-        Values::OneOf(&["COMPACTION", "DELETE"]),
-    ),
+    attribute("cleanup.policy", false, Values::Cleanup),
     attribute(
         MESSAGE_TYPE,
         true,
@@ -173,6 +171,12 @@ impl Values {
             ));
         }
         match self {
+            Values::Cleanup if value == "COMPACTION" => Err(
+                "cleanup.policy=COMPACTION is not supported: nothing here keeps the newest message \
+                 of each key. Create the topic without it"
+                    .to_owned(),
+            ),
+            Values::Cleanup => Values::OneOf(&["DELETE"]).check(value),
             Values::OneOf(values) if !values.contains(&value) => {
                 Err(format!("value is not in set: [{}]", values.join(", ")))
             }
@@ -240,6 +244,20 @@ mod tests {
                 "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, \
                  PRIORITY, LITE, MIXED]",
             ),
+        );
+        check("new", "+cleanup.policy=DELETE", Ok("cleanup.policy=DELETE"));
+        check(
+            "new",
+            "+cleanup.policy=COMPACTION",
+            Err(
+                "cleanup.policy=COMPACTION is not supported: nothing here keeps the newest message \
+                 of each key. Create the topic without it",
+            ),
+        );
+        check(
+            "new",
+            "+cleanup.policy=compaction",
+            Err("value is not in set: [DELETE]"),
         );
         check("new", "+x=1", Err("unsupported key: x"));
         check(

@@ -124,7 +124,8 @@ fn full(topic: &Topic) -> Reject {
 }
 
 fn tell(broker: &Broker, to: ReplyTo, place: &Place, out: &mut Outbox<Peer>) {
-    send::answer_stored(broker, to, place.queue_id, &place.stored, out);
+    let success = (response::SUCCESS, None);
+    send::answer_stored(broker, to, place.queue_id, &place.stored, success, out);
 }
 
 /// Has it stored, once it is known that it was not before the start.

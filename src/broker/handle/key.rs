@@ -9,13 +9,13 @@
 use crate::base::{LogOffset, Now};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header, reject_to};
+use crate::broker::handle::{Request, bad_header, refuse_to};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
-use crate::remoting::code::response;
+use crate::remoting::code::{request, response};
 use crate::remoting::command::FrameWriter;
 use crate::remoting::header::query::{QueryMessage, QueryMessageResponse, UNIQUE_KEY_QUERY};
 use crate::remoting::text::Text;
@@ -87,6 +87,11 @@ pub fn query(
     let forced = ext.find(UNIQUE_KEY_QUERY).is_some_and(Text::parse_bool);
     let unique = forced || header.index_type.as_deref() == Some("U");
     let asked = usize::try_from(header.max_num).unwrap_or(0);
+    if header.index_type.as_deref() == Some("T") {
+        let remark = "tags are not indexed (indexType=T): ask for a key or a unique key, or \
+                      consume the topic with the tag as filter";
+        return Err(Reject::new(response::REQUEST_CODE_NOT_SUPPORTED, remark));
+    }
     let Some(topic) = broker.snapshot.topics.get(&header.topic) else {
         return Err(nothing());
     };
@@ -221,7 +226,7 @@ pub fn answer(
     found.drain(..found.len().saturating_sub(query.most));
     found.sort_by_key(|(physical, _)| *physical);
     if found.is_empty() {
-        return reject_to(to, &nothing(), out);
+        return refuse_to(broker, request::QUERY_MESSAGE, to, &nothing(), out);
     }
     let header = QueryMessageResponse {
         index_last_update_timestamp: now.wall_ms,

@@ -58,9 +58,10 @@ pub fn pop(
         let remark = "the pop arrived after its time: see bornTime and pollTime";
         return Err(Reject::new(response::POLLING_TIMEOUT, remark));
     }
-    if !(1..=POP_MAX as i32).contains(&header.max_msg_nums) {
+    // Of no messages none is found.
+    if !(0..=POP_MAX as i32).contains(&header.max_msg_nums) {
         let (asked, most) = (header.max_msg_nums, POP_MAX);
-        let remark = format!("the pop message's num is {asked}, must be 1 to {most}");
+        let remark = format!("the pop message's num is {asked}, must be 0 to {most}");
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     }
     if !(1..=INVISIBLE_MS_MAX).contains(&header.invisible_time) {
@@ -371,7 +372,7 @@ pub fn answer_nothing(now: Now, ask: &Ask, is_full: bool, out: &mut Outbox<Peer>
                 rest_num: 0,
                 start_offset_info: Some("".into()),
                 msg_offset_info: Some("".into()),
-                order_count_info: None,
+                order_count_info: ask.order.then(|| "".into()),
             };
             header.encode(&mut w);
             w.finish(0);
@@ -382,13 +383,8 @@ pub fn answer_nothing(now: Now, ask: &Ask, is_full: bool, out: &mut Outbox<Peer>
 /// The header of what was peeked at (`PeekMessageProcessor` sets nothing else).
 fn peeked(rest: u64) -> PopResponse<'static> {
     PopResponse {
-        pop_time: 0,
-        invisible_time: 0,
-        revive_qid: 0,
         rest_num: rest as i64,
-        start_offset_info: None,
-        msg_offset_info: None,
-        order_count_info: None,
+        ..PopResponse::default()
     }
 }
 

@@ -378,6 +378,7 @@ fn answer(broker: &mut Broker, pull: &Pull, status: Status, out: &mut Outbox<Pee
             (response::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY", *max)
         }
     };
+    broker.offsets.note_pull(&pull.group, pull.slot, next.0);
     let (min, max) = broker.store.visible_range(pull.slot);
     let header = PullResponse {
         suggest_which_broker_id: 0,

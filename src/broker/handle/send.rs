@@ -4,12 +4,12 @@
 //! their codes are those of `SendMessageProcessor` and `AbstractSendMessageProcessor`
 //! (`spec/semantics.md` §2).
 
-use crate::base::{Now, ShardId};
+use crate::base::Now;
 use crate::broker::acks::{Ack, More, ReplyTo, SendAck};
 use crate::broker::control::create::SendTopic;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
-use crate::broker::handle::{Request, bad_header, guarded};
+use crate::broker::handle::{Request, bad_header, guarded, make, make_group};
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
 use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, BrokerOptions, Peer};
@@ -95,6 +95,12 @@ pub fn send(
         let remark = format!("Sending message to topic[{name}] is forbidden.");
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
+    if let Some(group) = topic_names::retry_group(&name)
+        && !header.batch
+        && broker.snapshot.groups.get(group).is_none()
+    {
+        return make_group(broker, request, group, out);
+    }
     let queue_id = choose_queue(broker, &topic, header.queue_id)?;
     let Some(owner) = broker.owner(&topic, queue_id) else {
         let limit = topics::queues(&topic.config);
@@ -131,7 +137,7 @@ pub(super) fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
-/// An unknown topic is shard 0's to make; the request runs again once every shard knows it.
+/// An unknown topic is made.
 pub(super) fn create_topic(
     broker: &mut Broker,
     request: &Request<'_>,
@@ -139,31 +145,15 @@ pub(super) fn create_topic(
     topic: &str,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    if broker.lead.is_none() {
-        broker.forward(ShardId(0), request, out);
-        return Ok(());
-    }
-    if let Err(refused) = broker.store.check_append() {
-        return Err(broker.refuse(refused));
-    }
-    let lead = broker.lead.as_mut().expect("checked above");
     let wish = SendTopic {
         topic,
         default_topic: &header.default_topic.to_cow(),
         default_queues: header.default_topic_queue_nums,
         unit_mode: header.unit_mode,
     };
-    let version = lead
-        .control
-        .ensure_send_topic(request.now, &wish, lead.publication.effects())?;
-    if !lead
-        .publication
-        .request_later(version, *request.link, request.raw.share())
-    {
-        let remark = "[REJECTREQUEST]too many requests wait for new topics, try again";
-        return Err(Reject::new(response::SYSTEM_BUSY, remark));
-    }
-    Ok(())
+    make(broker, request, out, |control, effects| {
+        control.ensure_send_topic(request.now, &wish, effects)
+    })
 }
 
 /// A send without a queue gets one in turn; one of this shard if it has any.
@@ -381,7 +371,9 @@ pub(super) fn take_properties(
     let mut traits = Traits::default();
     for Item { name, value, text } in properties::items(given) {
         match name {
-            b"WAIT" | b"POP_CK" => continue,
+            // Its absence says the same.
+            b"WAIT" if value == b"true" => continue,
+            b"POP_CK" => continue,
             b"UNIQ_KEY" => traits.has_key = true,
             b"DELAY" => traits.delay_level = number(value),
             b"TRAN_MSG" => traits.transaction = value.eq_ignore_ascii_case(b"true"),
@@ -539,6 +531,7 @@ pub fn answer_stored(
     to: ReplyTo,
     queue_id: i32,
     stored: &Stored,
+    (code, remark): (i32, Option<&str>),
     out: &mut Outbox<Peer>,
 ) {
     let (offset, at, due) = (stored.offset, stored.at, Default::default());
@@ -550,5 +543,5 @@ pub fn answer_stored(
         more: None,
         due,
     };
-    broker.answer_send_from(stored.shard, &ack, response::SUCCESS, None, out);
+    broker.answer_send_from(stored.shard, &ack, code, remark, out);
 }
