@@ -982,11 +982,8 @@ impl Client {
             ensure!(!same, "code {}: {remark}", command.code);
             return Ok(());
         }
-        let ids = command
-            .ext
-            .find("msgId")
-            .map(|text| text.to_string())
-            .unwrap_or_default();
+        let ids = command.ext.find("msgId").map(|text| text.to_string());
+        let ids = ids.unwrap_or_default();
         let ids: Vec<_> = ids.split(',').filter_map(OffsetId::parse).collect();
         ensure!(
             ids.len() == load.uids.len(),
