@@ -328,17 +328,32 @@ impl QueueIndex {
             let chunk = &queue.chunks[after - 1];
             return Lookup::Hot(Entries::starting(chunk.bytes(), chunk.first, offset));
         }
-        for run in self.runs_of(queue).rev() {
-            let after = run.partition_point(|row| Row::decode(row).key() <= (slot.0, offset.0));
-            let Some(before) = after.checked_sub(1) else {
-                continue;
-            };
-            let row = Row::decode(run.row(before));
-            if row.slot == slot.0 && offset.0 < row.end() {
-                return Lookup::Cold(row.extent(run));
-            }
+        match self.row_of(queue, slot, offset) {
+            Some((run, row)) => Lookup::Cold(row.extent(run)),
+            None => Lookup::None,
         }
-        Lookup::None
+    }
+
+    /// Where a message lies at the earliest, as far as that is known without the disk: what is in a
+    /// run may lie anywhere in the run's range of the log.
+    pub fn earliest_place(&self, slot: QueueSlot, offset: QueueOffset) -> Option<LogOffset> {
+        match self.lookup(slot, offset) {
+            Lookup::Hot(entries) => entries.at(0).map(|entry| entry.at),
+            Lookup::Cold(_) => {
+                let (run, _) = self.row_of(self.queue(slot)?, slot, offset)?;
+                Some(run.header.range.from)
+            }
+            Lookup::None => None,
+        }
+    }
+
+    /// The block of a run that has the entry.
+    fn row_of(&self, queue: &Queue, slot: QueueSlot, offset: QueueOffset) -> Option<(&Run, Row)> {
+        self.runs_of(queue).rev().find_map(|run| {
+            let after = run.partition_point(|row| Row::decode(row).key() <= (slot.0, offset.0));
+            let row = Row::decode(run.row(after.checked_sub(1)?));
+            (row.slot == slot.0 && offset.0 < row.end()).then_some((run, row))
+        })
     }
 
     fn runs_of(&self, queue: &Queue) -> impl DoubleEndedIterator<Item = &Run> {

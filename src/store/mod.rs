@@ -473,12 +473,9 @@ impl Store {
         Some(reader::is_wanted(&record, filter))
     }
 
-    /// Where a message lies, if that is known without the disk.
-    pub fn log_offset(&self, slot: QueueSlot, offset: QueueOffset) -> Option<LogOffset> {
-        match self.index.lookup(slot, offset) {
-            Lookup::Hot(entries) => entries.at(0).map(|entry| entry.at),
-            _ => None,
-        }
+    /// Where a message lies at the earliest; see [`QueueIndex::earliest_place`].
+    pub fn earliest_place(&self, slot: QueueSlot, offset: QueueOffset) -> Option<LogOffset> {
+        self.index.earliest_place(slot, offset)
     }
 
     /// Memory held for tail, windows and indexes, in bytes.

@@ -12,6 +12,7 @@ pub enum Program {
     Java5,
     Java4,
     Mqadmin,
+    Proxy,
     Go,
     Python,
     Rust,
@@ -83,6 +84,7 @@ fn build(program: Program) -> Result<(), Missing> {
         Program::Java5 => maven(&home.join("java"), "5.5.0"),
         Program::Java4 => maven(&home.join("java"), "4.9.8"),
         Program::Mqadmin => maven(&home.join("java/mqadmin"), "5.5.0"),
+        Program::Proxy => maven(&home.join("java/proxy"), "5.5.0"),
         Program::Go => {
             let mut go = Command::new("go");
             go.args(["build", "-o", "target/go-client", "."]);

@@ -243,6 +243,17 @@ fn command(case: &Case, directory: &Path) -> Command {
             case.client.options,
             directory,
         ),
+        Program::Proxy => {
+            let target = home.join("java/proxy/target");
+            // The client's own classes of gRPC come before the proxy's.
+            let class_path = format!(
+                "{0}/proxy-client.jar:{0}/lib/rocketmq-client-java-5.0.8.jar:{0}/lib/*",
+                target.display()
+            );
+            let mut java = jvm(directory);
+            java.args(["-Xmx512m", "-cp", &class_path, "clients.Proxy"]);
+            java
+        }
         Program::Mqadmin => unreachable!("mqadmin.rs runs these"),
         Program::Go => Command::new(home.join("go/target/go-client")),
         Program::Python => {

@@ -124,7 +124,7 @@ const DOCS: &[&str] = &[
     "transactions.md",
 ];
 
-pub static CLIENTS: [Client; 11] = [
+pub static CLIENTS: [Client; 12] = [
     Client {
         name: "java-5.5.0",
         program: Program::Java5,
@@ -178,6 +178,12 @@ pub static CLIENTS: [Client; 11] = [
         program: Program::Mqadmin,
         options: &[],
         scenarios: &["commands"],
+    },
+    Client {
+        name: "proxy-5.5.0",
+        program: Program::Proxy,
+        options: &[],
+        scenarios: &["grpc"],
     },
     Client {
         name: "docs",

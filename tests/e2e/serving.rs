@@ -54,7 +54,8 @@ fn a_restart_continues_and_both_signals_stop_cleanly() {
 #[test]
 fn a_new_group_misses_nothing_that_comes_while_it_starts() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Launch::standalone(dir.path()).start();
+    let launch = Launch::standalone(dir.path());
+    let server = launch.start();
     let mut client = Client::connect(server.launch.broker);
     client.create_topic("new", 1);
     let fields = [
@@ -69,6 +70,12 @@ fn a_new_group_misses_nothing_that_comes_while_it_starts() {
         assert_eq!(client.sent("new", 0, b"x"), count);
     }
     assert_eq!(client.committed("new", 0), None);
+    // Nor does it after a clean stop, when the index of the queue is on disk.
+    server.stop();
+    let server = launch.start();
+    let mut client = Client::connect(server.launch.broker);
+    let answer = client.call(ask::QUERY_CONSUMER_OFFSET, &fields, b"");
+    assert_eq!((answer.code, answer.number("offset")), (0, 0), "{answer:?}");
     server.stop();
 }
 

@@ -41,6 +41,11 @@ struct Known {
 }
 
 impl Popped {
+    /// Messages that came to some group.
+    pub fn len(&self) -> usize {
+        self.by_message.len()
+    }
+
     pub fn has_seen(&self, group: &str, uid: u64) -> bool {
         self.by_message.contains_key(&(group.to_owned(), uid))
     }

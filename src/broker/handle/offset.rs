@@ -99,7 +99,7 @@ pub(super) fn is_young(broker: &mut Broker, slot: QueueSlot) -> bool {
     if min.0 > 0 || max.0 == 0 {
         return min.0 == 0;
     }
-    let oldest = broker.store.log_offset(slot, QueueOffset(0));
+    let oldest = broker.store.earliest_place(slot, QueueOffset(0));
     oldest.is_some_and(|at| broker.log_end().0 - at.0 <= broker.options.young_bytes)
 }
 
