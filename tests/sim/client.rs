@@ -200,6 +200,9 @@ pub struct Client {
     next_heartbeat: u64,
 }
 
+/// Messages of a seed: what comes late finds no more than what came before.
+const MESSAGES_MAX: u64 = 1_500;
+
 /// Its name begins as no other does.
 pub const GUARDED: &str = "g0";
 
@@ -392,7 +395,7 @@ impl Client {
             .into_iter()
             .filter(|(name, _)| !name.starts_with('%'))
             .collect();
-        if live.is_empty() {
+        if live.is_empty() || *ctx.uids >= MESSAGES_MAX {
             return;
         }
         let (topic, queues) = ctx.rng.pick(&live).clone();
