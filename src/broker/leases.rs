@@ -17,9 +17,7 @@
 //! | 1 | granted | pop time i64, until i64 (wall ms), suspended u8, count u16, offsets u64 |
 //! | 2 | over | count u16, offsets u64 |
 //! | 3 | none left, in this queue or (slot 2^32 - 1) in all of the group | |
-//! | 4 | held in order | pop time i64, wait ms i64, attempt (text), count u16, held messages |
-//!
-//! A held message is its offset u64, visible i64, times u32, acknowledged u8.
+//! | 4 | held in order | a [`Held`] |
 //!
 //! Source of the behaviour: `PopMessageProcessor`, `PopReviveService`, `QueueLevelConsumerManager`;
 //! `spec/semantics.md` §8.
@@ -27,6 +25,7 @@
 use crate::base::cursor::{Cursor, put_text};
 use crate::base::heap::Deadlines;
 use crate::base::{Map, Mono, Now};
+use crate::broker::held::{Held, Ordered};
 use crate::store::consumequeue::QueueSlot;
 use crate::store::queues::QueueRecord;
 use crate::store::record::{Kind, put_system};
@@ -100,26 +99,6 @@ impl Lane {
     }
 }
 
-/// What a group holds of a queue it pops in order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Held {
-    pop_ms: i64,
-    wait_ms: i64,
-    /// Who asks again with this gets the same messages again.
-    attempt: String,
-    messages: Vec<HeldMessage>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct HeldMessage {
-    offset: u64,
-    /// From then on others may have it, wall ms.
-    visible_ms: i64,
-    /// How often it was handed out before.
-    times: u32,
-    acknowledged: bool,
-}
-
 /// What to look at when its time has come; what has changed meanwhile is passed over.
 struct Batch {
     lane: u32,
@@ -146,17 +125,6 @@ pub enum Due {
     Lapsed(Lapsed),
     /// A queue that was blocked for a group is free.
     Free { group: Arc<str>, slot: QueueSlot },
-}
-
-/// What an acknowledgement in order came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ordered {
-    /// The group goes on from here.
-    Next(u64),
-    /// It was of another pop.
-    Stale,
-    /// The group does not hold this message.
-    Unknown,
 }
 
 #[derive(Default)]
@@ -485,14 +453,8 @@ impl Leases {
 
     /// Whether a group must wait before it pops more of a queue in order.
     pub fn is_blocked(&self, now: Now, group: &str, slot: QueueSlot, attempt: &str) -> bool {
-        let Some(held) = self.lane(group, slot).and_then(|lane| lane.held.as_ref()) else {
-            return false;
-        };
-        if !held.attempt.is_empty() && held.attempt == attempt {
-            return false;
-        }
-        let mut messages = held.messages.iter();
-        messages.any(|message| !message.acknowledged && now.wall_ms < message.visible_ms)
+        let held = self.lane(group, slot).and_then(|lane| lane.held.as_ref());
+        held.is_some_and(|held| held.blocks(now, attempt))
     }
 
     /// Hands out messages of a queue in order; gives how often each was handed out before.
@@ -506,24 +468,9 @@ impl Leases {
     ) -> Vec<u32> {
         let number = self.lane_number(group, slot);
         let lane = self.lanes.get_mut(&number).expect("just numbered");
-        let before = lane.held.take();
-        let visible_ms = now.wall_ms.saturating_add(wait_ms);
-        let message = |offset: &u64| HeldMessage {
-            offset: *offset,
-            visible_ms,
-            times: before
-                .as_ref()
-                .map_or(0, |before| before.times_of(*offset, attempt)),
-            acknowledged: false,
-        };
-        let messages: Vec<HeldMessage> = offsets.iter().map(message).collect();
-        let times = messages.iter().map(|message| message.times).collect();
-        lane.held = Some(Held {
-            pop_ms: now.wall_ms,
-            wait_ms,
-            attempt: attempt.to_owned(),
-            messages,
-        });
+        let held = Held::new(now, wait_ms, attempt, offsets, lane.held.as_ref());
+        let times = held.times();
+        lane.held = Some(held);
         self.held_changed(now, group, slot);
         times
     }
@@ -561,25 +508,11 @@ impl Leases {
         let Some(held) = lane.and_then(|lane| lane.held.as_mut()) else {
             return Ordered::Next(offset + 1);
         };
-        if held.pop_ms != pop_ms {
-            return Ordered::Stale;
+        let ordered = held.acknowledge(offset, pop_ms);
+        if matches!(ordered, Ordered::Next(_)) {
+            self.held_changed(now, group, slot);
         }
-        let message = held
-            .messages
-            .iter_mut()
-            .find(|message| message.offset == offset);
-        let Some(message) = message else {
-            return Ordered::Unknown;
-        };
-        message.acknowledged = true;
-        let open = held.messages.iter().find(|message| !message.acknowledged);
-        let last = held
-            .messages
-            .last()
-            .map_or(offset, |message| message.offset);
-        let next = open.map_or(last + 1, |message| message.offset);
-        self.held_changed(now, group, slot);
-        Ordered::Next(next)
+        ordered
     }
 
     /// When a message that is held in order can be had again.
@@ -592,15 +525,7 @@ impl Leases {
     ) {
         let lane = self.lane_mut(group, slot);
         let held = lane.and_then(|lane| lane.held.as_mut());
-        let Some(held) = held.filter(|held| held.pop_ms == pop_ms) else {
-            return;
-        };
-        if let Some(message) = held
-            .messages
-            .iter_mut()
-            .find(|message| message.offset == offset)
-        {
-            message.visible_ms = visible_ms;
+        if held.is_some_and(|held| held.change(offset, pop_ms, visible_ms)) {
             self.held_changed(now, group, slot);
         }
     }
@@ -647,7 +572,7 @@ impl Leases {
                 }
                 CLEARED => self.forget(&group, slot),
                 HELD => {
-                    let held = read_held(c)?;
+                    let held = Held::decode(c)?;
                     let number = self.lane_number(&group, slot);
                     let lane = self.lanes.get_mut(&number).expect("just numbered");
                     lane.held = Some(held);
@@ -718,24 +643,6 @@ impl Leases {
     }
 }
 
-impl Held {
-    /// When all that is not acknowledged is visible again.
-    fn free_ms(&self) -> Option<i64> {
-        let waiting = self.messages.iter().filter(|message| !message.acknowledged);
-        waiting.map(|message| message.visible_ms).max()
-    }
-
-    /// How often a message was handed out before a pop of `attempt`.
-    fn times_of(&self, offset: u64, attempt: &str) -> u32 {
-        let known = self
-            .messages
-            .iter()
-            .find(|message| message.offset == offset);
-        let again = !self.attempt.is_empty() && self.attempt == attempt;
-        known.map_or(0, |known| known.times + u32::from(!again))
-    }
-}
-
 fn due_at(now: Now, at_ms: i64) -> Mono {
     now.mono
         .after_ms(at_ms.saturating_sub(now.wall_ms).max(0) as u64)
@@ -766,36 +673,7 @@ fn put_over(out: &mut Vec<u8>, group: &str, slot: QueueSlot, offset: u64) {
 
 fn put_held(out: &mut Vec<u8>, group: &str, slot: QueueSlot, held: &Held) {
     put_head(out, HELD, group, slot);
-    out.extend_from_slice(&held.pop_ms.to_be_bytes());
-    out.extend_from_slice(&held.wait_ms.to_be_bytes());
-    put_text(out, &held.attempt);
-    out.extend_from_slice(&(held.messages.len() as u16).to_be_bytes());
-    for message in &held.messages {
-        out.extend_from_slice(&message.offset.to_be_bytes());
-        out.extend_from_slice(&message.visible_ms.to_be_bytes());
-        out.extend_from_slice(&message.times.to_be_bytes());
-        out.push(u8::from(message.acknowledged));
-    }
-}
-
-fn read_held(c: &mut Cursor<'_>) -> Option<Held> {
-    let (pop_ms, wait_ms) = (c.i64()?, c.i64()?);
-    let attempt = c.text()?.to_owned();
-    let mut messages = Vec::new();
-    for _ in 0..c.u16()? {
-        messages.push(HeldMessage {
-            offset: c.u64()?,
-            visible_ms: c.i64()?,
-            times: c.u32()?,
-            acknowledged: c.u8()? != 0,
-        });
-    }
-    Some(Held {
-        pop_ms,
-        wait_ms,
-        attempt,
-        messages,
-    })
+    held.encode(out);
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod delay;
 pub mod groups;
 pub mod guard;
 pub mod handle;
+pub mod held;
 pub mod holds;
 pub mod leases;
 pub mod locks;

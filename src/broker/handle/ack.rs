@@ -13,7 +13,7 @@ use crate::broker::control::effects::Reject;
 use crate::broker::control::names::pop_retry_topics;
 use crate::broker::handle::pop::ORDERED;
 use crate::broker::handle::{Request, bad_header, parse, reject_to, succeed};
-use crate::broker::leases::Ordered;
+use crate::broker::held::Ordered;
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
