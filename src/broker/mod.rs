@@ -29,6 +29,7 @@ pub mod registry;
 pub mod snapshot;
 pub mod stats;
 pub mod survey;
+pub mod tallies;
 pub mod timers;
 pub mod topics;
 pub mod transactions;
@@ -53,6 +54,7 @@ use crate::broker::registry::{Registry, RegistryOptions};
 use crate::broker::snapshot::Snapshot;
 use crate::broker::stats::Stats;
 use crate::broker::survey::{Question, Row, Surveys};
+use crate::broker::tallies::Tallies;
 use crate::broker::timers::Timers;
 use crate::broker::topics::Topic;
 use crate::broker::transactions::Transactions;
@@ -208,6 +210,7 @@ pub struct Broker {
     parked: Map<u64, Parked>,
     parked_count: u64,
     stats: Stats,
+    tallies: Tallies,
     unique_keys: UniqueKeys,
     keys_made: u16,
     /// Turns queues over for sends that name none.
@@ -297,6 +300,7 @@ impl Broker {
             parked: Map::default(),
             parked_count: 0,
             stats: Stats::new(now),
+            tallies: Tallies::new(now.mono),
             unique_keys: keys,
             keys_made: 0,
             turn: 0,
@@ -379,6 +383,7 @@ impl Broker {
         );
         self.snapshot = snapshot;
         for topic in &gone.topics {
+            self.tallies.drop_topic(topic.id);
             let slots: Vec<_> = (0..topic.owners.len() as i32)
                 .filter_map(|queue| self.store.queues().find(&topic.name, queue))
                 .filter(|slot| {
@@ -393,6 +398,7 @@ impl Broker {
                 .for_each(|slot| self.drop_queue(now, slot));
         }
         for group in &gone.groups {
+            self.tallies.drop_group(group);
             self.offsets.drop_group(now, group, &mut self.store);
             self.leases.drop_group(group);
             self.log_leases(now);
@@ -471,6 +477,14 @@ impl Broker {
         if is_due(self.offsets.deadline()) {
             self.flush_offsets(now);
         }
+    }
+
+    /// Gathers what was counted.
+    fn count(&mut self, now: Now) {
+        for (topic, growth) in self.store.queues_mut().take_growth() {
+            self.tallies.put(topic, growth);
+        }
+        self.tallies.sample(now.mono);
     }
 
     /// When there is something to do for that.
@@ -579,6 +593,9 @@ impl Machine for Broker {
         self.resume_pops(now, out);
         self.answer_confirmed(now, out);
         self.work_off(now, out);
+        if self.tallies.is_due(now.mono) {
+            self.count(now);
+        }
         if self.stopping || self.store.checkpoint_due(now) {
             self.checkpoint(now);
         }
@@ -598,6 +615,7 @@ impl Machine for Broker {
             self.store.deadline(),
             self.holds.deadline(),
             self.pops.deadline(),
+            self.tallies.deadline(self.store.queues().has_grown()),
             self.due(),
             self.acks.front().and_then(Ack::deadline),
             lead.and_then(|lead| lead.control.deadline()),

@@ -1,5 +1,5 @@
 //! Questions about queues of all shards, asked by shard 0: GET_TOPIC_STATS_INFO 202,
-//! GET_CONSUME_STATS 208, GET_BROKER_RUNTIME_INFO 28.
+//! GET_CONSUME_STATS 208, GET_BROKER_RUNTIME_INFO 28, and those of other files.
 //!
 //! Shard 0 sends the question to every shard, itself included, and answers the client when all have
 //! answered. A shard that must read from the disk for its answer parks the question.
@@ -9,14 +9,18 @@ use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::retry_topic;
 use crate::broker::handle::ack;
+use crate::broker::handle::consumption::{self, Pair, Walk};
 use crate::broker::handle::key::{self, KeyQuery, Search};
 use crate::broker::handle::pop;
 use crate::broker::handle::progress::{self, Progress};
+use crate::broker::handle::relay::{self, Direct};
 use crate::broker::handle::reset::{self, Reset};
+use crate::broker::handle::tally;
 use crate::broker::handle::timer::{self, Recall};
 use crate::broker::handle::{Parked, Request, bad_header, reject_to};
 use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
+use crate::broker::tallies::{Sums, Tally};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::queue::MessageQueue;
@@ -52,6 +56,15 @@ pub enum Question {
     Recall(Recall),
     Progress(Progress),
     Acks(Vec<ack::Batch>),
+    Direct(Direct),
+    Tally(tally::View),
+    /// Which groups consume which topics, and how far they have come there.
+    Consumers {
+        ordered: bool,
+    },
+    Consumption {
+        pairs: Vec<Pair>,
+    },
     /// How many pops wait.
     Polling {
         line: Line,
@@ -88,6 +101,22 @@ pub enum Row {
         queue_id: i32,
         offset: u64,
     },
+    Consumer {
+        group: Arc<str>,
+        topic: Arc<str>,
+    },
+    /// A row about one of the pairs asked for, by its place.
+    OfPair {
+        pair: usize,
+        row: Box<Row>,
+    },
+    /// Messages per second.
+    Rate(f64),
+    Tally(Sums),
+    /// Not counted, for there is no room.
+    TalliesFull,
+    /// Grows with each change.
+    Version(u64),
     /// Store times, ms.
     Times {
         queue_id: i32,
@@ -143,6 +172,7 @@ pub struct Asked {
     ticket: u64,
     question: Arc<Question>,
     search: Search,
+    walk: Walk,
 }
 
 pub fn topic_stats(
@@ -205,6 +235,16 @@ pub fn ask(
     question: Question,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
+    open(broker, request.now, request.reply_to(), question, out)
+}
+
+pub fn open(
+    broker: &mut Broker,
+    now: Now,
+    to: ReplyTo,
+    question: Question,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
     let shards = broker.options.control.shards;
     let lead = broker.lead.as_mut().expect("surveys are shard 0's");
     if lead.surveys.open.len() >= SURVEYS_MAX {
@@ -213,7 +253,6 @@ pub fn ask(
     }
     lead.surveys.asked += 1;
     let (ticket, question) = (lead.surveys.asked, Arc::new(question));
-    let (to, now) = (request.reply_to(), request.now);
     let survey = Survey {
         to,
         now,
@@ -253,6 +292,7 @@ pub fn answer(
             ticket,
             question,
             search: Search::default(),
+            walk: Walk::default(),
         },
         out,
     );
@@ -307,52 +347,88 @@ fn rows(
 ) -> Option<Vec<Row>> {
     match &*Arc::clone(&asked.question) {
         Question::Messages(query) => asked.search.go_on(broker, query, waiter),
+        Question::Direct(direct) => relay::message_here(broker, direct, waiter),
         Question::Reset(reset) => reset::run(broker, asked.now, reset, waiter),
         Question::Acks(batches) => Some(ack::rows(broker, asked.now, batches, out)),
         Question::Polling { line, queue_id } => Some(pop::polling_here(broker, line, *queue_id)),
         Question::Recall(recall) => Some(timer::recall_here(broker, asked.now, recall)),
         Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
+        Question::Tally(view) => Some(tally::rows(broker, asked.now, view)),
+        Question::Consumers { .. } => Some(consumption::pairs_here(broker)),
+        Question::Consumption { pairs } => {
+            consumption::go_on(broker, asked.now, pairs, &mut asked.walk, waiter)
+        }
         Question::Runtime => Some(vec![Row::Shard(Box::new(shard_row(broker, asked.now)))]),
-        Question::Topic { topic } => {
-            let mut rows = Vec::new();
-            for (queue_id, slot) in queues_here(broker, topic) {
-                let (min, max) =
-                    slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
-                let last = max.0.checked_sub(1).filter(|last| *last >= min.0);
-                let last_ms = time_of(broker, slot, last, waiter)?;
-                let (topic, min, max) = (topic.clone(), min.0, max.0);
-                rows.push(Row::Queue {
-                    topic,
-                    queue_id,
-                    min,
-                    max,
-                    last_ms,
-                });
-            }
-            Some(rows)
-        }
-        Question::Group { group, topics } => {
-            let mut rows = Vec::new();
-            for topic in topics {
-                for (queue_id, slot) in queues_here(broker, topic) {
-                    let max = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
-                    let known = slot.and_then(|slot| broker.offsets.committed(group, slot));
-                    let committed = known.unwrap_or(0);
-                    let last = committed.checked_sub(1).filter(|last| *last < max);
-                    let last_ms = time_of(broker, slot, last, waiter)?;
-                    let topic = topic.clone();
-                    rows.push(Row::Group {
-                        topic,
-                        queue_id,
-                        max,
-                        committed,
-                        last_ms,
-                    });
-                }
-            }
-            Some(rows)
-        }
+        Question::Topic { topic } => topic_rows(broker, asked.now, topic, waiter),
+        Question::Group { group, topics } => group_rows(broker, asked.now, group, topics, waiter),
     }
+}
+
+fn topic_rows(
+    broker: &mut Broker,
+    now: Now,
+    topic: &Arc<str>,
+    waiter: WaiterId,
+) -> Option<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (queue_id, slot) in queues_here(broker, topic) {
+        let (min, max) =
+            slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
+        let last = max.0.checked_sub(1).filter(|last| *last >= min.0);
+        let last_ms = time_of(broker, slot, last, waiter)?;
+        let (topic, min, max) = (topic.clone(), min.0, max.0);
+        rows.push(Row::Queue {
+            topic,
+            queue_id,
+            min,
+            max,
+            last_ms,
+        });
+    }
+    broker.count(now);
+    let id = broker.snapshot.topics.get(topic).map(|topic| topic.id);
+    let rate = id.map(|id| broker.tallies.rate(now.mono, &Tally::Put(id)));
+    rows.extend(rate.map(Row::Rate));
+    Some(rows)
+}
+
+fn group_rows(
+    broker: &mut Broker,
+    now: Now,
+    group: &str,
+    topics: &[Arc<str>],
+    waiter: WaiterId,
+) -> Option<Vec<Row>> {
+    let mut rows = Vec::new();
+    for topic in topics {
+        for place in queues_here(broker, topic) {
+            rows.push(group_row(broker, group, topic, place, waiter)?);
+        }
+        rows.push(Row::Rate(consumption::rate(broker, now, group, topic)));
+    }
+    Some(rows)
+}
+
+/// How far a group has come in one queue; `None` while a time is read from the disk.
+pub fn group_row(
+    broker: &mut Broker,
+    group: &str,
+    topic: &Arc<str>,
+    (queue_id, slot): (i32, Option<QueueSlot>),
+    waiter: WaiterId,
+) -> Option<Row> {
+    let max = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
+    let known = slot.and_then(|slot| broker.offsets.committed(group, slot));
+    let committed = known.unwrap_or(0);
+    let last = committed.checked_sub(1).filter(|last| *last < max);
+    let last_ms = time_of(broker, slot, last, waiter)?;
+    Some(Row::Group {
+        topic: topic.clone(),
+        queue_id,
+        max,
+        committed,
+        last_ms,
+    })
 }
 
 /// The queues of a topic that this shard owns.
@@ -417,7 +493,8 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
         return;
     }
     let survey = lead.surveys.open.remove(&ticket).expect("just found");
-    let body = match &*survey.question {
+    let question = Arc::clone(&survey.question);
+    let body = match &*question {
         Question::Topic { .. } => topic_body(broker, &survey),
         Question::Group { .. } => group_body(broker, &survey),
         Question::Runtime => runtime_body(broker, &survey),
@@ -425,8 +502,24 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
             Ok(body) => body,
             Err(reject) => return reject_to(survey.to, &reject, out),
         },
-        Question::Progress(wanted) => progress::body(broker, wanted, &survey.rows),
+        Question::Progress(wanted) => {
+            match progress::body(broker, survey.now, wanted, &survey.rows) {
+                Ok(body) => body,
+                Err(reject) => return reject_to(survey.to, &reject, out),
+            }
+        }
+        Question::Tally(view) => return tally::answer(survey.to, view, &survey.rows, out),
+        Question::Consumers { ordered } => {
+            let Survey { now, to, rows, .. } = survey;
+            return consumption::pairs_known(broker, now, to, *ordered, rows, out);
+        }
+        Question::Consumption { pairs } => {
+            return consumption::answer(broker, survey.to, pairs, &survey.rows, out);
+        }
         Question::Acks(_) => return ack::answer(survey.to, &survey.rows, out),
+        Question::Direct(direct) => {
+            return relay::hand_over(broker, survey.now, survey.to, direct, &survey.rows, out);
+        }
         Question::Polling { .. } => return pop::answer_polling(survey.to, &survey.rows, out),
         Question::Recall(recall) => {
             return answer_recall(survey.to, recall, &survey.rows, out);
@@ -458,24 +551,25 @@ pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
 fn topic_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
     let mut stats = TopicStats::default();
     for row in &survey.rows {
-        let Row::Queue {
-            topic,
-            queue_id,
-            min,
-            max,
-            last_ms,
-        } = row
-        else {
-            continue;
-        };
-        let offset = TopicOffset {
-            last_update_timestamp: *last_ms,
-            max_offset: *max as i64,
-            min_offset: *min as i64,
-        };
-        stats
-            .offset_table
-            .push((queue_name(broker, topic, *queue_id), offset));
+        match row {
+            Row::Rate(rate) => stats.topic_put_tps += rate,
+            Row::Queue {
+                topic,
+                queue_id,
+                min,
+                max,
+                last_ms,
+            } => {
+                let offset = TopicOffset {
+                    last_update_timestamp: *last_ms,
+                    max_offset: *max as i64,
+                    min_offset: *min as i64,
+                };
+                let queue = queue_name(broker, topic, *queue_id);
+                stats.offset_table.push((queue, offset));
+            }
+            _ => {}
+        }
     }
     stats.offset_table.sort_by_key(|(queue, _)| queue.queue_id);
     stats.encode()
@@ -484,30 +578,36 @@ fn topic_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
 fn group_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
     let mut stats = ConsumeStats::default();
     for row in &survey.rows {
-        let Row::Group {
-            topic,
-            queue_id,
-            max,
-            committed,
-            last_ms,
-        } = row
-        else {
-            continue;
-        };
-        let offset = ConsumeOffset {
-            broker_offset: *max as i64,
-            consumer_offset: *committed as i64,
-            last_timestamp: *last_ms,
-            pull_offset: *committed as i64,
-        };
-        stats
-            .offset_table
-            .push((queue_name(broker, topic, *queue_id), offset));
+        add_group_row(broker, &mut stats, row);
     }
     stats
         .offset_table
         .sort_by(|(a, _), (b, _)| (&a.topic, a.queue_id).cmp(&(&b.topic, b.queue_id)));
     stats.encode()
+}
+
+/// One more queue, or what another shard gives.
+pub fn add_group_row(broker: &Broker, stats: &mut ConsumeStats, row: &Row) {
+    match row {
+        Row::Rate(rate) => stats.consume_tps += rate,
+        Row::Group {
+            topic,
+            queue_id,
+            max,
+            committed,
+            last_ms,
+        } => {
+            let offset = ConsumeOffset {
+                broker_offset: *max as i64,
+                consumer_offset: *committed as i64,
+                last_timestamp: *last_ms,
+                pull_offset: *committed as i64,
+            };
+            let queue = queue_name(broker, topic, *queue_id);
+            stats.offset_table.push((queue, offset));
+        }
+        _ => {}
+    }
 }
 
 fn answer_recall(to: ReplyTo, recall: &Recall, rows: &[Row], out: &mut Outbox<Peer>) {

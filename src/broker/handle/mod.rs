@@ -9,6 +9,8 @@ pub mod back;
 mod body;
 pub mod config;
 pub mod connection;
+pub mod consumption;
+pub mod entries;
 pub mod filter;
 pub mod group;
 pub mod key;
@@ -26,6 +28,7 @@ pub mod revive;
 pub(in crate::broker) mod rig;
 pub mod send;
 pub mod take;
+pub mod tally;
 pub mod timer;
 pub mod topic;
 pub mod transaction;
@@ -51,6 +54,7 @@ use crate::store::read::Woken;
 use bytes::Bytes;
 
 use body::{Page, check_length, parse};
+use progress::Progress;
 
 /// The bytes of a request, so that they can be sent on.
 #[derive(Clone, Copy)]
@@ -107,6 +111,7 @@ pub enum Parked {
     Timer(Timer),
     Pop(Box<Visit>),
     Lapsed(Lapsed),
+    Entries(Box<entries::Entries>),
 }
 
 impl Parked {
@@ -129,6 +134,7 @@ impl Parked {
                 reject_to(visit.ask.to, reject, out);
                 pop::done(broker, visit.home, visit.ticket, out);
             }
+            Parked::Entries(entries) => reject_to(entries.to, reject, out),
             Parked::Asked(asked) => survey::fail(broker, &asked, out),
         }
     }
@@ -221,6 +227,7 @@ fn dispatch(
         request::GET_MIN_OFFSET => offset::min(broker, request, out),
         request::SEARCH_OFFSET_BY_TIMESTAMP => offset::search(broker, request, out),
         request::GET_EARLIEST_MSG_STORETIME => offset::earliest(broker, request, out),
+        request::QUERY_CONSUME_QUEUE => entries::query(broker, request, out),
         request::VIEW_MESSAGE_BY_ID => view::view(broker, request, out),
         request::END_TRANSACTION => transaction::end(broker, request, out),
         request::RESUME_CHECK_HALF_MESSAGE => transaction::resume(broker, request, out),
@@ -234,7 +241,8 @@ fn dispatch(
 }
 
 /// Requests that change what is configured: refused once the disk has failed.
-const CHANGES: [i32; 7] = [
+const CHANGES: [i32; 8] = [
+    request::UPDATE_AND_GET_GROUP_FORBIDDEN,
     request::SET_MESSAGE_REQUEST_MODE,
     request::UPDATE_AND_CREATE_TOPIC,
     request::UPDATE_AND_CREATE_TOPIC_LIST,
@@ -267,6 +275,20 @@ fn control(
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
         request::GET_CONSUME_STATS => return survey::consume_stats(broker, request, out),
         request::GET_BROKER_RUNTIME_INFO => return survey::runtime(broker, request, out),
+        request::VIEW_BROKER_STATS_DATA => return tally::view(broker, request, out),
+        request::CLEAN_EXPIRED_CONSUMEQUEUE | request::CLEAN_UNUSED_TOPIC => {
+            // Nothing to do, ever: queues go at once with their topics, and no message goes
+            // without its index entry.
+            succeed(request.reply_to(), out);
+            return Ok(());
+        }
+        request::GET_BROKER_CONSUME_STATS => return consumption::all(broker, request, out),
+        request::GET_ALL_CONSUMER_OFFSET => {
+            return progress::all(broker, request, Progress::All, out);
+        }
+        request::GET_ALL_DELAY_OFFSET => {
+            return progress::all(broker, request, Progress::Delays, out);
+        }
         request::QUERY_TOPIC_CONSUME_BY_WHO => return progress::groups_of(broker, request, out),
         request::QUERY_TOPICS_BY_CONSUMER => return progress::topics_of(broker, request, out),
         request::QUERY_CORRECTION_OFFSET => return progress::corrections(broker, request, out),
@@ -278,6 +300,10 @@ fn control(
         request::POLLING_INFO => return pop::polling(broker, request, out),
         request::INVOKE_BROKER_TO_RESET_OFFSET => return reset::reset(broker, request, out),
         request::GET_CONSUMER_RUNNING_INFO => return relay::running_info(broker, request, out),
+        request::CONSUME_MESSAGE_DIRECTLY => return relay::consume_directly(broker, request, out),
+        request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => {
+            return relay::statuses(broker, request, out);
+        }
         _ => {}
     }
     let lead = broker.lead.as_mut().expect("checked above");
@@ -404,6 +430,7 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
         (Ok(()), Parked::Timer(timer)) => timer::run(broker, now, timer, out),
         (Ok(()), Parked::Pop(visit)) => pop::run(broker, now, *visit, out),
         (Ok(()), Parked::Lapsed(lapsed)) => revive::run(broker, now, lapsed, out),
+        (Ok(()), Parked::Entries(entries)) => entries::run(broker, *entries, out),
         (Ok(()), Parked::Resume(resume)) => transaction::run_resume(broker, now, resume, out),
     }
     // What it waited for was kept for it until now.

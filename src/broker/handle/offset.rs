@@ -26,15 +26,15 @@ use crate::store::reader::Fetch;
 use std::sync::Arc;
 
 /// A queue that is this shard's.
-struct Mine {
+pub(super) struct Mine {
     topic: Arc<Topic>,
     queue_id: i32,
     /// `None` as long as nothing was ever stored or committed for it.
-    slot: Option<QueueSlot>,
+    pub(super) slot: Option<QueueSlot>,
 }
 
 /// Finds the queue a request names; `None` if the request went to its owner.
-fn queue(
+pub(super) fn queue(
     broker: &Broker,
     request: &Request<'_>,
     topic: &str,

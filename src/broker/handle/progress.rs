@@ -1,11 +1,12 @@
 //! How far groups have come, asked of every shard: who consumes a topic 300, which topics a group
-//! consumes 343, when its messages were stored 303, corrections for a group that begins 308, and
-//! one group's offsets for another 314.
+//! consumes 343, when its messages were stored 303, corrections for a group that begins 308, one
+//! group's offsets for another 314, and everything there is: offsets of all groups 43, and of the
+//! delay levels 45.
 //!
 //! Unlike the reference, 308 only leaves out the groups it names; there it also forgets their
 //! offsets.
 //!
-//! Source: `AdminBrokerProcessor`, `ConsumerOffsetManager`.
+//! Source: `AdminBrokerProcessor`, `ConsumerOffsetManager`, `ScheduleMessageService`.
 
 use crate::base::{Now, QueueOffset};
 use crate::broker::control::effects::Reject;
@@ -14,8 +15,11 @@ use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::json;
-use crate::remoting::body::stats::{Corrections, GroupList, TimeSpan, TimeSpans};
+use crate::remoting::body::stats::{
+    ConsumerOffsets, Corrections, DelayOffsets, GroupList, TimeSpan, TimeSpans,
+};
 use crate::remoting::body::table::TopicList;
+use crate::remoting::body::topic::DataVersion;
 use crate::remoting::code::response;
 use crate::remoting::header::group::{CloneOffsets, Correction, GroupName, TopicAndGroup};
 use crate::remoting::header::topic::TopicName;
@@ -24,9 +28,14 @@ use crate::store::read::WaiterId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Offsets in one answer.
+const OFFSETS_MAX: usize = 50_000;
+
 /// What is wanted of the offsets that groups have committed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {
+    All,
+    Delays,
     GroupsOf(Arc<str>),
     TopicsOf(String),
     Corrections {
@@ -51,6 +60,16 @@ fn topic_of(broker: &Broker, name: &str) -> Result<Arc<str>, Reject> {
         let remark = format!("topic[{name}] not exist");
         Reject::new(response::TOPIC_NOT_EXIST, remark)
     })
+}
+
+/// GET_ALL_CONSUMER_OFFSET, GET_ALL_DELAY_OFFSET.
+pub fn all(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    wanted: Progress,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    survey::ask(broker, request, Question::Progress(wanted), out)
 }
 
 /// QUERY_TOPIC_CONSUME_BY_WHO.
@@ -142,9 +161,14 @@ pub fn rows(
             broker.flush_offsets(now);
             return Some(Vec::new());
         }
-        Progress::GroupsOf(_) | Progress::TopicsOf(_) | Progress::Corrections { .. } => {}
+        Progress::Delays => return Some(delay_rows(broker)),
+        Progress::All if broker.offsets.len() > OFFSETS_MAX => return Some(vec![too_many()]),
+        Progress::All
+        | Progress::GroupsOf(_)
+        | Progress::TopicsOf(_)
+        | Progress::Corrections { .. } => {}
     }
-    let mut rows = Vec::new();
+    let mut rows = vec![Row::Version(broker.offsets.logged().0)];
     for (group, slot, offset) in broker.offsets.iter() {
         let Some(queue) = broker.store.queues().queue(slot) else {
             continue;
@@ -154,7 +178,8 @@ pub fn rows(
                 *queue.topic == **topic
             }
             Progress::TopicsOf(name) => **group == **name,
-            Progress::Clone { .. } | Progress::Times { .. } => false,
+            Progress::All => true,
+            Progress::Clone { .. } | Progress::Times { .. } | Progress::Delays => false,
         };
         if is_wanted {
             rows.push(Row::Offset {
@@ -166,6 +191,26 @@ pub fn rows(
         }
     }
     Some(rows)
+}
+
+fn too_many() -> Row {
+    let remark = format!(
+        "more than {OFFSETS_MAX} consumer offsets, the limit of one answer: ask for one group \
+         (GET_CONSUME_STATS)"
+    );
+    Row::Refused(Reject::new(response::SYSTEM_ERROR, remark))
+}
+
+/// How far this shard has delivered its levels.
+fn delay_rows(broker: &Broker) -> Vec<Row> {
+    let levels = broker.delays.progress();
+    let rows = levels.map(|(level, offset)| Row::Offset {
+        group: Arc::default(),
+        topic: Arc::default(),
+        queue_id: level,
+        offset,
+    });
+    rows.collect()
 }
 
 fn time_rows(
@@ -209,7 +254,10 @@ fn time_rows(
 }
 
 /// The answer, made of what all shards know.
-pub fn body(broker: &Broker, wanted: &Progress, rows: &[Row]) -> Vec<u8> {
+pub fn body(broker: &Broker, now: Now, wanted: &Progress, rows: &[Row]) -> Result<Vec<u8>, Reject> {
+    if let Some(Row::Refused(reject)) = rows.iter().find(|row| matches!(row, Row::Refused(_))) {
+        return Err(reject.clone());
+    }
     let offsets = rows.iter().filter_map(|row| match row {
         Row::Offset {
             group,
@@ -219,7 +267,12 @@ pub fn body(broker: &Broker, wanted: &Progress, rows: &[Row]) -> Vec<u8> {
         } => Some((group, topic, *queue_id, *offset as i64)),
         _ => None,
     });
-    match wanted {
+    Ok(match wanted {
+        Progress::All => all_offsets(now, rows)?,
+        Progress::Delays => json::to_vec(&DelayOffsets {
+            data_version: version(now, rows),
+            offset_table: offsets.map(|(.., level, offset)| (level, offset)).collect(),
+        }),
         Progress::Clone { .. } => Vec::new(),
         Progress::Times { topic, .. } => json::to_vec(&spans(broker, topic, rows)),
         Progress::GroupsOf(topic) => {
@@ -265,6 +318,46 @@ pub fn body(broker: &Broker, wanted: &Progress, rows: &[Row]) -> Vec<u8> {
             }
             .encode()
         }
+    })
+}
+
+/// As of now; the counter is the sum of where shards have logged their offsets.
+fn version(now: Now, rows: &[Row]) -> DataVersion {
+    let logged = rows.iter().map(|row| match row {
+        Row::Version(logged) => *logged as i64,
+        Row::Offset { offset, .. } => *offset as i64,
+        _ => 0,
+    });
+    DataVersion {
+        counter: logged.sum(),
+        state_version: 0,
+        timestamp: now.wall_ms,
+    }
+}
+
+fn all_offsets(now: Now, rows: &[Row]) -> Result<Vec<u8>, Reject> {
+    let mut all = ConsumerOffsets {
+        data_version: version(now, rows),
+        ..ConsumerOffsets::default()
+    };
+    let mut count = 0;
+    for row in rows {
+        if let Row::Offset {
+            group,
+            topic,
+            queue_id,
+            offset,
+        } = row
+        {
+            let key = format!("{topic}@{group}");
+            let queues = all.offset_table.entry(key).or_default();
+            queues.insert(*queue_id, *offset as i64);
+            count += 1;
+        }
+    }
+    match (count > OFFSETS_MAX).then(too_many) {
+        Some(Row::Refused(reject)) => Err(reject),
+        _ => Ok(json::to_vec(&all)),
     }
 }
 

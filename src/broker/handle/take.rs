@@ -181,6 +181,10 @@ fn take_from(
     {
         Fetch::Ready(found) => {
             taken.rest += max.0 - found.next.0;
+            let (messages, bytes) = (found.messages, found.bytes);
+            broker
+                .tallies
+                .got(now.mono, topic.id, &ask.group, messages, bytes);
             let place = (topic, queue_id, slot);
             match ask.what {
                 What::Peek { .. } => show(found, taken),

@@ -1,0 +1,194 @@
+//! GET_BROKER_CONSUME_STATS 317: how far every group has come in every topic it consumes.
+//!
+//! Two questions to the shards: first which groups have offsets on which topics, then how the
+//! queues of those topics stand. Unlike the reference, pullOffset is the committed offset, as in
+//! 208, so that nothing counts as under way.
+//!
+//! Source: `AdminBrokerProcessor.fetchAllConsumeStatsInBroker`.
+
+use crate::base::Now;
+use crate::broker::acks::ReplyTo;
+use crate::broker::control::effects::Reject;
+use crate::broker::handle::{Request, bad_header, reject_to};
+use crate::broker::survey::{self, Question, Row};
+use crate::broker::tallies::Tally;
+use crate::broker::topics;
+use crate::broker::{Broker, Peer};
+use crate::machine::Outbox;
+use crate::remoting::body::stats::{AllConsumeStats, ConsumeOffset, ConsumeStats};
+use crate::remoting::code::response;
+use crate::remoting::command::FrameWriter;
+use crate::remoting::header::query::AllConsumeStatsHeader;
+use crate::remoting::text::Text;
+use crate::store::read::WaiterId;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Queues in one answer, each as often as groups consume it.
+const QUEUES_MAX: usize = 50_000;
+
+/// A group and a topic it has offsets on.
+pub type Pair = (Arc<str>, Arc<str>);
+
+/// How far a shard has come with its answer.
+#[derive(Default)]
+pub struct Walk {
+    /// The pair and the queue to go on with.
+    pair: usize,
+    queue: usize,
+    rows: Vec<Row>,
+}
+
+pub fn all(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    AllConsumeStatsHeader::decode(&request.command.ext).map_err(bad_header)?;
+    let ordered = request.command.ext.find("isOrder");
+    let ordered = ordered.is_some_and(Text::parse_bool);
+    survey::ask(broker, request, Question::Consumers { ordered }, out)
+}
+
+/// Which groups have offsets on which topics of this shard.
+pub fn pairs_here(broker: &Broker) -> Vec<Row> {
+    let mut pairs: BTreeSet<Pair> = BTreeSet::new();
+    for (group, slot, _) in broker.offsets.iter() {
+        let Some(queue) = broker.store.queues().queue(slot) else {
+            continue;
+        };
+        pairs.insert((group.clone(), queue.topic.clone()));
+        // One more than an answer can hold, so that it is refused.
+        if pairs.len() > QUEUES_MAX {
+            break;
+        }
+    }
+    let row = |(group, topic)| Row::Consumer { group, topic };
+    pairs.into_iter().map(row).collect()
+}
+
+/// All shards have told: asks them for the queues.
+pub fn pairs_known(
+    broker: &mut Broker,
+    now: Now,
+    to: ReplyTo,
+    ordered: bool,
+    rows: Vec<Row>,
+    out: &mut Outbox<Peer>,
+) {
+    let snapshot = Arc::clone(&broker.snapshot);
+    let mut pairs: BTreeSet<Pair> = BTreeSet::new();
+    let mut queues = 0;
+    for row in rows {
+        let Row::Consumer { group, topic } = row else {
+            continue;
+        };
+        let Some(config) = snapshot.topics.get(&topic).map(|topic| &topic.config) else {
+            continue;
+        };
+        // Offsets of a topic that its members do not want are left over.
+        let members = snapshot.subscriptions.get(&group);
+        let unwanted = members.is_some_and(|members| {
+            !members.topics.is_empty() && !members.topics.contains_key(&topic)
+        });
+        let is_group = snapshot.groups.contains(&group);
+        if is_group && !unwanted && (config.order || !ordered) {
+            let count = topics::queues(config) as usize;
+            queues += if pairs.insert((group, topic)) {
+                count
+            } else {
+                0
+            };
+        }
+    }
+    let asked = match queues {
+        0..=QUEUES_MAX => {
+            let pairs = pairs.into_iter().collect();
+            survey::open(broker, now, to, Question::Consumption { pairs }, out)
+        }
+        _ => Err(Reject::new(
+            response::SYSTEM_ERROR,
+            format!(
+                "groups consume {queues} queues or more, one answer has {QUEUES_MAX}: ask for one \
+                 group (consumerProgress -g)"
+            ),
+        )),
+    };
+    if let Err(reject) = asked {
+        reject_to(to, &reject, out);
+    }
+}
+
+/// The queues of this shard; `None` while it reads times from the disk.
+pub fn go_on(
+    broker: &mut Broker,
+    now: Now,
+    pairs: &[Pair],
+    walk: &mut Walk,
+    waiter: WaiterId,
+) -> Option<Vec<Row>> {
+    while let Some((group, topic)) = pairs.get(walk.pair) {
+        let queues = survey::queues_here(broker, topic);
+        for (queue_id, slot) in queues.into_iter().skip(walk.queue) {
+            let place = (queue_id, slot);
+            let row = survey::group_row(broker, group, topic, place, waiter)?;
+            walk.rows.push(Row::OfPair {
+                pair: walk.pair,
+                row: Box::new(row),
+            });
+            walk.queue += 1;
+        }
+        let rate = rate(broker, now, group, topic);
+        walk.rows.push(Row::OfPair {
+            pair: walk.pair,
+            row: Box::new(Row::Rate(rate)),
+        });
+        (walk.pair, walk.queue) = (walk.pair + 1, 0);
+    }
+    Some(std::mem::take(&mut walk.rows))
+}
+
+/// Messages of a topic that a group gets from this shard, per second.
+pub fn rate(broker: &mut Broker, now: Now, group: &str, topic: &str) -> f64 {
+    let topic = broker.snapshot.topics.get(topic).map(|topic| topic.id);
+    topic.map_or(0.0, |topic| {
+        let group = group.to_owned();
+        broker.tallies.rate(now.mono, &Tally::Got { topic, group })
+    })
+}
+
+pub fn answer(broker: &Broker, to: ReplyTo, pairs: &[Pair], rows: &[Row], out: &mut Outbox<Peer>) {
+    let mut of_pairs = vec![ConsumeStats::default(); pairs.len()];
+    for row in rows {
+        if let Row::OfPair { pair, row } = row {
+            survey::add_group_row(broker, &mut of_pairs[*pair], row);
+        }
+    }
+    let mut all = AllConsumeStats {
+        broker_addr: broker.options.store_host.to_string(),
+        ..AllConsumeStats::default()
+    };
+    for (group, _) in broker.snapshot.groups.iter() {
+        all.consume_stats_list.insert(group.to_string(), Vec::new());
+    }
+    for ((group, _), mut stats) in pairs.iter().zip(of_pairs) {
+        stats.offset_table.sort_by_key(|(queue, _)| queue.queue_id);
+        for (_, offset) in &stats.offset_table {
+            let ConsumeOffset {
+                broker_offset,
+                consumer_offset,
+                pull_offset,
+                ..
+            } = offset;
+            all.total_diff += broker_offset - consumer_offset;
+            all.total_inflight_diff += pull_offset - consumer_offset;
+        }
+        let list = all.consume_stats_list.entry(group.to_string());
+        list.or_default().push(stats);
+    }
+    let body = all.encode();
+    out.write(to.conn, |bytes| {
+        let code = response::SUCCESS;
+        FrameWriter::response(bytes, to.codec, to.opaque, code, None).finish_with_body(&body);
+    });
+}

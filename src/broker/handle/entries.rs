@@ -1,0 +1,175 @@
+//! QUERY_CONSUME_QUEUE 321: entries of a queue's index, as `mqadmin queryCq` shows them.
+//!
+//! Unlike the reference, no more entries are given than readers may see, and no more than
+//! [`ENTRIES_MAX`] at a time.
+//!
+//! Source: `AdminBrokerProcessor.queryConsumeQueue`.
+
+use crate::base::QueueOffset;
+use crate::broker::acks::ReplyTo;
+use crate::broker::control::effects::Reject;
+use crate::broker::handle::{Parked, Request, bad_header, connection, offset, reject_to};
+use crate::broker::members::Subscription;
+use crate::broker::{Broker, Peer};
+use crate::machine::Outbox;
+use crate::remoting::body::json;
+use crate::remoting::body::queue_entries::{FilterData, QueueEntries, QueueEntry};
+use crate::remoting::code::response;
+use crate::remoting::command::FrameWriter;
+use crate::remoting::header::query::QueryEntries;
+use crate::store::consumequeue::QueueSlot;
+use crate::store::read::WaiterId;
+use crate::store::reader::Fetch;
+
+/// Entries of one answer.
+const ENTRIES_MAX: i32 = 1024;
+
+pub struct Entries {
+    pub(super) to: ReplyTo,
+    topic: String,
+    queue_id: i32,
+    slot: Option<QueueSlot>,
+    from: i64,
+    most: usize,
+    group: Option<String>,
+    found: Vec<QueueEntry>,
+}
+
+pub fn query(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let header = QueryEntries::decode(&request.command.ext).map_err(bad_header)?;
+    if header.count > ENTRIES_MAX {
+        let count = header.count;
+        let remark = format!("count[{count}] is too large, one answer has {ENTRIES_MAX} entries");
+        return Err(Reject::new(response::INVALID_PARAMETER, remark));
+    }
+    let (topic, queue_id) = (&header.topic, header.queue_id);
+    let missing = || {
+        let remark = format!("{queue_id}@{topic} is not exist!");
+        Reject::new(response::SYSTEM_ERROR, remark)
+    };
+    let found = offset::queue(broker, request, topic, queue_id, out).map_err(|_| missing())?;
+    let Some(mine) = found else {
+        return Ok(());
+    };
+    let entries = Entries {
+        to: request.reply_to(),
+        slot: mine.slot,
+        topic: header.topic.into_owned(),
+        queue_id,
+        from: header.index,
+        most: usize::try_from(header.count).unwrap_or(0),
+        group: header.consumer_group.map(|group| group.into_owned()),
+        found: Vec::new(),
+    };
+    run(broker, entries, out);
+    Ok(())
+}
+
+/// Goes on where the disk was asked.
+pub fn run(broker: &mut Broker, mut entries: Entries, out: &mut Outbox<Peer>) {
+    let range = entries.slot.map(|slot| broker.store.visible_range(slot));
+    let (min, max) = range.unwrap_or_default();
+    let Some(from) = u64::try_from(entries.from)
+        .ok()
+        .filter(|from| (min.0..max.0).contains(from))
+    else {
+        return answer_none(&entries, out);
+    };
+    while let Some(slot) = entries.slot
+        && entries.found.len() < entries.most
+    {
+        let at = QueueOffset(from + entries.found.len() as u64);
+        if at >= max {
+            break;
+        }
+        let waiter = broker.next_waiter();
+        match broker.store.entry(slot, at, WaiterId(waiter)) {
+            Fetch::Ready(entry) => entries.found.push(QueueEntry {
+                physic_offset: entry.at.physical(broker.me),
+                physic_size: entry.size as i32,
+                tags_code: i64::from(entry.tag_hash),
+                ..QueueEntry::default()
+            }),
+            Fetch::Wait => {
+                broker
+                    .parked
+                    .insert(waiter, Parked::Entries(Box::new(entries)));
+                return;
+            }
+            Fetch::Missing => break,
+            Fetch::Damaged(place) => {
+                broker.stats.damaged_reads += 1;
+                let reject = Reject::new(response::SYSTEM_ERROR, place);
+                return reject_to(entries.to, &reject, out);
+            }
+            Fetch::Busy => {
+                let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
+                let reject = Reject::new(response::SYSTEM_BUSY, remark);
+                return reject_to(entries.to, &reject, out);
+            }
+        }
+    }
+    answer(broker, entries, [min, max], out);
+}
+
+/// A success with a remark and without a body, as the reference gives it.
+fn answer_none(entries: &Entries, out: &mut Outbox<Peer>) {
+    let Entries {
+        to,
+        topic,
+        queue_id,
+        from,
+        ..
+    } = entries;
+    let remark = format!("Index {from} of {queue_id}@{topic} is not exist!");
+    out.write(to.conn, |bytes| {
+        let code = response::SUCCESS;
+        FrameWriter::response(bytes, to.codec, to.opaque, code, Some(&remark)).finish(0);
+    });
+}
+
+fn answer(broker: &Broker, entries: Entries, [min, max]: [QueueOffset; 2], out: &mut Outbox<Peer>) {
+    let Entries {
+        to,
+        topic,
+        group,
+        found,
+        ..
+    } = entries;
+    let mut body = QueueEntries {
+        max_queue_index: max.0 as i64,
+        min_queue_index: min.0 as i64,
+        queue_data: found,
+        ..QueueEntries::default()
+    };
+    if let Some(group) = group {
+        let members = broker.snapshot.subscriptions.get(&group);
+        let wanted = members.and_then(|members| members.topics.get(&*topic));
+        body.filter_data = Some(match wanted {
+            Some(wanted) => filter_data(&group, &topic, wanted),
+            None => format!("{group}@{topic} is not online!"),
+        });
+        body.subscription_data = wanted.map(|wanted| connection::shown(&topic, wanted));
+    }
+    let body = json::to_vec(&body);
+    out.write(to.conn, |bytes| {
+        let code = response::SUCCESS;
+        FrameWriter::response(bytes, to.codec, to.opaque, code, None).finish_with_body(&body);
+    });
+}
+
+/// What is kept to filter by: nothing for tags.
+fn filter_data(group: &str, topic: &str, wanted: &Subscription) -> String {
+    let filter = (!wanted.is_tag()).then(|| FilterData {
+        client_version: wanted.version,
+        consumer_group: group.to_owned(),
+        expression: wanted.expression.clone(),
+        expression_type: wanted.kind.clone(),
+        topic: topic.to_owned(),
+    });
+    String::from_utf8(json::to_vec(&filter)).expect("JSON is UTF-8")
+}
