@@ -113,7 +113,7 @@ impl Delays {
     /// Up to where the levels are delivered that ever had a message here, level 1 first.
     pub fn progress(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
         let levels = (1..).zip(&self.levels);
-        let begun = levels.filter(|(_, level)| level.progress > 0);
+        let begun = levels.filter(|(_, level)| level.slot.is_some());
         begun.map(|(number, level)| (number, level.progress))
     }
 

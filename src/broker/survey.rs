@@ -112,7 +112,7 @@ pub enum Row {
     },
     /// Messages per second.
     Rate(f64),
-    Tally(Sums),
+    Tally(Box<Sums>),
     /// Not counted, for there is no room.
     TalliesFull,
     /// Grows with each change.
@@ -306,11 +306,11 @@ pub fn run(broker: &mut Broker, mut asked: Asked, out: &mut Outbox<Peer>) {
     };
     let Asked { from, ticket, .. } = asked;
     match *asked.question {
-        // What was changed is told when it is safe.
+        // What was changed, and offsets of whole tables, are told when they are safe.
         Question::Reset(_)
         | Question::Recall(_)
         | Question::Acks(_)
-        | Question::Progress(Progress::Clone { .. }) => {
+        | Question::Progress(Progress::Clone { .. } | Progress::All) => {
             let until = broker.log_end();
             broker.acks.push(until, Ack::Rows { from, ticket, rows });
         }

@@ -19,7 +19,6 @@ use crate::remoting::body::stats::{AllConsumeStats, ConsumeOffset, ConsumeStats}
 use crate::remoting::code::response;
 use crate::remoting::command::FrameWriter;
 use crate::remoting::header::query::AllConsumeStatsHeader;
-use crate::remoting::text::Text;
 use crate::store::read::WaiterId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,27 +43,33 @@ pub fn all(
     request: &Request<'_>,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    AllConsumeStatsHeader::decode(&request.command.ext).map_err(bad_header)?;
-    let ordered = request.command.ext.find("isOrder");
-    let ordered = ordered.is_some_and(Text::parse_bool);
+    let header = AllConsumeStatsHeader::decode(&request.command.ext).map_err(bad_header)?;
+    let ordered = header.is_order;
     survey::ask(broker, request, Question::Consumers { ordered }, out)
 }
 
 /// Which groups have offsets on which topics of this shard.
 pub fn pairs_here(broker: &Broker) -> Vec<Row> {
+    if broker.offsets.len() > QUEUES_MAX {
+        return vec![Row::Refused(too_many(broker.offsets.len()))];
+    }
     let mut pairs: BTreeSet<Pair> = BTreeSet::new();
     for (group, slot, _) in broker.offsets.iter() {
         let Some(queue) = broker.store.queues().queue(slot) else {
             continue;
         };
         pairs.insert((group.clone(), queue.topic.clone()));
-        // One more than an answer can hold, so that it is refused.
-        if pairs.len() > QUEUES_MAX {
-            break;
-        }
     }
     let row = |(group, topic)| Row::Consumer { group, topic };
     pairs.into_iter().map(row).collect()
+}
+
+fn too_many(queues: usize) -> Reject {
+    let remark = format!(
+        "groups consume {queues} queues or more, one answer has {QUEUES_MAX}: ask for one group \
+         (consumerProgress -g)"
+    );
+    Reject::new(response::SYSTEM_ERROR, remark)
 }
 
 /// All shards have told: asks them for the queues.
@@ -80,8 +85,10 @@ pub fn pairs_known(
     let mut pairs: BTreeSet<Pair> = BTreeSet::new();
     let mut queues = 0;
     for row in rows {
-        let Row::Consumer { group, topic } = row else {
-            continue;
+        let (group, topic) = match row {
+            Row::Consumer { group, topic } => (group, topic),
+            Row::Refused(reject) => return reject_to(to, &reject, out),
+            _ => continue,
         };
         let Some(config) = snapshot.topics.get(&topic).map(|topic| &topic.config) else {
             continue;
@@ -106,13 +113,7 @@ pub fn pairs_known(
             let pairs = pairs.into_iter().collect();
             survey::open(broker, now, to, Question::Consumption { pairs }, out)
         }
-        _ => Err(Reject::new(
-            response::SYSTEM_ERROR,
-            format!(
-                "groups consume {queues} queues or more, one answer has {QUEUES_MAX}: ask for one \
-                 group (consumerProgress -g)"
-            ),
-        )),
+        _ => Err(too_many(queues)),
     };
     if let Err(reject) = asked {
         reject_to(to, &reject, out);

@@ -168,7 +168,11 @@ pub fn rows(
         | Progress::TopicsOf(_)
         | Progress::Corrections { .. } => {}
     }
-    let mut rows = vec![Row::Version(broker.offsets.logged().0)];
+    let mut rows = Vec::new();
+    if *wanted == Progress::All {
+        broker.flush_offsets(now);
+        rows.push(Row::Version(broker.log_end().0));
+    }
     for (group, slot, offset) in broker.offsets.iter() {
         let Some(queue) = broker.store.queues().queue(slot) else {
             continue;
@@ -269,10 +273,14 @@ pub fn body(broker: &Broker, now: Now, wanted: &Progress, rows: &[Row]) -> Resul
     });
     Ok(match wanted {
         Progress::All => all_offsets(now, rows)?,
-        Progress::Delays => json::to_vec(&DelayOffsets {
-            data_version: version(now, rows),
-            offset_table: offsets.map(|(.., level, offset)| (level, offset)).collect(),
-        }),
+        Progress::Delays => {
+            let levels: BTreeMap<i32, i64> =
+                offsets.map(|(.., level, offset)| (level, offset)).collect();
+            json::to_vec(&DelayOffsets {
+                data_version: version(now, levels.values().sum()),
+                offset_table: levels,
+            })
+        }
         Progress::Clone { .. } => Vec::new(),
         Progress::Times { topic, .. } => json::to_vec(&spans(broker, topic, rows)),
         Progress::GroupsOf(topic) => {
@@ -321,23 +329,23 @@ pub fn body(broker: &Broker, now: Now, wanted: &Progress, rows: &[Row]) -> Resul
     })
 }
 
-/// As of now; the counter is the sum of where shards have logged their offsets.
-fn version(now: Now, rows: &[Row]) -> DataVersion {
-    let logged = rows.iter().map(|row| match row {
-        Row::Version(logged) => *logged as i64,
-        Row::Offset { offset, .. } => *offset as i64,
-        _ => 0,
-    });
+/// As of now.
+fn version(now: Now, counter: i64) -> DataVersion {
     DataVersion {
-        counter: logged.sum(),
+        counter,
         state_version: 0,
         timestamp: now.wall_ms,
     }
 }
 
 fn all_offsets(now: Now, rows: &[Row]) -> Result<Vec<u8>, Reject> {
+    // Up to where shards have logged their offsets: grows with every change.
+    let logged = rows.iter().map(|row| match row {
+        Row::Version(logged) => *logged as i64,
+        _ => 0,
+    });
     let mut all = ConsumerOffsets {
-        data_version: version(now, rows),
+        data_version: version(now, logged.sum()),
         ..ConsumerOffsets::default()
     };
     let mut count = 0;
@@ -349,6 +357,10 @@ fn all_offsets(now: Now, rows: &[Row]) -> Result<Vec<u8>, Reject> {
             offset,
         } = row
         {
+            let topics = all.group_topic_map.entry(group.to_string()).or_default();
+            if !topics.contains(&**topic) {
+                topics.insert(topic.to_string());
+            }
             let key = format!("{topic}@{group}");
             let queues = all.offset_table.entry(key).or_default();
             queues.insert(*queue_id, *offset as i64);
@@ -384,5 +396,37 @@ fn spans(broker: &Broker, topic: &str, rows: &[Row]) -> TimeSpans {
     spans.sort_by_key(|span| span.message_queue.queue_id);
     TimeSpans {
         consume_time_span_set: spans,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Mono;
+
+    #[test]
+    fn one_answer_has_so_many_offsets() {
+        let now = Now {
+            mono: Mono(0),
+            wall_ms: 5,
+        };
+        let row = |queue_id: i32| Row::Offset {
+            group: "g".into(),
+            topic: "t".into(),
+            queue_id,
+            offset: 7,
+        };
+        let mut rows = vec![Row::Version(4), Row::Version(5)];
+        rows.extend((0..OFFSETS_MAX as i32).map(row));
+        let all = all_offsets(now, &rows).unwrap();
+        let start = r#"{"dataVersion":{"counter":9,"stateVersion":0,"timestamp":5},"groupTopicMap":{"g":["t"]},"offsetTable":{"t@g":{0:7,1:7,"#;
+        assert!(all.starts_with(start.as_bytes()));
+        rows.push(row(-1));
+        let reject = all_offsets(now, &rows).unwrap_err();
+        assert!(
+            reject
+                .remark
+                .starts_with("more than 50000 consumer offsets")
+        );
     }
 }

@@ -10,7 +10,7 @@
 use crate::base::Now;
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header};
+use crate::broker::handle::{Request, bad_header, reject_to};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::tallies::{Count, ROWS_MAX, Sum, Tally};
 use crate::broker::{Broker, Peer};
@@ -68,40 +68,45 @@ fn unknown(name: &str, key: &str, why: &str) -> Reject {
 pub fn rows(broker: &mut Broker, now: Now, view: &View) -> Vec<Row> {
     broker.count(now);
     match broker.tallies.sums(now.mono, &view.tally) {
-        Some(sums) => vec![Row::Tally(sums)],
+        Some(sums) => vec![Row::Tally(Box::new(sums))],
         None if broker.tallies.is_full() => vec![Row::TalliesFull],
         None => Vec::new(),
     }
 }
 
 pub fn answer(to: ReplyTo, view: &View, rows: &[Row], out: &mut Outbox<Peer>) {
-    let counted: Vec<_> = rows
-        .iter()
-        .filter_map(|row| match row {
-            Row::Tally(sums) => Some(sums),
-            _ => None,
-        })
-        .collect();
+    match body(view, rows) {
+        Ok(stats) => out.write(to.conn, |bytes| {
+            let code = response::SUCCESS;
+            FrameWriter::response(bytes, to.codec, to.opaque, code, None)
+                .finish_with_body(&json::to_vec(&stats));
+        }),
+        Err(reject) => reject_to(to, &reject, out),
+    }
+}
+
+fn body(view: &View, rows: &[Row]) -> Result<BrokerStats, Reject> {
+    let counted = rows.iter().filter_map(|row| match row {
+        Row::Tally(sums) => Some(&**sums),
+        _ => None,
+    });
+    let counted: Vec<_> = counted.collect();
     if counted.is_empty() {
         let why = match rows.contains(&Row::TalliesFull) {
             true => format!(": {ROWS_MAX} topics and groups are counted, which is the limit"),
             false => String::new(),
         };
-        return super::reject_to(to, &unknown(&view.name, &view.key, &why), out);
+        return Err(unknown(&view.name, &view.key, &why));
     }
-    let [minute, hour, day] = [0, 1, 2].map(|span| {
+    let [stats_minute, stats_hour, stats_day] = [0, 1, 2].map(|span| {
         let sums: Vec<Sum> = counted.iter().map(|sums| sums[span]).collect();
         item(view, &sums)
     });
-    let body = json::to_vec(&BrokerStats {
-        stats_day: day,
-        stats_hour: hour,
-        stats_minute: minute,
-    });
-    out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        FrameWriter::response(bytes, to.codec, to.opaque, code, None).finish_with_body(&body);
-    });
+    Ok(BrokerStats {
+        stats_day,
+        stats_hour,
+        stats_minute,
+    })
 }
 
 /// All shards together.
@@ -126,6 +131,31 @@ fn item(view: &View, sums: &[Sum]) -> BrokerStatsItem {
 mod tests {
     use super::*;
 
+    fn view() -> View {
+        View {
+            tally: Tally::Put(1),
+            sizes: false,
+            name: "TOPIC_PUT_NUMS".to_owned(),
+            key: "t".to_owned(),
+        }
+    }
+
+    #[test]
+    fn why_there_are_none_is_said() {
+        let check = |rows: &[Row], remark: &str| {
+            let reject = body(&view(), rows).unwrap_err();
+            assert_eq!((reject.code, &*reject.remark), (1, remark));
+        };
+        check(&[], "The stats <TOPIC_PUT_NUMS> <t> not exist");
+        check(
+            &[Row::TalliesFull],
+            "The stats <TOPIC_PUT_NUMS> <t> not exist: 8192 topics and groups are counted, which \
+             is the limit",
+        );
+        let rows = [Row::TalliesFull, Row::Tally(Box::default())];
+        assert_eq!(body(&view(), &rows), Ok(BrokerStats::default()));
+    }
+
     #[test]
     fn shards_are_added_up() {
         let sum = |messages, times, ms| Sum {
@@ -136,12 +166,7 @@ mod tests {
             },
             ms,
         };
-        let mut view = View {
-            tally: Tally::AllPut,
-            sizes: false,
-            name: String::new(),
-            key: String::new(),
-        };
+        let mut view = view();
         let sums = [sum(100, 4, 10_000), sum(20, 2, 20_000)];
         let BrokerStatsItem { avgpt, sum, tps } = item(&view, &sums);
         assert_eq!((avgpt, sum, tps), (20.0, 120, 11.0));

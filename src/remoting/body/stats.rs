@@ -4,7 +4,7 @@
 //!
 //! Sources: `TopicStatsTable`, `ConsumeStats`, `ResetOffsetBody`; spec page delta-5.5 §2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,8 @@ impl AllConsumeStats {
 #[serde(default, rename_all = "camelCase")]
 pub struct ConsumerOffsets {
     pub data_version: DataVersion,
+    /// Topics by group.
+    pub group_topic_map: BTreeMap<String, BTreeSet<String>>,
     /// By `topic@group`, then by queue.
     pub offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
 }

@@ -59,8 +59,8 @@ header! {
 
 header! {
     /// GET_BROKER_CONSUME_STATS 317.
-    struct AllConsumeStatsHeader<'a> {
-        is_order: opt_text "isOrder",
+    struct AllConsumeStatsHeader {
+        is_order: bool "isOrder" or false,
     }
 }
 
