@@ -20,6 +20,12 @@ pub struct ReplyTo {
     pub codec: Codec,
 }
 
+impl ReplyTo {
+    pub fn success(self, bytes: &mut Vec<u8>) -> FrameWriter<'_> {
+        FrameWriter::response(bytes, self.codec, self.opaque, response::SUCCESS, None)
+    }
+}
+
 /// What is to be done once the log is confirmed up to some offset.
 pub enum Ack {
     Send(SendAck),
@@ -218,7 +224,7 @@ impl Broker {
 
 fn answer_offset(to: ReplyTo, value: Option<i64>, out: &mut Outbox<Peer>) {
     out.write(to.conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
+        let mut w = to.success(bytes);
         if let Some(offset) = value {
             w.field_i64("offset", offset);
         }

@@ -1,9 +1,9 @@
-//! Subscription groups: what is configured for the consumers of one name, and which topics they may
-//! not read.
+//! Subscription groups: what is configured for the consumers of one name, and which topics they
+//! may not read.
 //!
-//! What is forbidden needs no group: it may be said before there is one. It goes with the group, not
-//! with the topic, as in the reference. Unlike there, to allow one topic leaves the others as they
-//! are.
+//! What is forbidden needs no group: it may be said before there is one. It goes with the group,
+//! not with the topic, as in the reference. Unlike there, to allow one topic leaves the others as
+//! they are.
 //!
 //! A group is the reference's configuration as it is, whether or not this broker acts on a member
 //! of it. Source: `SubscriptionGroupConfig`; spec page semantics §1.

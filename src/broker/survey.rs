@@ -9,7 +9,7 @@ use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::retry_topic;
 use crate::broker::handle::ack;
-use crate::broker::handle::consumption::{self, Pair, Walk};
+use crate::broker::handle::consumption::{self, Ordered, Pair, Walk};
 use crate::broker::handle::key::{self, KeyQuery, Search};
 use crate::broker::handle::pop;
 use crate::broker::handle::progress::{self, Progress};
@@ -17,7 +17,7 @@ use crate::broker::handle::relay::{self, Direct};
 use crate::broker::handle::reset::{self, Reset};
 use crate::broker::handle::tally;
 use crate::broker::handle::timer::{self, Recall};
-use crate::broker::handle::{Parked, Request, bad_header, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, reject_to, succeed_with};
 use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
 use crate::broker::tallies::{Sums, Tally};
@@ -29,7 +29,7 @@ use crate::remoting::body::stats::{
 };
 use crate::remoting::body::table::KvTable;
 use crate::remoting::code::response;
-use crate::remoting::command::{FrameWriter, VERSION};
+use crate::remoting::command::VERSION;
 use crate::remoting::header::group::ConsumeStatsHeader;
 use crate::remoting::header::topic::TopicName;
 use crate::store::consumequeue::QueueSlot;
@@ -59,12 +59,8 @@ pub enum Question {
     Direct(Direct),
     Tally(tally::View),
     /// Which groups consume which topics, and how far they have come there.
-    Consumers {
-        ordered: bool,
-    },
-    Consumption {
-        pairs: Vec<Pair>,
-    },
+    Consumers(Ordered),
+    Consumption(Vec<Pair>),
     /// How many pops wait.
     Polling {
         line: Line,
@@ -101,15 +97,9 @@ pub enum Row {
         queue_id: i32,
         offset: u64,
     },
-    Consumer {
-        group: Arc<str>,
-        topic: Arc<str>,
-    },
+    Consumer(Pair),
     /// A row about one of the pairs asked for, by its place.
-    OfPair {
-        pair: usize,
-        row: Box<Row>,
-    },
+    OfPair(usize, Box<Row>),
     /// Messages per second.
     Rate(f64),
     Tally(Box<Sums>),
@@ -354,8 +344,8 @@ fn rows(
         Question::Recall(recall) => Some(timer::recall_here(broker, asked.now, recall)),
         Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
         Question::Tally(view) => Some(tally::rows(broker, asked.now, view)),
-        Question::Consumers { .. } => Some(consumption::pairs_here(broker)),
-        Question::Consumption { pairs } => {
+        Question::Consumers(_) => Some(consumption::pairs_here(broker)),
+        Question::Consumption(pairs) => {
             consumption::go_on(broker, asked.now, pairs, &mut asked.walk, waiter)
         }
         Question::Runtime => Some(vec![Row::Shard(Box::new(shard_row(broker, asked.now)))]),
@@ -509,11 +499,11 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
             }
         }
         Question::Tally(view) => return tally::answer(survey.to, view, &survey.rows, out),
-        Question::Consumers { ordered } => {
+        Question::Consumers(ordered) => {
             let Survey { now, to, rows, .. } = survey;
             return consumption::pairs_known(broker, now, to, *ordered, rows, out);
         }
-        Question::Consumption { pairs } => {
+        Question::Consumption(pairs) => {
             return consumption::answer(broker, survey.to, pairs, &survey.rows, out);
         }
         Question::Acks(_) => return ack::answer(survey.to, &survey.rows, out),
@@ -528,15 +518,7 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
             return key::answer(broker, survey.to, survey.now, query, survey.rows, out);
         }
     };
-    let ReplyTo {
-        conn,
-        opaque,
-        codec,
-    } = survey.to;
-    out.write(conn, |bytes| {
-        FrameWriter::response(bytes, codec, opaque, response::SUCCESS, None)
-            .finish_with_body(&body);
-    });
+    succeed_with(survey.to, &body, out);
 }
 
 pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
@@ -619,8 +601,7 @@ fn answer_recall(to: ReplyTo, recall: &Recall, rows: &[Row], out: &mut Outbox<Pe
         return reject_to(to, reject, out);
     }
     out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
+        let mut w = to.success(bytes);
         w.field_str("msgId", &recall.key);
         w.finish(0);
     });

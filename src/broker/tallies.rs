@@ -190,21 +190,23 @@ impl Tallies {
         };
         self.changed = [true; 3];
         self.all_got.total += count;
-        let fresh = !self.topics.contains_key(&topic);
-        let room = self.rows + usize::from(fresh) < ROWS_MAX;
-        let Some(of_topic) = self.of_topic(topic, now) else {
-            return;
-        };
-        match of_topic.groups.get_mut(group) {
+        let known = self.topics.get_mut(&topic);
+        match known.and_then(|of_topic| of_topic.groups.get_mut(group)) {
             Some(row) => row.total += count,
-            None if room => {
-                let mut row = Row::new(now);
-                row.total = count;
-                of_topic.groups.insert(group.into(), row);
-                self.rows += 1;
-            }
-            None => {}
+            None => self.first_got(now, topic, group, count),
         }
+    }
+
+    #[cold]
+    fn first_got(&mut self, now: Mono, topic: u64, group: &str, count: Count) {
+        if self.of_topic(topic, now).is_none() || self.is_full() {
+            return;
+        }
+        let of_topic = self.topics.get_mut(&topic).expect("just entered");
+        let mut row = Row::new(now);
+        row.total = count;
+        of_topic.groups.insert(group.into(), row);
+        self.rows += 1;
     }
 
     fn of_topic(&mut self, topic: u64, begun: Mono) -> Option<&mut OfTopic> {

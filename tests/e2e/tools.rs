@@ -417,7 +417,18 @@ fn whole_tables() {
         );
         let ordered = desk.json(ask::GET_BROKER_CONSUME_STATS, &[("isOrder", "true")]);
         assert_eq!(ordered["totalDiff"], 0);
+        desk = desk.again();
+    }
+    desk.server.stop();
+}
 
+#[test]
+fn entries_of_a_queue() {
+    let mut desk = Desk::open();
+    for _ in 0..3 {
+        desk.tool.sent("t", 0, b"x");
+    }
+    for _ in 0..2 {
         let fields = [
             ("topic", "t"),
             ("queueId", "0"),
@@ -454,6 +465,13 @@ fn whole_tables() {
         answer.remark.contains("one answer has 1024 entries"),
         "{answer:?}"
     );
+    desk.server.stop();
+}
+
+#[test]
+fn a_table_too_large_the_delays_and_the_producers() {
+    let mut desk = Desk::open();
+    let _member = Member::join(desk.broker(), "c9", "t");
     desk.tool.create_topic("wide", 50_001);
     assert_eq!(desk.tool.try_commit("wide", 7, 0).unwrap().code, 0);
     let fields = [("isOrder", "false")];
@@ -468,7 +486,6 @@ fn whole_tables() {
     while desk.json(ask::GET_ALL_DELAY_OFFSET, &[])["offsetTable"]["1"] != 1 {
         assert!(Instant::now() < until, "level 1 is never delivered");
     }
-    let _member = Member::join(desk.broker(), "c9", "t");
     let producers = desk.json(ask::GET_ALL_PRODUCER_INFO, &[]);
     assert_eq!(
         producers["data"]["makers"][0]["clientId"], "c9",

@@ -11,7 +11,7 @@ use crate::broker::calls::{CALL_MS, Silence, Wish};
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::names::RETRY_PREFIX;
 use crate::broker::control::{Call, Control, Reply};
-use crate::broker::handle::{Request, parse};
+use crate::broker::handle::{Request, parse, succeed_with};
 use crate::broker::record::Record;
 use crate::broker::survey::queue_name;
 use crate::broker::topics::perm;
@@ -192,8 +192,5 @@ fn answer(
     let body = json::to_vec(&Assignments {
         message_queue_assignments: assignments,
     });
-    out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        FrameWriter::response(bytes, to.codec, to.opaque, code, None).finish_with_body(&body);
-    });
+    succeed_with(to, &body, out);
 }

@@ -9,7 +9,7 @@
 use crate::base::Now;
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header, reject_to};
+use crate::broker::handle::{Request, bad_header, reject_to, succeed_with};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::tallies::Tally;
 use crate::broker::topics;
@@ -17,7 +17,6 @@ use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::stats::{AllConsumeStats, ConsumeOffset, ConsumeStats};
 use crate::remoting::code::response;
-use crate::remoting::command::FrameWriter;
 use crate::remoting::header::query::AllConsumeStatsHeader;
 use crate::store::read::WaiterId;
 use std::collections::BTreeSet;
@@ -26,6 +25,8 @@ use std::sync::Arc;
 /// Queues in one answer, each as often as groups consume it.
 const QUEUES_MAX: usize = 50_000;
 
+/// Whether only topics in order are wanted.
+pub type Ordered = bool;
 /// A group and a topic it has offsets on.
 pub type Pair = (Arc<str>, Arc<str>);
 
@@ -44,8 +45,7 @@ pub fn all(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = AllConsumeStatsHeader::decode(&request.command.ext).map_err(bad_header)?;
-    let ordered = header.is_order;
-    survey::ask(broker, request, Question::Consumers { ordered }, out)
+    survey::ask(broker, request, Question::Consumers(header.is_order), out)
 }
 
 /// Which groups have offsets on which topics of this shard.
@@ -60,8 +60,7 @@ pub fn pairs_here(broker: &Broker) -> Vec<Row> {
         };
         pairs.insert((group.clone(), queue.topic.clone()));
     }
-    let row = |(group, topic)| Row::Consumer { group, topic };
-    pairs.into_iter().map(row).collect()
+    pairs.into_iter().map(Row::Consumer).collect()
 }
 
 fn too_many(queues: usize) -> Reject {
@@ -86,7 +85,7 @@ pub fn pairs_known(
     let mut queues = 0;
     for row in rows {
         let (group, topic) = match row {
-            Row::Consumer { group, topic } => (group, topic),
+            Row::Consumer(pair) => pair,
             Row::Refused(reject) => return reject_to(to, &reject, out),
             _ => continue,
         };
@@ -111,7 +110,7 @@ pub fn pairs_known(
     let asked = match queues {
         0..=QUEUES_MAX => {
             let pairs = pairs.into_iter().collect();
-            survey::open(broker, now, to, Question::Consumption { pairs }, out)
+            survey::open(broker, now, to, Question::Consumption(pairs), out)
         }
         _ => Err(too_many(queues)),
     };
@@ -133,17 +132,11 @@ pub fn go_on(
         for (queue_id, slot) in queues.into_iter().skip(walk.queue) {
             let place = (queue_id, slot);
             let row = survey::group_row(broker, group, topic, place, waiter)?;
-            walk.rows.push(Row::OfPair {
-                pair: walk.pair,
-                row: Box::new(row),
-            });
+            walk.rows.push(Row::OfPair(walk.pair, Box::new(row)));
             walk.queue += 1;
         }
-        let rate = rate(broker, now, group, topic);
-        walk.rows.push(Row::OfPair {
-            pair: walk.pair,
-            row: Box::new(Row::Rate(rate)),
-        });
+        let rate = Row::Rate(rate(broker, now, group, topic));
+        walk.rows.push(Row::OfPair(walk.pair, Box::new(rate)));
         (walk.pair, walk.queue) = (walk.pair + 1, 0);
     }
     Some(std::mem::take(&mut walk.rows))
@@ -161,7 +154,7 @@ pub fn rate(broker: &mut Broker, now: Now, group: &str, topic: &str) -> f64 {
 pub fn answer(broker: &Broker, to: ReplyTo, pairs: &[Pair], rows: &[Row], out: &mut Outbox<Peer>) {
     let mut of_pairs = vec![ConsumeStats::default(); pairs.len()];
     for row in rows {
-        if let Row::OfPair { pair, row } = row {
+        if let Row::OfPair(pair, row) = row {
             survey::add_group_row(broker, &mut of_pairs[*pair], row);
         }
     }
@@ -187,9 +180,5 @@ pub fn answer(broker: &Broker, to: ReplyTo, pairs: &[Pair], rows: &[Row], out: &
         let list = all.consume_stats_list.entry(group.to_string());
         list.or_default().push(stats);
     }
-    let body = all.encode();
-    out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        FrameWriter::response(bytes, to.codec, to.opaque, code, None).finish_with_body(&body);
-    });
+    succeed_with(to, &all.encode(), out);
 }

@@ -8,7 +8,9 @@
 use crate::base::QueueOffset;
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Parked, Request, bad_header, connection, offset, reject_to};
+use crate::broker::handle::{
+    Parked, Request, bad_header, connection, disk_busy, offset, reject_to, succeed_with,
+};
 use crate::broker::members::Subscription;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
@@ -106,11 +108,7 @@ pub fn run(broker: &mut Broker, mut entries: Entries, out: &mut Outbox<Peer>) {
                 let reject = Reject::new(response::SYSTEM_ERROR, place);
                 return reject_to(entries.to, &reject, out);
             }
-            Fetch::Busy => {
-                let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
-                let reject = Reject::new(response::SYSTEM_BUSY, remark);
-                return reject_to(entries.to, &reject, out);
-            }
+            Fetch::Busy => return reject_to(entries.to, &disk_busy(), out),
         }
     }
     answer(broker, entries, [min, max], out);
@@ -155,11 +153,7 @@ fn answer(broker: &Broker, entries: Entries, [min, max]: [QueueOffset; 2], out: 
         });
         body.subscription_data = wanted.map(|wanted| connection::shown(&topic, wanted));
     }
-    let body = json::to_vec(&body);
-    out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        FrameWriter::response(bytes, to.codec, to.opaque, code, None).finish_with_body(&body);
-    });
+    succeed_with(to, &json::to_vec(&body), out);
 }
 
 /// What is kept to filter by: nothing for tags.

@@ -1,5 +1,5 @@
-//! Subscription groups: create or change (200, 225), delete (207), list (201), show (352), forbid to
-//! read a topic (353).
+//! Subscription groups: create or change (200, 225), delete (207), list (201), show (352), forbid
+//! to read a topic (353).
 //!
 //! Source: `AdminBrokerProcessor`, `SubscriptionGroupManager`; spec pages semantics §1,
 //! mqadmin §1.

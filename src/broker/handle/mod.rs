@@ -391,8 +391,19 @@ pub fn reject_frame(link: &Link, bytes: &Bytes, reject: &Reject, out: &mut Outbo
 /// An answer without fields.
 pub fn succeed(to: ReplyTo, out: &mut Outbox<Peer>) {
     out.write(to.conn, |bytes| {
-        FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None).finish(0);
+        to.success(bytes).finish(0);
     });
+}
+
+/// An answer with a body and no fields.
+pub fn succeed_with(to: ReplyTo, body: &[u8], out: &mut Outbox<Peer>) {
+    out.write(to.conn, |bytes| to.success(bytes).finish_with_body(body));
+}
+
+/// The disk has no time for one more reader.
+pub fn disk_busy() -> Reject {
+    let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
+    Reject::new(response::SYSTEM_BUSY, remark)
 }
 
 /// A header that cannot be read: the reference runs into an exception, which is code 1.

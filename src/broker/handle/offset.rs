@@ -10,7 +10,7 @@
 use crate::base::QueueOffset;
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Parked, Request, bad_header, reject_to, succeed};
+use crate::broker::handle::{Parked, Request, bad_header, disk_busy, reject_to, succeed};
 use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
@@ -304,10 +304,7 @@ pub fn run_search(broker: &mut Broker, search: Search, out: &mut Outbox<Peer>) {
         (Fetch::Wait, _) => {
             broker.parked.insert(waiter, Parked::Search(search));
         }
-        (Fetch::Busy, _) => {
-            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
-            reject_to(search.to, &Reject::new(response::SYSTEM_BUSY, remark), out);
-        }
+        (Fetch::Busy, _) => reject_to(search.to, &disk_busy(), out),
         (Fetch::Missing, _) => {
             let remark = "the queue's index has a hole: see the broker's log";
             reject_to(search.to, &Reject::new(response::SYSTEM_ERROR, remark), out);
@@ -320,7 +317,7 @@ pub fn run_search(broker: &mut Broker, search: Search, out: &mut Outbox<Peer>) {
 
 fn answer(to: ReplyTo, offset: i64, out: &mut Outbox<Peer>) {
     out.write(to.conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
+        let mut w = to.success(bytes);
         OffsetResponse { offset }.encode(&mut w);
         w.finish(0);
     });
@@ -328,7 +325,7 @@ fn answer(to: ReplyTo, offset: i64, out: &mut Outbox<Peer>) {
 
 fn answer_time(to: ReplyTo, timestamp: i64, out: &mut Outbox<Peer>) {
     out.write(to.conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
+        let mut w = to.success(bytes);
         StoreTimeResponse { timestamp }.encode(&mut w);
         w.finish(0);
     });

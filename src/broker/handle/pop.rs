@@ -341,8 +341,7 @@ pub fn answer_nothing(now: Now, ask: &Ask, is_full: bool, out: &mut Outbox<Peer>
     let to = ask.to;
     out.write(to.conn, |bytes| match ask.what {
         What::Notice => {
-            let code = response::SUCCESS;
-            let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
+            let mut w = to.success(bytes);
             let header = NotificationResponse {
                 has_msg: false,
                 polling_full: is_full,
@@ -472,8 +471,7 @@ fn ready(ask: &Ask, header: &PopResponse<'_>, taken: Taken) -> Ready {
 fn answer_notice(ask: &Ask, out: &mut Outbox<Peer>) {
     let to = ask.to;
     out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
+        let mut w = to.success(bytes);
         let header = NotificationResponse {
             has_msg: true,
             polling_full: false,
@@ -610,8 +608,7 @@ pub fn answer_polling(to: ReplyTo, rows: &[Row], out: &mut Outbox<Peer>) {
     });
     let polling_num = counts.sum();
     out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
+        let mut w = to.success(bytes);
         w.field_i64("pollingNum", polling_num);
         w.finish(0);
     });

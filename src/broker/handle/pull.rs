@@ -10,7 +10,7 @@ use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
 use crate::broker::groups::is_forbidden;
 use crate::broker::handle::filter;
-use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, disk_busy, make_group, reject_to};
 use crate::broker::members::Subscription;
 use crate::broker::members::TAG;
 use crate::broker::topics::{Topic, perm};
@@ -350,10 +350,7 @@ fn read(broker: &mut Broker, pull: &Pull, from: QueueOffset) -> Result<Status, O
             broker.parked.insert(waiter, Parked::Pull(pull.clone()));
             Err(None)
         }
-        Fetch::Busy => {
-            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
-            Err(Some(Reject::new(response::SYSTEM_BUSY, remark)))
-        }
+        Fetch::Busy => Err(Some(disk_busy())),
         Fetch::Missing | Fetch::Damaged(_) => {
             let place = match fetched {
                 Fetch::Damaged(place) => place,

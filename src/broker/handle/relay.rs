@@ -9,7 +9,7 @@ use crate::broker::acks::ReplyTo;
 use crate::broker::calls::{CALL_MS, Silence, Wish};
 use crate::broker::control::effects::Reject;
 use crate::broker::handle::view::not_found;
-use crate::broker::handle::{Request, bad_header, reject_to};
+use crate::broker::handle::{Request, bad_header, disk_busy, reject_to, succeed_with};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Lead, Peer};
 use crate::machine::Outbox;
@@ -198,16 +198,16 @@ pub fn message_here(broker: &mut Broker, direct: &Direct, waiter: WaiterId) -> O
         Some((shard, at)) if shard == broker.me => at,
         _ => return Some(Vec::new()),
     };
-    let refused = |code, remark: &str| Some(vec![Row::Refused(Reject::new(code, remark))]);
+    let refused = |reject| Some(vec![Row::Refused(reject)]);
     match broker.store.record_at(at, waiter) {
         Fetch::Ready(record) => Some(vec![Row::Message { physical, record }]),
         Fetch::Wait => None,
         Fetch::Missing => Some(Vec::new()),
         Fetch::Damaged(place) => {
             broker.stats.damaged_reads += 1;
-            refused(response::SYSTEM_ERROR, &place)
+            refused(Reject::new(response::SYSTEM_ERROR, place))
         }
-        Fetch::Busy => refused(response::SYSTEM_BUSY, "[OVERLOAD]system busy, try again"),
+        Fetch::Busy => refused(disk_busy()),
     }
 }
 
@@ -299,16 +299,7 @@ fn ask_next(broker: &mut Broker, now: Now, mut statuses: Box<Statuses>, out: &mu
         let code = request::GET_CONSUMER_STATUS_FROM_CLIENT;
         return ask_client(conn, opaque, code, &fields, &[], out);
     }
-    let ReplyTo {
-        conn,
-        opaque,
-        codec,
-    } = statuses.to;
-    let body = statuses.told.encode();
-    out.write(conn, |bytes| {
-        FrameWriter::response(bytes, codec, opaque, response::SUCCESS, None)
-            .finish_with_body(&body);
-    });
+    succeed_with(statuses.to, &statuses.told.encode(), out);
 }
 
 /// A member has said where it stands, or will not.

@@ -179,8 +179,7 @@ pub fn stored(
     match result {
         Ok(stored) => send::answer_stored(broker, to, queue_id, stored, out),
         Err(_) => out.write(to.conn, |bytes| {
-            let code = response::SUCCESS;
-            let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
+            let mut w = to.success(bytes);
             w.field_str("msgId", "0");
             w.field_i64("queueId", i64::from(queue_id));
             w.field_i64("queueOffset", 0);

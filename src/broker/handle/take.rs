@@ -7,6 +7,7 @@ use crate::base::{Now, QueueOffset};
 use crate::broker::Broker;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::RETRY_PREFIX;
+use crate::broker::handle::disk_busy;
 use crate::broker::handle::offset::is_young;
 use crate::broker::handle::pop::places;
 use crate::broker::leases;
@@ -194,10 +195,7 @@ fn take_from(
         }
         Fetch::Wait => Ok(false),
         Fetch::Busy if taken.messages > 0 => Ok(true),
-        Fetch::Busy => {
-            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
-            Err(Reject::new(response::SYSTEM_BUSY, remark))
-        }
+        Fetch::Busy => Err(disk_busy()),
         Fetch::Missing | Fetch::Damaged(_) if taken.messages > 0 => Ok(true),
         Fetch::Missing | Fetch::Damaged(_) => {
             broker.stats.damaged_reads += 1;

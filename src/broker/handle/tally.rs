@@ -10,7 +10,7 @@
 use crate::base::Now;
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header, reject_to};
+use crate::broker::handle::{Request, bad_header, reject_to, succeed_with};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::tallies::{Count, ROWS_MAX, Sum, Tally};
 use crate::broker::{Broker, Peer};
@@ -18,7 +18,6 @@ use crate::machine::Outbox;
 use crate::remoting::body::json;
 use crate::remoting::body::stats::{BrokerStats, BrokerStatsItem};
 use crate::remoting::code::response;
-use crate::remoting::command::FrameWriter;
 use crate::remoting::header::query::ViewStats;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,11 +75,7 @@ pub fn rows(broker: &mut Broker, now: Now, view: &View) -> Vec<Row> {
 
 pub fn answer(to: ReplyTo, view: &View, rows: &[Row], out: &mut Outbox<Peer>) {
     match body(view, rows) {
-        Ok(stats) => out.write(to.conn, |bytes| {
-            let code = response::SUCCESS;
-            FrameWriter::response(bytes, to.codec, to.opaque, code, None)
-                .finish_with_body(&json::to_vec(&stats));
-        }),
+        Ok(stats) => succeed_with(to, &json::to_vec(&stats), out),
         Err(reject) => reject_to(to, &reject, out),
     }
 }

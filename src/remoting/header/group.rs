@@ -1,5 +1,5 @@
-//! Consumer and producer groups on a broker: 201, 204, 207, 208, 303, 308, 314, 343, 345, 352, 353. 200
-//! and 225 carry a body only, 203 is [`super::member::ConsumerGroup`].
+//! Consumer and producer groups on a broker: 201, 204, 207, 208, 303, 308, 314, 343, 345, 352, 353.
+//! 200 and 225 carry a body only, 203 is [`super::member::ConsumerGroup`].
 //!
 //! Source: the `*Group*Header` classes; spec page request-codes §3.
 

@@ -1,4 +1,5 @@
-//! Membership of clients: 34, 35, 38, 40, 221, 223, 307, 309. The lock requests 41 and 42 carry a body only.
+//! Membership of clients: 34, 35, 38, 40, 221, 223, 307, 309. The lock requests 41 and 42 carry a
+//! body only.
 //!
 //! Sources: `UnregisterClientRequestHeader`, `GetConsumerListByGroupRequestHeader`,
 //! `NotifyConsumerIdsChangedRequestHeader`; spec pages remoting §11, request-codes §1.
