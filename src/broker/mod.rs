@@ -730,6 +730,11 @@ impl Broker {
         }
     }
 
+    /// For requests that only shard 0 answers.
+    fn lead(&mut self) -> &mut Lead {
+        self.lead.as_mut().expect("control requests are shard 0's")
+    }
+
     /// The log offset that everything appended so far is confirmed by.
     fn log_end(&self) -> LogOffset {
         self.store.log().end()

@@ -9,7 +9,7 @@ use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::retry_topic;
 use crate::broker::handle::ack;
-use crate::broker::handle::consumption::{self, Ordered, Pair, Walk};
+use crate::broker::handle::consumption::{self, Pair, Walk};
 use crate::broker::handle::key::{self, KeyQuery, Search};
 use crate::broker::handle::pop;
 use crate::broker::handle::progress::{self, Progress};
@@ -17,7 +17,7 @@ use crate::broker::handle::relay::{self, Direct};
 use crate::broker::handle::reset::{self, Reset};
 use crate::broker::handle::tally;
 use crate::broker::handle::timer::{self, Recall};
-use crate::broker::handle::{Parked, Request, bad_header, reject_to, succeed_with};
+use crate::broker::handle::{Parked, Request, bad_header, reject_to, succeed, succeed_with, tell};
 use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
 use crate::broker::tallies::{Sums, Tally};
@@ -59,7 +59,8 @@ pub enum Question {
     Direct(Direct),
     Tally(tally::View),
     /// Which groups consume which topics, and how far they have come there.
-    Consumers(Ordered),
+    /// Of topics in order only, if true.
+    Consumers(bool),
     Consumption(Vec<Pair>),
     /// How many pops wait.
     Polling {
@@ -209,14 +210,6 @@ pub fn consume_stats(
         .filter_map(|name| broker.snapshot.topics.get(name));
     let topics = topics.map(|topic| topic.name.clone()).collect();
     ask(broker, request, Question::Group { group, topics }, out)
-}
-
-pub fn runtime(
-    broker: &mut Broker,
-    request: &Request<'_>,
-    out: &mut Outbox<Peer>,
-) -> Result<(), Reject> {
-    ask(broker, request, Question::Runtime, out)
 }
 
 pub fn ask(
@@ -483,6 +476,13 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
         return;
     }
     let survey = lead.surveys.open.remove(&ticket).expect("just found");
+    let refused = survey.rows.iter().find_map(|row| match row {
+        Row::Refused(reject) => Some(reject),
+        _ => None,
+    });
+    if let Some(reject) = refused {
+        return reject_to(survey.to, reject, out);
+    }
     let question = Arc::clone(&survey.question);
     let body = match &*question {
         Question::Topic { .. } => topic_body(broker, &survey),
@@ -506,13 +506,13 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
         Question::Consumption(pairs) => {
             return consumption::answer(broker, survey.to, pairs, &survey.rows, out);
         }
-        Question::Acks(_) => return ack::answer(survey.to, &survey.rows, out),
+        Question::Acks(_) => return succeed(survey.to, out),
         Question::Direct(direct) => {
             return relay::hand_over(broker, survey.now, survey.to, direct, &survey.rows, out);
         }
         Question::Polling { .. } => return pop::answer_polling(survey.to, &survey.rows, out),
         Question::Recall(recall) => {
-            return answer_recall(survey.to, recall, &survey.rows, out);
+            return tell(survey.to, out, |w| w.field_str("msgId", &recall.key));
         }
         Question::Messages(query) => {
             return key::answer(broker, survey.to, survey.now, query, survey.rows, out);
@@ -592,21 +592,6 @@ pub fn add_group_row(broker: &Broker, stats: &mut ConsumeStats, row: &Row) {
     }
 }
 
-fn answer_recall(to: ReplyTo, recall: &Recall, rows: &[Row], out: &mut Outbox<Peer>) {
-    let refused = rows.iter().find_map(|row| match row {
-        Row::Refused(reject) => Some(reject),
-        _ => None,
-    });
-    if let Some(reject) = refused {
-        return reject_to(to, reject, out);
-    }
-    out.write(to.conn, |bytes| {
-        let mut w = to.success(bytes);
-        w.field_str("msgId", &recall.key);
-        w.finish(0);
-    });
-}
-
 fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Reject> {
     let mut table = ResetOffsets::default();
     for row in rows {
@@ -615,7 +600,6 @@ fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Rej
                 let queue = queue_name(broker, topic, *queue_id);
                 table.offset_table.push((queue, *offset as i64));
             }
-            Row::Refused(reject) => return Err(reject.clone()),
             Row::OutOfRange { offset, min, max } => {
                 let remark =
                     format!("Target offset {offset} not in consume queue range [{min}-{max}]");

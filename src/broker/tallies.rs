@@ -14,7 +14,6 @@
 use crate::base::{Map, Mono};
 use crate::store::queues::Growth;
 use std::collections::VecDeque;
-use std::ops::{AddAssign, Sub};
 use std::sync::Arc;
 
 /// Topics, and pairs of topic and group, that one shard counts.
@@ -35,18 +34,14 @@ pub struct Count {
     pub times: u64,
 }
 
-impl AddAssign for Count {
-    fn add_assign(&mut self, more: Count) {
+impl Count {
+    fn add(&mut self, more: Count) {
         self.messages += more.messages;
         self.bytes += more.bytes;
         self.times += more.times;
     }
-}
 
-impl Sub for Count {
-    type Output = Count;
-
-    fn sub(self, base: Count) -> Count {
+    fn since(self, base: Count) -> Count {
         Count {
             messages: self.messages - base.messages,
             bytes: self.bytes - base.bytes,
@@ -69,10 +64,7 @@ pub type Sums = [Sum; 3];
 pub enum Tally {
     /// Of a topic, by its id.
     Put(u64),
-    Got {
-        topic: u64,
-        group: String,
-    },
+    Got(u64, String),
     AllPut,
     AllGot,
 }
@@ -114,7 +106,9 @@ impl Row {
             .find(|(at, _)| *at <= since);
         let begin = (since / tick * tick).max(self.begun.0);
         Sum {
-            count: self.total - base.map_or(Count::default(), |(_, total)| total),
+            count: self
+                .total
+                .since(base.map_or(Count::default(), |(_, total)| total)),
             ms: now.0.saturating_sub(begin).max(TICK_MS),
         }
     }
@@ -171,10 +165,10 @@ impl Tallies {
             times: growth.sends,
         };
         self.changed = [true; 3];
-        self.all_put.total += count;
+        self.all_put.total.add(count);
         let begun = self.sampled[0];
         if let Some(of_topic) = self.of_topic(topic, begun) {
-            of_topic.put.total += count;
+            of_topic.put.total.add(count);
         }
     }
 
@@ -189,10 +183,10 @@ impl Tallies {
             times: 1,
         };
         self.changed = [true; 3];
-        self.all_got.total += count;
+        self.all_got.total.add(count);
         let known = self.topics.get_mut(&topic);
         match known.and_then(|of_topic| of_topic.groups.get_mut(group)) {
-            Some(row) => row.total += count,
+            Some(row) => row.total.add(count),
             None => self.first_got(now, topic, group, count),
         }
     }
@@ -250,8 +244,8 @@ impl Tallies {
 
     /// Keeps the totals of the ticks that are over.
     pub fn sample(&mut self, now: Mono) {
-        for span in 0..3 {
-            let tick = tick(now, SPANS[span].1);
+        for (span, (_, every)) in SPANS.into_iter().enumerate() {
+            let tick = tick(now, every);
             if tick <= self.sampled[span] {
                 continue;
             }
@@ -291,7 +285,7 @@ impl Tallies {
             Tally::AllPut => &self.all_put,
             Tally::AllGot => &self.all_got,
             Tally::Put(topic) => &self.topics.get(topic)?.put,
-            Tally::Got { topic, group } => self.topics.get(topic)?.groups.get(&**group)?,
+            Tally::Got(topic, group) => self.topics.get(topic)?.groups.get(&**group)?,
         };
         Some(row.sums(now))
     }
@@ -372,10 +366,7 @@ mod tests {
         let mut tallies = Tallies::new(Mono(0));
         tallies.got(Mono(0), 1, "g", 30, 3000);
         tallies.got(Mono(0), 1, "g", 10, 1000);
-        let got = Tally::Got {
-            topic: 1,
-            group: "g".to_owned(),
-        };
+        let got = Tally::Got(1, "g".to_owned());
         assert_eq!(tallies.rate(Mono(2_000), &got), 4.0, "ten seconds at least");
         assert_eq!(tallies.rate(Mono(20_000), &got), 2.0);
         let [minute, ..] = tallies.sums(Mono(0), &got).unwrap();
@@ -415,10 +406,7 @@ mod tests {
         tallies.put(9_999_999, growth(1));
         assert_eq!(messages(&tallies, 0, &Tally::Put(9_999_999)), None);
         assert_eq!(messages(&tallies, 0, &Tally::AllPut), Some([8192; 3]));
-        let got = |group: &str| Tally::Got {
-            topic: 0,
-            group: group.to_owned(),
-        };
+        let got = |group: &str| Tally::Got(0, group.to_owned());
         assert_eq!(messages(&tallies, 0, &got("h")), None);
         tallies.drop_group("g");
         assert_eq!(messages(&tallies, 0, &got("g")), None);

@@ -167,6 +167,13 @@ fn a_message_goes_to_the_client_that_is_named() {
         assert_eq!((answer.code, &*answer.remark), (code, "told"));
         assert_eq!(answer.body, result.as_bytes());
     }
+    desk.server.stop();
+}
+
+#[test]
+fn a_message_for_a_client_that_does_not_take_it() {
+    let mut desk = Desk::open();
+    let mut member = Member::join(desk.broker(), "c1", "t");
     let refusals = [
         ("c2", "7F00000100002A9F0000000000000000", "<c2> not online"),
         (

@@ -84,10 +84,7 @@ pub fn query(
 ) -> Result<(), Reject> {
     let ask: QueryAssignment = parse(request.command)?;
     let to = request.reply_to();
-    let lead = broker
-        .lead
-        .as_mut()
-        .expect("control requests are shard 0's");
+    let lead = broker.lead();
     let Some(conn) = lead.registry.reachable() else {
         let own = own_queues(broker, &ask.topic);
         answer(broker, to, &ask, own, out);

@@ -15,7 +15,7 @@ use crate::broker::tallies::Tally;
 use crate::broker::topics;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
-use crate::remoting::body::stats::{AllConsumeStats, ConsumeOffset, ConsumeStats};
+use crate::remoting::body::stats::{AllConsumeStats, ConsumeStats};
 use crate::remoting::code::response;
 use crate::remoting::header::query::AllConsumeStatsHeader;
 use crate::store::read::WaiterId;
@@ -25,8 +25,6 @@ use std::sync::Arc;
 /// Queues in one answer, each as often as groups consume it.
 const QUEUES_MAX: usize = 50_000;
 
-/// Whether only topics in order are wanted.
-pub type Ordered = bool;
 /// A group and a topic it has offsets on.
 pub type Pair = (Arc<str>, Arc<str>);
 
@@ -84,10 +82,8 @@ pub fn pairs_known(
     let mut pairs: BTreeSet<Pair> = BTreeSet::new();
     let mut queues = 0;
     for row in rows {
-        let (group, topic) = match row {
-            Row::Consumer(pair) => pair,
-            Row::Refused(reject) => return reject_to(to, &reject, out),
-            _ => continue,
+        let Row::Consumer((group, topic)) = row else {
+            continue;
         };
         let Some(config) = snapshot.topics.get(&topic).map(|topic| &topic.config) else {
             continue;
@@ -146,8 +142,8 @@ pub fn go_on(
 pub fn rate(broker: &mut Broker, now: Now, group: &str, topic: &str) -> f64 {
     let topic = broker.snapshot.topics.get(topic).map(|topic| topic.id);
     topic.map_or(0.0, |topic| {
-        let group = group.to_owned();
-        broker.tallies.rate(now.mono, &Tally::Got { topic, group })
+        let got = Tally::Got(topic, group.to_owned());
+        broker.tallies.rate(now.mono, &got)
     })
 }
 
@@ -168,14 +164,8 @@ pub fn answer(broker: &Broker, to: ReplyTo, pairs: &[Pair], rows: &[Row], out: &
     for ((group, _), mut stats) in pairs.iter().zip(of_pairs) {
         stats.offset_table.sort_by_key(|(queue, _)| queue.queue_id);
         for (_, offset) in &stats.offset_table {
-            let ConsumeOffset {
-                broker_offset,
-                consumer_offset,
-                pull_offset,
-                ..
-            } = offset;
-            all.total_diff += broker_offset - consumer_offset;
-            all.total_inflight_diff += pull_offset - consumer_offset;
+            all.total_diff += offset.broker_offset - offset.consumer_offset;
+            all.total_inflight_diff += offset.pull_offset - offset.consumer_offset;
         }
         let list = all.consume_stats_list.entry(group.to_string());
         list.or_default().push(stats);

@@ -15,7 +15,7 @@ use crate::broker::members::Subscription;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::json;
-use crate::remoting::body::queue_entries::{FilterData, QueueEntries, QueueEntry};
+use crate::remoting::body::queue_entries::{QueueEntries, QueueEntry};
 use crate::remoting::code::response;
 use crate::remoting::command::FrameWriter;
 use crate::remoting::header::query::QueryEntries;
@@ -116,14 +116,9 @@ pub fn run(broker: &mut Broker, mut entries: Entries, out: &mut Outbox<Peer>) {
 
 /// A success with a remark and without a body, as the reference gives it.
 fn answer_none(entries: &Entries, out: &mut Outbox<Peer>) {
-    let Entries {
-        to,
-        topic,
-        queue_id,
-        from,
-        ..
-    } = entries;
-    let remark = format!("Index {from} of {queue_id}@{topic} is not exist!");
+    let (from, id, topic) = (entries.from, entries.queue_id, &entries.topic);
+    let remark = format!("Index {from} of {id}@{topic} is not exist!");
+    let to = entries.to;
     out.write(to.conn, |bytes| {
         let code = response::SUCCESS;
         FrameWriter::response(bytes, to.codec, to.opaque, code, Some(&remark)).finish(0);
@@ -131,39 +126,34 @@ fn answer_none(entries: &Entries, out: &mut Outbox<Peer>) {
 }
 
 fn answer(broker: &Broker, entries: Entries, [min, max]: [QueueOffset; 2], out: &mut Outbox<Peer>) {
-    let Entries {
-        to,
-        topic,
-        group,
-        found,
-        ..
-    } = entries;
     let mut body = QueueEntries {
         max_queue_index: max.0 as i64,
         min_queue_index: min.0 as i64,
-        queue_data: found,
+        queue_data: entries.found,
         ..QueueEntries::default()
     };
-    if let Some(group) = group {
+    if let Some(group) = entries.group {
         let members = broker.snapshot.subscriptions.get(&group);
-        let wanted = members.and_then(|members| members.topics.get(&*topic));
+        let wanted = members.and_then(|members| members.topics.get(&*entries.topic));
         body.filter_data = Some(match wanted {
-            Some(wanted) => filter_data(&group, &topic, wanted),
-            None => format!("{group}@{topic} is not online!"),
+            Some(wanted) => filter_data(&group, &entries.topic, wanted),
+            None => format!("{group}@{} is not online!", entries.topic),
         });
-        body.subscription_data = wanted.map(|wanted| connection::shown(&topic, wanted));
+        body.subscription_data = wanted.map(|wanted| connection::shown(&entries.topic, wanted));
     }
-    succeed_with(to, &json::to_vec(&body), out);
+    succeed_with(entries.to, &json::to_vec(&body), out);
 }
 
-/// What is kept to filter by: nothing for tags.
+/// What is kept to filter by (`ConsumerFilterData`): nothing for tags.
 fn filter_data(group: &str, topic: &str, wanted: &Subscription) -> String {
-    let filter = (!wanted.is_tag()).then(|| FilterData {
-        client_version: wanted.version,
-        consumer_group: group.to_owned(),
-        expression: wanted.expression.clone(),
-        expression_type: wanted.kind.clone(),
-        topic: topic.to_owned(),
+    let filter = (!wanted.is_tag()).then(|| {
+        serde_json::json!({
+            "clientVersion": wanted.version,
+            "consumerGroup": group,
+            "expression": wanted.expression,
+            "expressionType": wanted.kind,
+            "topic": topic,
+        })
     });
-    String::from_utf8(json::to_vec(&filter)).expect("JSON is UTF-8")
+    serde_json::json!(filter).to_string()
 }

@@ -5,6 +5,7 @@
 //! mqadmin §1.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply, attributes, names};
@@ -117,28 +118,22 @@ pub fn all(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let whole = count >= control.groups.table().len();
     let groups: Vec<_> = control.groups.sorted().skip(first).take(count).collect();
     let forbidden = control.groups.forbidden();
-    let forbidden_of = |group: &str| {
-        let topics = forbidden
-            .get(group)
-            .into_iter()
-            .flat_map(|topics| topics.iter());
+    // Groups that are not made yet may have an entry too.
+    let is_listed = |name: &str| {
+        let found = groups.binary_search_by(|group| group.group_name.as_str().cmp(name));
+        whole || found.is_ok()
+    };
+    let topics_of = |topics: &BTreeSet<Arc<str>>| {
+        let topics = topics.iter();
         topics
             .map(|topic| (topic.to_string(), READ_FORBIDDEN))
             .collect()
     };
-    let names: Vec<&str> = match whole {
-        // Groups that are not made yet may have an entry too.
-        true => forbidden.iter().map(|(group, _)| &**group).collect(),
-        false => groups
-            .iter()
-            .map(|group| group.group_name.as_str())
-            .collect(),
-    };
-    let names = names.into_iter().filter(|group| forbidden.contains(group));
+    let forbidden = forbidden.iter().filter(|(name, _)| is_listed(name));
     let table = GroupTable {
         data_version: control.groups.stamp().into(),
-        forbidden_table: names
-            .map(|group| (group.to_owned(), forbidden_of(group)))
+        forbidden_table: forbidden
+            .map(|(name, topics)| (name.to_string(), topics_of(topics)))
             .collect(),
         subscription_group_table: groups
             .iter()

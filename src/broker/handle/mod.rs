@@ -41,7 +41,7 @@ use crate::broker::control::effects::Reject;
 use crate::broker::delay::{TIMER_WAITER, WAITER_BASE};
 use crate::broker::leases::Lapsed;
 use crate::broker::pops::Visit;
-use crate::broker::survey::{self, Asked};
+use crate::broker::survey::{self, Asked, Question};
 use crate::broker::timers::Timer;
 use crate::broker::{Broker, Peer};
 use crate::machine::{FrameIn, Link, Outbox};
@@ -274,7 +274,9 @@ fn control(
         request::GET_BROKER_CONFIG => return config::config(broker, request, out),
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
         request::GET_CONSUME_STATS => return survey::consume_stats(broker, request, out),
-        request::GET_BROKER_RUNTIME_INFO => return survey::runtime(broker, request, out),
+        request::GET_BROKER_RUNTIME_INFO => {
+            return survey::ask(broker, request, Question::Runtime, out);
+        }
         request::VIEW_BROKER_STATS_DATA => return tally::view(broker, request, out),
         request::CLEAN_EXPIRED_CONSUMEQUEUE | request::CLEAN_UNUSED_TOPIC => {
             // Nothing to do, ever: queues go at once with their topics, and no message goes
@@ -284,10 +286,12 @@ fn control(
         }
         request::GET_BROKER_CONSUME_STATS => return consumption::all(broker, request, out),
         request::GET_ALL_CONSUMER_OFFSET => {
-            return progress::all(broker, request, Progress::All, out);
+            let all = Question::Progress(Progress::All);
+            return survey::ask(broker, request, all, out);
         }
         request::GET_ALL_DELAY_OFFSET => {
-            return progress::all(broker, request, Progress::Delays, out);
+            let delays = Question::Progress(Progress::Delays);
+            return survey::ask(broker, request, delays, out);
         }
         request::QUERY_TOPIC_CONSUME_BY_WHO => return progress::groups_of(broker, request, out),
         request::QUERY_TOPICS_BY_CONSUMER => return progress::topics_of(broker, request, out),
@@ -390,8 +394,15 @@ pub fn reject_frame(link: &Link, bytes: &Bytes, reject: &Reject, out: &mut Outbo
 
 /// An answer without fields.
 pub fn succeed(to: ReplyTo, out: &mut Outbox<Peer>) {
+    out.write(to.conn, |bytes| to.success(bytes).finish(0));
+}
+
+/// An answer with fields and no body.
+pub fn tell(to: ReplyTo, out: &mut Outbox<Peer>, fields: impl FnOnce(&mut FrameWriter<'_>)) {
     out.write(to.conn, |bytes| {
-        to.success(bytes).finish(0);
+        let mut writer = to.success(bytes);
+        fields(&mut writer);
+        writer.finish(0);
     });
 }
 

@@ -10,7 +10,7 @@
 use crate::base::QueueOffset;
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Parked, Request, bad_header, disk_busy, reject_to, succeed};
+use crate::broker::handle::{Parked, Request, bad_header, disk_busy, reject_to, succeed, tell};
 use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
@@ -316,17 +316,9 @@ pub fn run_search(broker: &mut Broker, search: Search, out: &mut Outbox<Peer>) {
 }
 
 fn answer(to: ReplyTo, offset: i64, out: &mut Outbox<Peer>) {
-    out.write(to.conn, |bytes| {
-        let mut w = to.success(bytes);
-        OffsetResponse { offset }.encode(&mut w);
-        w.finish(0);
-    });
+    tell(to, out, |w| OffsetResponse { offset }.encode(w));
 }
 
 fn answer_time(to: ReplyTo, timestamp: i64, out: &mut Outbox<Peer>) {
-    out.write(to.conn, |bytes| {
-        let mut w = to.success(bytes);
-        StoreTimeResponse { timestamp }.encode(&mut w);
-        w.finish(0);
-    });
+    tell(to, out, |w| StoreTimeResponse { timestamp }.encode(w));
 }

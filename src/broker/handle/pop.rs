@@ -13,7 +13,7 @@ use crate::broker::acks::{Ack, Ready, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{RETRY_PREFIX, pop_retry_topics};
 use crate::broker::handle::take::{self, Looked, Taken};
-use crate::broker::handle::{Parked, Request, bad_header, filter, make_group, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, filter, make_group, reject_to, tell};
 use crate::broker::leases::{self, POP_MAX};
 use crate::broker::members::TAG;
 use crate::broker::pops::{Ask, Empty, Visit, Wake, What};
@@ -469,16 +469,11 @@ fn ready(ask: &Ask, header: &PopResponse<'_>, taken: Taken) -> Ready {
 }
 
 fn answer_notice(ask: &Ask, out: &mut Outbox<Peer>) {
-    let to = ask.to;
-    out.write(to.conn, |bytes| {
-        let mut w = to.success(bytes);
-        let header = NotificationResponse {
-            has_msg: true,
-            polling_full: false,
-        };
-        header.encode(&mut w);
-        w.finish(0);
-    });
+    let header = NotificationResponse {
+        has_msg: true,
+        polling_full: false,
+    };
+    tell(ask.to, out, |w| header.encode(w));
 }
 
 impl Broker {
@@ -607,11 +602,7 @@ pub fn answer_polling(to: ReplyTo, rows: &[Row], out: &mut Outbox<Peer>) {
         _ => None,
     });
     let polling_num = counts.sum();
-    out.write(to.conn, |bytes| {
-        let mut w = to.success(bytes);
-        w.field_i64("pollingNum", polling_num);
-        w.finish(0);
-    });
+    tell(to, out, |w| w.field_i64("pollingNum", polling_num));
 }
 
 /// What a shard says to that.

@@ -34,6 +34,7 @@ const OFFSETS_MAX: usize = 50_000;
 /// What is wanted of the offsets that groups have committed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {
+    /// GET_ALL_CONSUMER_OFFSET, GET_ALL_DELAY_OFFSET.
     All,
     Delays,
     GroupsOf(Arc<str>),
@@ -60,16 +61,6 @@ fn topic_of(broker: &Broker, name: &str) -> Result<Arc<str>, Reject> {
         let remark = format!("topic[{name}] not exist");
         Reject::new(response::TOPIC_NOT_EXIST, remark)
     })
-}
-
-/// GET_ALL_CONSUMER_OFFSET, GET_ALL_DELAY_OFFSET.
-pub fn all(
-    broker: &mut Broker,
-    request: &Request<'_>,
-    wanted: Progress,
-    out: &mut Outbox<Peer>,
-) -> Result<(), Reject> {
-    survey::ask(broker, request, Question::Progress(wanted), out)
 }
 
 /// QUERY_TOPIC_CONSUME_BY_WHO.
@@ -162,7 +153,9 @@ pub fn rows(
             return Some(Vec::new());
         }
         Progress::Delays => return Some(delay_rows(broker)),
-        Progress::All if broker.offsets.len() > OFFSETS_MAX => return Some(vec![too_many()]),
+        Progress::All if broker.offsets.len() > OFFSETS_MAX => {
+            return Some(vec![Row::Refused(too_many())]);
+        }
         Progress::All
         | Progress::GroupsOf(_)
         | Progress::TopicsOf(_)
@@ -197,12 +190,12 @@ pub fn rows(
     Some(rows)
 }
 
-fn too_many() -> Row {
+fn too_many() -> Reject {
     let remark = format!(
         "more than {OFFSETS_MAX} consumer offsets, the limit of one answer: ask for one group \
          (GET_CONSUME_STATS)"
     );
-    Row::Refused(Reject::new(response::SYSTEM_ERROR, remark))
+    Reject::new(response::SYSTEM_ERROR, remark)
 }
 
 /// How far this shard has delivered its levels.
@@ -259,9 +252,6 @@ fn time_rows(
 
 /// The answer, made of what all shards know.
 pub fn body(broker: &Broker, now: Now, wanted: &Progress, rows: &[Row]) -> Result<Vec<u8>, Reject> {
-    if let Some(Row::Refused(reject)) = rows.iter().find(|row| matches!(row, Row::Refused(_))) {
-        return Err(reject.clone());
-    }
     let offsets = rows.iter().filter_map(|row| match row {
         Row::Offset {
             group,
@@ -367,9 +357,9 @@ fn all_offsets(now: Now, rows: &[Row]) -> Result<Vec<u8>, Reject> {
             count += 1;
         }
     }
-    match (count > OFFSETS_MAX).then(too_many) {
-        Some(Row::Refused(reject)) => Err(reject),
-        _ => Ok(json::to_vec(&all)),
+    match count {
+        0..=OFFSETS_MAX => Ok(json::to_vec(&all)),
+        _ => Err(too_many()),
     }
 }
 

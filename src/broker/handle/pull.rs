@@ -404,11 +404,7 @@ fn answer(broker: &mut Broker, now: Now, pull: &Pull, status: Status, out: &mut 
         group_sys_flag: Some(0),
         forbidden_type: None,
     };
-    let ReplyTo {
-        conn,
-        opaque,
-        codec,
-    } = pull.to;
+    let to = pull.to;
     let found = match status {
         Status::Found(found) => found,
         _ => Found::default(),
@@ -418,13 +414,13 @@ fn answer(broker: &mut Broker, now: Now, pull: &Pull, status: Status, out: &mut 
     broker
         .tallies
         .got(now.mono, topic, group, found.messages, found.bytes);
-    out.write(conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, codec, opaque, code, Some(remark));
+    out.write(to.conn, |bytes| {
+        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, Some(remark));
         header.encode(&mut w);
         w.finish(found.bytes);
     });
     for slice in found.slices {
-        out.share(conn, slice);
+        out.share(to.conn, slice);
     }
 }
 

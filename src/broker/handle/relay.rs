@@ -65,9 +65,7 @@ pub struct Wanted {
 }
 
 fn online(lead: &Lead, wanted: &Wanted) -> Result<ConnId, Reject> {
-    let Wanted {
-        group, client_id, ..
-    } = wanted;
+    let (group, client_id) = (&wanted.group, &wanted.client_id);
     let members = lead.control.members.consumers(group);
     let member = members
         .iter()
@@ -94,10 +92,7 @@ fn call(
     body: &[u8],
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let lead = broker
-        .lead
-        .as_mut()
-        .expect("control requests are shard 0's");
+    let lead = broker.lead();
     let conn = online(lead, wanted)?;
     check_room(lead)?;
     let wish = Wish::Relay {
@@ -179,13 +174,7 @@ pub fn consume_directly(
         fields,
     };
     // Nothing is read for a client that is not there.
-    online(
-        broker
-            .lead
-            .as_ref()
-            .expect("control requests are shard 0's"),
-        &wanted,
-    )?;
+    online(broker.lead(), &wanted)?;
     let physical = id.physical_offset;
     let direct = Direct { physical, wanted };
     survey::ask(broker, request, Question::Direct(direct), out)
@@ -220,12 +209,10 @@ pub fn hand_over(
     rows: &[Row],
     out: &mut Outbox<Peer>,
 ) {
-    let found = match rows.first() {
-        Some(Row::Message { record, .. }) => Ok(record),
-        Some(Row::Refused(reject)) => Err(reject.clone()),
+    let called = match rows.first() {
+        Some(Row::Message { record, .. }) => call(broker, now, to, &direct.wanted, record, out),
         _ => Err(not_found(direct.physical)),
     };
-    let called = found.and_then(|record| call(broker, now, to, &direct.wanted, record, out));
     if let Err(reject) = called {
         reject_to(to, &reject, out);
     }
@@ -249,10 +236,7 @@ pub fn statuses(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = ConsumerStatus::decode(&request.command.ext).map_err(bad_header)?;
-    let lead = broker
-        .lead
-        .as_mut()
-        .expect("control requests are shard 0's");
+    let lead = broker.lead();
     let group = header.group.into_owned();
     let members = lead.control.members.consumers(&group);
     if members.is_empty() {
@@ -282,10 +266,7 @@ pub fn statuses(
 
 /// Asks the next member that is still there; answers when none is left.
 fn ask_next(broker: &mut Broker, now: Now, mut statuses: Box<Statuses>, out: &mut Outbox<Peer>) {
-    let lead = broker
-        .lead
-        .as_mut()
-        .expect("control requests are shard 0's");
+    let lead = broker.lead();
     while let Some((conn, client_id)) = statuses.left.pop() {
         let members = lead.control.members.consumers(&statuses.group);
         if lead.calls.is_full() || !members.iter().any(|member| member.conn == conn) {

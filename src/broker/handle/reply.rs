@@ -8,7 +8,7 @@ use crate::base::{Now, ShardId};
 use crate::broker::acks::ReplyTo;
 use crate::broker::calls::{CALL_MS, Silence, Wish};
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header, reject_to, send};
+use crate::broker::handle::{Request, bad_header, reject_to, send, tell};
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
@@ -178,12 +178,10 @@ pub fn stored(
     }
     match result {
         Ok(stored) => send::answer_stored(broker, to, queue_id, stored, out),
-        Err(_) => out.write(to.conn, |bytes| {
-            let mut w = to.success(bytes);
+        Err(_) => tell(to, out, |w| {
             w.field_str("msgId", "0");
             w.field_i64("queueId", i64::from(queue_id));
             w.field_i64("queueOffset", 0);
-            w.finish(0);
         }),
     }
 }

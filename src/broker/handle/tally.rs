@@ -40,10 +40,9 @@ pub fn view(
     let topic_id = |topic: &str| broker.snapshot.topics.get(topic).map(|topic| topic.id);
     let tally = match name {
         "TOPIC_PUT_NUMS" | "TOPIC_PUT_SIZE" => topic_id(key).map(Tally::Put),
-        "GROUP_GET_NUMS" | "GROUP_GET_SIZE" => key.split_once('@').and_then(|(topic, group)| {
-            let (topic, group) = (topic_id(topic)?, group.to_owned());
-            Some(Tally::Got { topic, group })
-        }),
+        "GROUP_GET_NUMS" | "GROUP_GET_SIZE" => key
+            .split_once('@')
+            .and_then(|(topic, group)| Some(Tally::Got(topic_id(topic)?, group.to_owned()))),
         "BROKER_PUT_NUMS" if of_cluster => Some(Tally::AllPut),
         "BROKER_GET_NUMS" if of_cluster => Some(Tally::AllGot),
         _ => None,

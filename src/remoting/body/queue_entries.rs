@@ -1,5 +1,5 @@
 //! Response of QUERY_CONSUME_QUEUE 321. Sources: `QueryConsumeQueueResponseBody`,
-//! `ConsumeQueueData`, `ConsumerFilterData`.
+//! `ConsumeQueueData`.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::heartbeat::SubscriptionData;
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct QueueEntries {
-    /// JSON of [`FilterData`], `null`, or a sentence.
+    /// JSON of an expression with its group, `null`, or a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filter_data: Option<String>,
     pub max_queue_index: i64,
@@ -26,15 +26,4 @@ pub struct QueueEntry {
     pub physic_size: i32,
     /// The hash of the tag.
     pub tags_code: i64,
-}
-
-/// How the messages of a group are filtered by an expression.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct FilterData {
-    pub client_version: i64,
-    pub consumer_group: String,
-    pub expression: String,
-    pub expression_type: String,
-    pub topic: String,
 }
