@@ -58,8 +58,7 @@ pub enum Question {
     Acks(Vec<ack::Batch>),
     Direct(Direct),
     Tally(tally::View),
-    /// Which groups consume which topics, and how far they have come there.
-    /// Of topics in order only, if true.
+    /// Which groups consume which topics; only topics in order, if true.
     Consumers(bool),
     Consumption(Vec<Pair>),
     /// How many pops wait.
@@ -485,27 +484,17 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
     }
     let question = Arc::clone(&survey.question);
     let body = match &*question {
-        Question::Topic { .. } => topic_body(broker, &survey),
-        Question::Group { .. } => group_body(broker, &survey),
-        Question::Runtime => runtime_body(broker, &survey),
-        Question::Reset(reset) => match reset_body(broker, &reset.topic, &survey.rows) {
-            Ok(body) => body,
-            Err(reject) => return reject_to(survey.to, &reject, out),
-        },
-        Question::Progress(wanted) => {
-            match progress::body(broker, survey.now, wanted, &survey.rows) {
-                Ok(body) => body,
-                Err(reject) => return reject_to(survey.to, &reject, out),
-            }
-        }
-        Question::Tally(view) => return tally::answer(survey.to, view, &survey.rows, out),
+        Question::Topic { .. } => Ok(topic_body(broker, &survey)),
+        Question::Group { .. } => Ok(group_body(broker, &survey)),
+        Question::Runtime => Ok(runtime_body(broker, &survey)),
+        Question::Reset(reset) => reset_body(broker, &reset.topic, &survey.rows),
+        Question::Progress(wanted) => progress::body(broker, survey.now, wanted, &survey.rows),
+        Question::Tally(view) => tally::body(view, &survey.rows),
         Question::Consumers(ordered) => {
             let Survey { now, to, rows, .. } = survey;
             return consumption::pairs_known(broker, now, to, *ordered, rows, out);
         }
-        Question::Consumption(pairs) => {
-            return consumption::answer(broker, survey.to, pairs, &survey.rows, out);
-        }
+        Question::Consumption(pairs) => Ok(consumption::body(broker, pairs, &survey.rows)),
         Question::Acks(_) => return succeed(survey.to, out),
         Question::Direct(direct) => {
             return relay::hand_over(broker, survey.now, survey.to, direct, &survey.rows, out);
@@ -518,7 +507,10 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
             return key::answer(broker, survey.to, survey.now, query, survey.rows, out);
         }
     };
-    succeed_with(survey.to, &body, out);
+    match body {
+        Ok(body) => succeed_with(survey.to, &body, out),
+        Err(reject) => reject_to(survey.to, &reject, out),
+    }
 }
 
 pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {

@@ -9,7 +9,7 @@
 use crate::base::Now;
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header, reject_to, succeed_with};
+use crate::broker::handle::{Request, bad_header, reject_to};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::tallies::Tally;
 use crate::broker::topics;
@@ -147,7 +147,7 @@ pub fn rate(broker: &mut Broker, now: Now, group: &str, topic: &str) -> f64 {
     })
 }
 
-pub fn answer(broker: &Broker, to: ReplyTo, pairs: &[Pair], rows: &[Row], out: &mut Outbox<Peer>) {
+pub fn body(broker: &Broker, pairs: &[Pair], rows: &[Row]) -> Vec<u8> {
     let mut of_pairs = vec![ConsumeStats::default(); pairs.len()];
     for row in rows {
         if let Row::OfPair(pair, row) = row {
@@ -170,5 +170,5 @@ pub fn answer(broker: &Broker, to: ReplyTo, pairs: &[Pair], rows: &[Row], out: &
         let list = all.consume_stats_list.entry(group.to_string());
         list.or_default().push(stats);
     }
-    succeed_with(to, &all.encode(), out);
+    all.encode()
 }

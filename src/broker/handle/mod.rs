@@ -56,6 +56,9 @@ use bytes::Bytes;
 use body::{Page, check_length, parse};
 use progress::Progress;
 
+/// More than the header of an answer without fields takes.
+const HEADER_BYTES_MAX: usize = 1024;
+
 /// The bytes of a request, so that they can be sent on.
 #[derive(Clone, Copy)]
 pub enum Raw<'a> {
@@ -279,8 +282,7 @@ fn control(
         }
         request::VIEW_BROKER_STATS_DATA => return tally::view(broker, request, out),
         request::CLEAN_EXPIRED_CONSUMEQUEUE | request::CLEAN_UNUSED_TOPIC => {
-            // Nothing to do, ever: queues go at once with their topics, and no message goes
-            // without its index entry.
+            // Nothing to do, ever: queues go with their topics, entries with their messages.
             succeed(request.reply_to(), out);
             return Ok(());
         }
@@ -406,9 +408,21 @@ pub fn tell(to: ReplyTo, out: &mut Outbox<Peer>, fields: impl FnOnce(&mut FrameW
     });
 }
 
-/// An answer with a body and no fields.
+/// An answer with a body and no fields, if one frame can hold it.
 pub fn succeed_with(to: ReplyTo, body: &[u8], out: &mut Outbox<Peer>) {
-    out.write(to.conn, |bytes| to.success(bytes).finish_with_body(body));
+    match check_answer(body.len()) {
+        Ok(()) => out.write(to.conn, |bytes| to.success(bytes).finish_with_body(body)),
+        Err(reject) => reject_to(to, &reject, out),
+    }
+}
+
+fn check_answer(body: usize) -> Result<(), Reject> {
+    let limit = frame::FRAME_BYTES_MAX - HEADER_BYTES_MAX;
+    if body > limit {
+        let remark = format!("the answer has {body} bytes, a frame {limit} at most: ask for less");
+        return Err(Reject::new(response::SYSTEM_ERROR, remark));
+    }
+    Ok(())
 }
 
 /// The disk has no time for one more reader.
@@ -457,4 +471,20 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
     }
     // What it waited for was kept for it until now.
     broker.store.give_up(woken.waiter);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_fits_a_frame() {
+        let limit = frame::FRAME_BYTES_MAX - HEADER_BYTES_MAX;
+        assert_eq!(check_answer(limit), Ok(()));
+        let reject = check_answer(limit + 1).unwrap_err();
+        assert_eq!(
+            reject.remark,
+            "the answer has 16776193 bytes, a frame 16776192 at most: ask for less"
+        );
+    }
 }

@@ -8,9 +8,8 @@
 //! Source: `AdminBrokerProcessor.ViewBrokerStatsData`, `BrokerStatsManager`.
 
 use crate::base::Now;
-use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header, reject_to, succeed_with};
+use crate::broker::handle::{Request, bad_header};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::tallies::{Count, ROWS_MAX, Sum, Tally};
 use crate::broker::{Broker, Peer};
@@ -72,14 +71,7 @@ pub fn rows(broker: &mut Broker, now: Now, view: &View) -> Vec<Row> {
     }
 }
 
-pub fn answer(to: ReplyTo, view: &View, rows: &[Row], out: &mut Outbox<Peer>) {
-    match body(view, rows) {
-        Ok(stats) => succeed_with(to, &json::to_vec(&stats), out),
-        Err(reject) => reject_to(to, &reject, out),
-    }
-}
-
-fn body(view: &View, rows: &[Row]) -> Result<BrokerStats, Reject> {
+pub fn body(view: &View, rows: &[Row]) -> Result<Vec<u8>, Reject> {
     let counted = rows.iter().filter_map(|row| match row {
         Row::Tally(sums) => Some(&**sums),
         _ => None,
@@ -96,11 +88,11 @@ fn body(view: &View, rows: &[Row]) -> Result<BrokerStats, Reject> {
         let sums: Vec<Sum> = counted.iter().map(|sums| sums[span]).collect();
         item(view, &sums)
     });
-    Ok(BrokerStats {
+    Ok(json::to_vec(&BrokerStats {
         stats_day,
         stats_hour,
         stats_minute,
-    })
+    }))
 }
 
 /// All shards together.
@@ -147,7 +139,10 @@ mod tests {
              is the limit",
         );
         let rows = [Row::TalliesFull, Row::Tally(Box::default())];
-        assert_eq!(body(&view(), &rows), Ok(BrokerStats::default()));
+        assert_eq!(
+            body(&view(), &rows),
+            Ok(json::to_vec(&BrokerStats::default()))
+        );
     }
 
     #[test]
