@@ -478,7 +478,7 @@ fn entries_of_a_queue() {
 #[test]
 fn a_table_too_large_the_delays_and_the_producers() {
     let mut desk = Desk::open();
-    let _member = Member::join(desk.broker(), "c9", "t");
+    let _member = Member::join(desk.broker(), "c9", "wide");
     desk.tool.create_topic("wide", 50_001);
     assert_eq!(desk.tool.try_commit("wide", 7, 0).unwrap().code, 0);
     let fields = [("isOrder", "false")];
