@@ -16,6 +16,8 @@ mod bench;
 mod crash;
 #[path = "e2e/disk.rs"]
 mod disk;
+#[path = "e2e/guard.rs"]
+mod guard;
 #[path = "e2e/host.rs"]
 mod host;
 #[path = "e2e/input.rs"]

@@ -49,7 +49,10 @@ pub fn progress(link: &mut Link, group: &str, topic: Option<&str>) -> Result<She
     let mut rows = Vec::new();
     for broker in link.brokers()? {
         let mut fields = vec![("consumerGroup", group)];
-        fields.extend(topic.map(|topic| ("topic", topic)));
+        // In a list, a topic counts even if the members do not want it.
+        if let Some(topic) = topic {
+            fields.extend([("topic", topic), ("topicList", topic)]);
+        }
         let stats = match link.ask(&broker.addr, request::GET_CONSUME_STATS, &fields, b"") {
             Ok(answer) => answer.read::<ConsumeStats>()?,
             // A group that this broker does not know.

@@ -302,7 +302,12 @@ impl Place {
 fn places(link: &mut Link, route: &[BrokerRoute], group: &str, topic: &str) -> Step<Vec<Place>> {
     let mut places = Vec::new();
     for broker in route {
-        let fields = [("consumerGroup", group), ("topic", topic)];
+        // In a list, a topic counts even if the members do not want it.
+        let fields = [
+            ("consumerGroup", group),
+            ("topic", topic),
+            ("topicList", topic),
+        ];
         let stats = match link.ask(&broker.addr, request::GET_CONSUME_STATS, &fields, b"") {
             Ok(answer) => answer.read::<ConsumeStats>()?,
             Err(Trouble::Refused { .. }) => continue,

@@ -1,6 +1,7 @@
 //! Answers that wait for the log, in log order.
 
 use crate::base::{ConnId, LogOffset, Mono, Now, ShardId};
+use crate::broker::control::effects::Reject;
 use crate::broker::publish::Publish;
 use crate::broker::puts::Stored;
 use crate::broker::survey::{self, Row};
@@ -140,6 +141,8 @@ impl Broker {
                     super::handle::reject_to(to, &reject, out);
                 }
                 Ack::Put { from, ticket, .. } => {
+                    let doubtful = true;
+                    let reject = Reject { doubtful, ..reject };
                     self.tell_put(now, from, ticket, Err(reject), out);
                 }
                 Ack::Rows { from, ticket, .. } => {

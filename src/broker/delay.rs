@@ -15,6 +15,7 @@ use crate::broker::control::names::SCHEDULE_TOPIC;
 use crate::broker::puts::{OwnedMessage, Purpose};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
+use crate::message::encode::Draft;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
 use crate::store::consumequeue::QueueSlot;
@@ -294,20 +295,13 @@ impl Broker {
 /// tell of the delay.
 pub fn due_message(view: &RecordView<'_>) -> Option<OwnedMessage> {
     let stored = view.properties();
-    let topic = properties::find_str(stored, names::REAL_TOPIC)?.to_owned();
+    let topic = properties::find_str(stored, names::REAL_TOPIC)?;
     let queue_id = properties::find_str(stored, names::REAL_QUEUE_ID)?
         .parse()
         .ok()?;
-    Some(OwnedMessage {
+    Some(OwnedMessage::of(&Draft {
         topic,
         queue_id,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
-        reconsume_times: view.reconsume_times(),
-        prepared_offset: view.prepared_transaction_offset(),
-        body: view.body().to_vec(),
-        properties: stored.to_vec(),
-    })
+        ..Draft::of(view)
+    }))
 }

@@ -15,6 +15,7 @@ pub mod calls;
 pub mod control;
 pub mod delay;
 pub mod groups;
+pub mod guard;
 pub mod handle;
 pub mod holds;
 pub mod leases;
@@ -42,6 +43,7 @@ use crate::broker::control::Control;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::options::ControlOptions;
 use crate::broker::delay::Delays;
+use crate::broker::guard::Guard;
 use crate::broker::handle::pull::Pull;
 use crate::broker::handle::{Parked, Raw, Request};
 use crate::broker::holds::Holds;
@@ -206,6 +208,8 @@ pub struct Broker {
     puts: Puts,
     transactions: Transactions,
     timers: Timers,
+    guard: Guard,
+    surveys: Surveys,
     /// Requests that wait for bytes from the disk.
     parked: Map<u64, Parked>,
     parked_count: u64,
@@ -229,7 +233,6 @@ struct Lead {
     control: Control,
     publication: Publication,
     registry: Registry,
-    surveys: Surveys,
     calls: Calls,
 }
 
@@ -275,7 +278,6 @@ impl Broker {
                 control,
                 publication: Publication::new(options.control.shards),
                 registry: Registry::new(options.registry.clone(), now),
-                surveys: Surveys::default(),
                 calls: Calls::default(),
             })
         });
@@ -297,6 +299,8 @@ impl Broker {
             puts: Puts::default(),
             transactions,
             timers,
+            guard: Guard::new(now.wall_ms),
+            surveys: Surveys::default(),
             parked: Map::default(),
             parked_count: 0,
             stats: Stats::new(now),

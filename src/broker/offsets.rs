@@ -29,16 +29,56 @@ const ROW_BYTES_MAX: usize = 4 + 8 + 2 + 255;
 const RECORD_COUNT_MAX: usize = 4096;
 /// Offsets one shard keeps.
 pub const OFFSETS_MAX: usize = 4_000_000;
+/// Beyond so many, a group that only pulls is not noted any more: commits have the rest.
+const PULLED_MAX: usize = OFFSETS_MAX / 2;
 
+/// How far a group has come in a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Committed {
+struct Known {
+    /// Committed; if nothing is, pulled.
     offset: u64,
+    /// Messages pulled beyond it; not in the log, and no more than fit.
+    ahead: u32,
+    is_committed: bool,
     dirty: bool,
+}
+
+// There may be millions.
+const _: () = assert!(size_of::<Known>() == 16);
+
+const NOTHING: Known = Known {
+    offset: 0,
+    ahead: 0,
+    is_committed: false,
+    dirty: false,
+};
+
+impl Known {
+    fn committed(self) -> Option<u64> {
+        self.is_committed.then_some(self.offset)
+    }
+
+    fn pulled(self) -> u64 {
+        self.offset + u64::from(self.ahead)
+    }
+
+    fn commit(self, offset: u64) -> Known {
+        Known {
+            offset,
+            ahead: ahead(offset, self.pulled()),
+            is_committed: true,
+            dirty: true,
+        }
+    }
+}
+
+fn ahead(offset: u64, pulled: u64) -> u32 {
+    u32::try_from(pulled.saturating_sub(offset)).unwrap_or(u32::MAX)
 }
 
 #[derive(Default)]
 pub struct Offsets {
-    groups: Map<Arc<str>, Map<QueueSlot, Committed>>,
+    groups: Map<Arc<str>, Map<QueueSlot, Known>>,
     /// Places that operators chose and no pull has heard of yet. Not durable, as in the reference:
     /// after a restart the offset itself is what counts.
     resets: Map<QueueSlot, Vec<(Arc<str>, u64)>>,
@@ -66,17 +106,11 @@ impl Offsets {
         if known.is_none() && self.count >= OFFSETS_MAX {
             return false;
         }
-        if known.is_some_and(|known| known.offset == offset) {
+        if known.and_then(Known::committed) == Some(offset) {
             return true;
         }
         let dirty = known.is_some_and(|known| known.dirty);
-        queues.insert(
-            slot,
-            Committed {
-                offset,
-                dirty: true,
-            },
-        );
+        queues.insert(slot, known.unwrap_or(NOTHING).commit(offset));
         self.count += usize::from(known.is_none());
         if !dirty {
             self.dirty.push((name, slot));
@@ -92,6 +126,9 @@ impl Offsets {
     pub fn reset(&mut self, now: Now, group: &str, slot: QueueSlot, offset: u64) -> bool {
         if !self.commit(now, group, slot, offset) {
             return false;
+        }
+        if let Some(known) = self.known(group, slot) {
+            known.ahead = 0;
         }
         let resets = self.resets.entry(slot).or_default();
         resets.retain(|(known, _)| **known != *group);
@@ -120,7 +157,34 @@ impl Offsets {
     }
 
     pub fn committed(&self, group: &str, slot: QueueSlot) -> Option<u64> {
-        Some(self.groups.get(group)?.get(&slot)?.offset)
+        self.groups.get(group)?.get(&slot)?.committed()
+    }
+
+    fn known(&mut self, group: &str, slot: QueueSlot) -> Option<&mut Known> {
+        self.groups.get_mut(group)?.get_mut(&slot)
+    }
+
+    /// Takes note of where a group will pull next; nothing is promised of it.
+    pub fn note_pull(&mut self, group: &Arc<str>, slot: QueueSlot, next: u64) {
+        if let Some(known) = self.known(group, slot) {
+            match known.is_committed {
+                true => known.ahead = ahead(known.offset, next),
+                false => known.offset = next,
+            }
+        } else if self.count < PULLED_MAX {
+            let known = Known {
+                offset: next,
+                ..NOTHING
+            };
+            let queues = self.groups.entry(group.clone()).or_default();
+            queues.insert(slot, known);
+            self.count += 1;
+        }
+    }
+
+    /// Where the group pulls next, as far as that is known; at least what it has committed.
+    pub fn pulled(&self, group: &str, slot: QueueSlot) -> Option<u64> {
+        Some(self.groups.get(group)?.get(&slot)?.pulled())
     }
 
     /// Offsets held, all groups together.
@@ -132,18 +196,18 @@ impl Offsets {
         self.count == 0
     }
 
-    /// Every offset in this shard.
+    /// Every committed offset in this shard.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, QueueSlot, u64)> + '_ {
         self.groups.iter().flat_map(|(group, queues)| {
             let queues = queues.iter();
-            queues.map(move |(slot, committed)| (group, *slot, committed.offset))
+            queues.filter_map(move |(slot, known)| Some((group, *slot, known.committed()?)))
         })
     }
 
-    /// Every offset of a group in this shard.
+    /// Every committed offset of a group in this shard.
     pub fn of_group(&self, group: &str) -> impl Iterator<Item = (QueueSlot, u64)> + '_ {
         let queues = self.groups.get(group).into_iter().flatten();
-        queues.map(|(slot, committed)| (*slot, committed.offset))
+        queues.filter_map(|(slot, known)| Some((*slot, known.committed()?)))
     }
 
     /// Up to where the log must be confirmed before what this table says may be told to anybody.
@@ -182,9 +246,7 @@ impl Offsets {
                     .groups
                     .get_mut(&group)
                     .and_then(|queues| queues.get_mut(&slot));
-                entry
-                    .into_iter()
-                    .for_each(|committed| committed.dirty = false);
+                entry.into_iter().for_each(|known| known.dirty = false);
             }
         }
         self.flushed = now.mono;
@@ -248,23 +310,15 @@ impl Offsets {
                 self.forget(group);
                 continue;
             }
+            let replayed = Known {
+                dirty: false,
+                ..NOTHING.commit(offset)
+            };
             let known = match self.groups.get_mut(group) {
-                Some(queues) => queues.insert(
-                    slot,
-                    Committed {
-                        offset,
-                        dirty: false,
-                    },
-                ),
+                Some(queues) => queues.insert(slot, replayed),
                 None => {
                     let mut queues = Map::default();
-                    queues.insert(
-                        slot,
-                        Committed {
-                            offset,
-                            dirty: false,
-                        },
-                    );
+                    queues.insert(slot, replayed);
                     self.groups.insert(group.into(), queues);
                     None
                 }
@@ -276,15 +330,10 @@ impl Offsets {
 
     /// Appends the whole table as system records, for a snapshot.
     pub fn dump(&self, now: Now, out: &mut Vec<u8>) {
-        let rows: Vec<(&str, QueueSlot, u64)> = self
-            .groups
+        let rows = self
             .iter()
-            .flat_map(|(group, queues)| {
-                queues
-                    .iter()
-                    .map(|(slot, committed)| (&**group, *slot, committed.offset))
-            })
-            .collect();
+            .map(|(group, slot, offset)| (&**group, slot, offset));
+        let rows: Vec<(&str, QueueSlot, u64)> = rows.collect();
         for piece in rows.chunks(RECORD_COUNT_MAX) {
             let mut payload = Vec::with_capacity(4 + piece.len() * 32);
             encode(piece.iter().copied(), &mut payload);
@@ -354,6 +403,53 @@ mod tests {
         assert_eq!(replayed.committed("g3", QueueSlot(3)), Some(3));
         assert!(replayed.apply(VERSION, &[0, 0, 0, 1, 0]).is_err());
         assert!(replayed.apply(9, &[]).is_err());
+    }
+
+    #[test]
+    fn pulls_are_noted_beside_commits() {
+        let (mut offsets, slot) = (Offsets::default(), QueueSlot(1));
+        let group: Arc<str> = "g".into();
+        offsets.note_pull(&group, slot, 9);
+        let seen = (offsets.committed("g", slot), offsets.pulled("g", slot));
+        assert_eq!(seen, (None, Some(9)), "a pull commits nothing");
+        assert_eq!(
+            (offsets.iter().count(), offsets.of_group("g").count()),
+            (0, 0)
+        );
+        assert!(offsets.commit(at(0), "g", slot, 4));
+        assert_eq!(offsets.pulled("g", slot), Some(9));
+        offsets.note_pull(&group, slot, 7);
+        assert_eq!(offsets.pulled("g", slot), Some(7));
+        assert!(offsets.commit(at(0), "g", slot, 8));
+        let seen = (offsets.committed("g", slot), offsets.pulled("g", slot));
+        assert_eq!(seen, (Some(8), Some(8)), "never behind the commit");
+        assert_eq!(offsets.count, 1);
+        offsets.note_pull(&group, slot, 20);
+        assert!(offsets.reset(at(0), "g", slot, 8));
+        assert_eq!(offsets.pulled("g", slot), Some(8), "it pulls there again");
+        offsets.note_pull(&group, slot, u64::MAX);
+        assert_eq!(offsets.pulled("g", slot), Some(8 + u64::from(u32::MAX)));
+        let mut dump = Vec::new();
+        offsets.note_pull(&group, QueueSlot(2), 3);
+        offsets.dump(at(0), &mut dump);
+        let mut replayed = Offsets::default();
+        for (_, record) in walk(&dump).map(Result::unwrap) {
+            if let Record::System { payload, .. } = record {
+                replayed.apply(VERSION, payload).unwrap();
+            }
+        }
+        assert_eq!((replayed.count, replayed.pulled("g", slot)), (1, Some(8)));
+    }
+
+    #[test]
+    fn pulls_leave_room_for_commits() {
+        let mut offsets = Offsets {
+            count: PULLED_MAX,
+            ..Offsets::default()
+        };
+        offsets.note_pull(&"g".into(), QueueSlot(1), 9);
+        assert_eq!(offsets.pulled("g", QueueSlot(1)), None);
+        assert!(offsets.commit(at(0), "g", QueueSlot(1), 9));
     }
 
     #[test]

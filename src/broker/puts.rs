@@ -8,6 +8,8 @@ use crate::base::{Map, Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::SCHEDULE_TOPIC;
+use crate::broker::guard::Place;
+use crate::broker::handle::guarded::First;
 use crate::broker::leases::Lapsed;
 use crate::broker::timers::Timer;
 use crate::broker::topics::{config_with, perm};
@@ -36,6 +38,21 @@ pub struct OwnedMessage {
 }
 
 impl OwnedMessage {
+    pub fn of(draft: &Draft<'_>) -> OwnedMessage {
+        OwnedMessage {
+            topic: draft.topic.to_owned(),
+            queue_id: draft.queue_id,
+            flag: draft.flag,
+            sys_flag: draft.sys_flag,
+            born_timestamp: draft.born_timestamp,
+            born_host: draft.born_host,
+            reconsume_times: draft.reconsume_times,
+            prepared_offset: draft.prepared_transaction_offset,
+            body: draft.body.to_vec(),
+            properties: draft.properties.to_vec(),
+        }
+    }
+
     pub fn draft(&self, store_host: SocketAddr) -> Draft<'_> {
         Draft {
             topic: &self.topic,
@@ -81,6 +98,8 @@ pub enum Purpose {
         oneway: bool,
         queue_id: i32,
     },
+    /// A message that the duplicate guard looks after.
+    Guarded(Box<First>),
     /// A reply to a request message was pushed, or not (`trouble`): answer who sent it.
     Reply {
         to: ReplyTo,
@@ -276,9 +295,17 @@ impl Broker {
                 Err(reject) => handle::reject_to(to, &reject, out),
             },
             Purpose::Send { to, queue_id, .. } => match result {
-                Ok(stored) => handle::send::answer_stored(self, to, queue_id, &stored, out),
+                Ok(stored) => {
+                    let told = (response::SUCCESS, None);
+                    handle::send::answer_stored(self, to, queue_id, &stored, told, out);
+                }
                 Err(reject) => handle::reject_to(to, &reject, out),
             },
+            Purpose::Guarded(first) => {
+                let queue_id = first.queue_id;
+                let result = result.map(|stored| Place { stored, queue_id });
+                handle::guarded::ended(self, now, *first, result, out);
+            }
             Purpose::Commit { to, offset } => {
                 let result = result.map(drop);
                 handle::transaction::stored_elsewhere(self, now, to, offset, result, out);

@@ -1,15 +1,16 @@
-//! Questions about queues of all shards, asked by shard 0: GET_TOPIC_STATS_INFO 202,
-//! GET_CONSUME_STATS 208, GET_BROKER_RUNTIME_INFO 28, and those of other files.
+//! Questions about queues of all shards: GET_TOPIC_STATS_INFO 202, GET_CONSUME_STATS 208,
+//! GET_BROKER_RUNTIME_INFO 28, and others of `handle`.
 //!
-//! Shard 0 sends the question to every shard, itself included, and answers the client when all have
-//! answered. A shard that must read from the disk for its answer parks the question.
+//! A shard, mostly shard 0, sends the question to every shard, itself included, and goes on when
+//! all have answered. A shard that must read from the disk for its answer parks the question.
 
 use crate::base::{Map, Now, QueueOffset, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
-use crate::broker::control::names::retry_topic;
+use crate::broker::control::names::is_blank;
 use crate::broker::handle::ack;
 use crate::broker::handle::consumption::{self, Pair, Walk};
+use crate::broker::handle::guarded::{self, Sent};
 use crate::broker::handle::key::{self, KeyQuery, Search};
 use crate::broker::handle::pop;
 use crate::broker::handle::progress::{self, Progress};
@@ -17,7 +18,9 @@ use crate::broker::handle::relay::{self, Direct};
 use crate::broker::handle::reset::{self, Reset};
 use crate::broker::handle::tally;
 use crate::broker::handle::timer::{self, Recall};
-use crate::broker::handle::{Parked, Request, bad_header, reject_to, succeed, succeed_with, tell};
+use crate::broker::handle::{
+    Parked, Request, bad_header, preset, refuse_to, reject_to, succeed, succeed_with, tell,
+};
 use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
 use crate::broker::tallies::{Sums, Tally};
@@ -28,7 +31,7 @@ use crate::remoting::body::stats::{
     ConsumeOffset, ConsumeStats, ResetOffsets, TopicOffset, TopicStats,
 };
 use crate::remoting::body::table::KvTable;
-use crate::remoting::code::response;
+use crate::remoting::code::{request, response};
 use crate::remoting::command::VERSION;
 use crate::remoting::header::group::ConsumeStatsHeader;
 use crate::remoting::header::topic::TopicName;
@@ -36,6 +39,7 @@ use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Surveys under way at a time.
@@ -45,6 +49,10 @@ const SURVEYS_MAX: usize = 1024;
 pub enum Question {
     Topic {
         topic: Arc<str>,
+    },
+    /// The topics of which a group has committed offsets, for the question that follows.
+    TopicsOf {
+        group: String,
     },
     Group {
         group: String,
@@ -83,8 +91,10 @@ pub enum Row {
         queue_id: i32,
         max: u64,
         committed: u64,
+        pulled: u64,
         last_ms: i64,
     },
+    Topic(Arc<str>),
     Shard(Box<ShardRow>),
     Count(usize),
     Reset {
@@ -147,8 +157,16 @@ pub struct Surveys {
     asked: u64,
 }
 
+/// Who wants to know.
+pub enum Asker {
+    Client(ReplyTo),
+    Nobody,
+    /// The duplicate guard, about a message that it may have to store.
+    Guard(Box<Sent>),
+}
+
 struct Survey {
-    to: ReplyTo,
+    asker: Asker,
     now: Now,
     question: Arc<Question>,
     missing: u16,
@@ -186,29 +204,27 @@ pub fn consume_stats(
 ) -> Result<(), Reject> {
     let header = ConsumeStatsHeader::decode(&request.command.ext).map_err(bad_header)?;
     let group = header.consumer_group.to_string();
-    let mut names: Vec<String> = Vec::new();
-    names.extend(
-        header
-            .topic
-            .as_deref()
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned),
-    );
     let listed = header.topic_list.as_deref().unwrap_or_default().split(';');
-    names.extend(listed.filter(|name| !name.is_empty()).map(str::to_owned));
-    if names.is_empty()
-        && let Some(members) = broker.snapshot.subscriptions.get(&group)
-    {
-        names.extend(members.topics.keys().map(|name| name.to_string()));
-    }
-    if names.is_empty() {
-        names.push(retry_topic(&group));
-    }
-    let topics = names
+    let listed: Vec<&str> = listed.filter(|name| !name.is_empty()).collect();
+    let named = header.topic.as_deref().filter(|name| !is_blank(name));
+    let names = match named {
+        _ if !listed.is_empty() => listed,
+        Some(name) if is_consumed(broker, &group, name) => vec![name],
+        Some(_) => Vec::new(),
+        None => return ask(broker, request, Question::TopicsOf { group }, out),
+    };
+    let known = names
         .iter()
         .filter_map(|name| broker.snapshot.topics.get(name));
-    let topics = topics.map(|topic| topic.name.clone()).collect();
+    let topics = known.map(|topic| topic.name.clone()).collect();
     ask(broker, request, Question::Group { group, topics }, out)
+}
+
+/// What a group left behind in a topic that its members want no more does not count
+/// (`AdminBrokerProcessor.getTopicsForCollectingConsumeStats`).
+pub fn is_consumed(broker: &Broker, group: &str, topic: &str) -> bool {
+    let members = broker.snapshot.subscriptions.get(group);
+    members.is_none_or(|members| members.topics.is_empty() || members.topics.contains_key(topic))
 }
 
 pub fn ask(
@@ -217,33 +233,43 @@ pub fn ask(
     question: Question,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    open(broker, request.now, request.reply_to(), question, out)
+    let asker = match request.command.is_oneway() {
+        true => Asker::Nobody,
+        false => Asker::Client(request.reply_to()),
+    };
+    check(broker)?;
+    begin(broker, request.now, asker, question, out);
+    Ok(())
 }
 
-pub fn open(
-    broker: &mut Broker,
-    now: Now,
-    to: ReplyTo,
-    question: Question,
-    out: &mut Outbox<Peer>,
-) -> Result<(), Reject> {
-    let shards = broker.options.control.shards;
-    let lead = broker.lead.as_mut().expect("surveys are shard 0's");
-    if lead.surveys.open.len() >= SURVEYS_MAX {
-        let remark = format!("[OVERLOAD]system busy: {SURVEYS_MAX} statistics requests are open");
+/// Whether another survey may begin.
+pub fn check(broker: &Broker) -> Result<(), Reject> {
+    if broker.surveys.open.len() >= SURVEYS_MAX {
+        let remark = format!("[OVERLOAD]system busy: {SURVEYS_MAX} questions are open");
         return Err(Reject::new(response::SYSTEM_BUSY, remark));
     }
-    lead.surveys.asked += 1;
-    let (ticket, question) = (lead.surveys.asked, Arc::new(question));
+    Ok(())
+}
+
+pub fn begin(
+    broker: &mut Broker,
+    now: Now,
+    asker: Asker,
+    question: Question,
+    out: &mut Outbox<Peer>,
+) {
+    let (me, shards) = (broker.me, broker.options.control.shards);
+    broker.surveys.asked += 1;
+    let (ticket, question) = (broker.surveys.asked, Arc::new(question));
     let survey = Survey {
-        to,
+        asker,
         now,
         question: question.clone(),
         missing: shards,
         rows: Vec::new(),
     };
-    lead.surveys.open.insert(ticket, survey);
-    for shard in (1..shards).map(ShardId) {
+    broker.surveys.open.insert(ticket, survey);
+    for shard in (0..shards).map(ShardId).filter(|shard| *shard != me) {
         out.peers.push((
             shard,
             Peer::Question {
@@ -252,9 +278,7 @@ pub fn open(
             },
         ));
     }
-    let me = broker.me;
     answer(broker, now, me, ticket, question, out);
-    Ok(())
 }
 
 /// A shard is asked.
@@ -317,7 +341,11 @@ pub fn give(
 
 /// The disk did not give a shard what it was asked: it answers with what it knows.
 pub fn fail(broker: &mut Broker, asked: &Asked, out: &mut Outbox<Peer>) {
-    give(broker, asked.from, asked.ticket, Vec::new(), out);
+    let rows = match &*asked.question {
+        Question::Messages(query) => query.gap().into_iter().collect(),
+        _ => Vec::new(),
+    };
+    give(broker, asked.from, asked.ticket, rows, out);
 }
 
 /// `None` while bytes are on their way from the disk.
@@ -335,6 +363,7 @@ fn rows(
         Question::Polling { line, queue_id } => Some(pop::polling_here(broker, line, *queue_id)),
         Question::Recall(recall) => Some(timer::recall_here(broker, asked.now, recall)),
         Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
+        Question::TopicsOf { group } => Some(topics_here(broker, group)),
         Question::Tally(view) => Some(tally::rows(broker, asked.now, view)),
         Question::Consumers(_) => Some(consumption::pairs_here(broker)),
         Question::Consumption(pairs) => {
@@ -402,6 +431,7 @@ pub fn group_row(
     let max = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
     let known = slot.and_then(|slot| broker.offsets.committed(group, slot));
     let committed = known.unwrap_or(0);
+    let pulled = slot.and_then(|slot| broker.offsets.pulled(group, slot));
     let last = committed.checked_sub(1).filter(|last| *last < max);
     let last_ms = time_of(broker, slot, last, waiter)?;
     Some(Row::Group {
@@ -409,8 +439,17 @@ pub fn group_row(
         queue_id,
         max,
         committed,
+        pulled: pulled.unwrap_or(0),
         last_ms,
     })
+}
+
+fn topics_here(broker: &Broker, group: &str) -> Vec<Row> {
+    let queues = broker.store.queues();
+    let slots = broker.offsets.of_group(group);
+    let topics = slots.filter_map(|(slot, _)| Some(queues.queue(slot)?.topic.clone()));
+    let topics: BTreeSet<Arc<str>> = topics.collect();
+    topics.into_iter().map(Row::Topic).collect()
 }
 
 /// The queues of a topic that this shard owns.
@@ -463,8 +502,7 @@ fn shard_row(broker: &Broker, now: Now) -> ShardRow {
 
 /// A shard has answered; the last one ends the survey.
 pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox<Peer>) {
-    let lead = broker.lead.as_mut().expect("surveys are shard 0's");
-    let survey = lead
+    let survey = broker
         .surveys
         .open
         .get_mut(&ticket)
@@ -474,43 +512,77 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
     if survey.missing > 0 {
         return;
     }
-    let survey = lead.surveys.open.remove(&ticket).expect("just found");
-    let refused = survey.rows.iter().find_map(|row| match row {
+    let survey = broker.surveys.open.remove(&ticket).expect("just found");
+    let Survey { now, rows, .. } = survey;
+    match survey.asker {
+        Asker::Client(to) => conclude(broker, now, to, &survey.question, rows, out),
+        Asker::Guard(sent) => guarded::found(broker, now, *sent, &rows, out),
+        Asker::Nobody => {}
+    }
+}
+
+/// Answers a client with what the shards said, or asks them once more.
+fn conclude(
+    broker: &mut Broker,
+    now: Now,
+    to: ReplyTo,
+    question: &Question,
+    rows: Vec<Row>,
+    out: &mut Outbox<Peer>,
+) {
+    let refused = rows.iter().find_map(|row| match row {
         Row::Refused(reject) => Some(reject),
         _ => None,
     });
     if let Some(reject) = refused {
-        return reject_to(survey.to, reject, out);
+        return match question {
+            Question::Recall(_) => refuse_to(broker, request::RECALL_MESSAGE, to, reject, out),
+            _ => reject_to(to, reject, out),
+        };
     }
-    let question = Arc::clone(&survey.question);
-    let body = match &*question {
-        Question::Topic { .. } => Ok(topic_body(broker, &survey)),
-        Question::Group { .. } => Ok(group_body(broker, &survey)),
-        Question::Runtime => Ok(runtime_body(broker, &survey)),
-        Question::Reset(reset) => reset_body(broker, &reset.topic, &survey.rows),
-        Question::Progress(wanted) => progress::body(broker, survey.now, wanted, &survey.rows),
-        Question::Tally(view) => tally::body(view, &survey.rows),
+    let body = match question {
+        Question::Topic { .. } => Ok(topic_body(broker, &rows)),
+        Question::TopicsOf { group } => {
+            let question = Question::Group {
+                group: group.clone(),
+                topics: consumed(broker, group, &rows),
+            };
+            return begin(broker, now, Asker::Client(to), question, out);
+        }
+        Question::Group { .. } => Ok(group_body(broker, &rows)),
+        Question::Runtime => Ok(runtime_body(broker, now, &rows)),
+        Question::Reset(reset) => reset_body(broker, &reset.topic, &rows),
+        Question::Progress(wanted) => progress::body(broker, now, wanted, &rows),
+        Question::Tally(view) => tally::body(view, &rows),
         Question::Consumers(ordered) => {
-            let Survey { now, to, rows, .. } = survey;
             return consumption::pairs_known(broker, now, to, *ordered, rows, out);
         }
-        Question::Consumption(pairs) => Ok(consumption::body(broker, pairs, &survey.rows)),
-        Question::Acks(_) => return succeed(survey.to, out),
-        Question::Direct(direct) => {
-            return relay::hand_over(broker, survey.now, survey.to, direct, &survey.rows, out);
-        }
-        Question::Polling { .. } => return pop::answer_polling(survey.to, &survey.rows, out),
+        Question::Consumption(pairs) => Ok(consumption::body(broker, pairs, &rows)),
+        Question::Acks(_) => return succeed(to, out),
+        Question::Direct(direct) => return relay::hand_over(broker, now, to, direct, &rows, out),
+        Question::Polling { .. } => return pop::answer_polling(to, &rows, out),
         Question::Recall(recall) => {
-            return tell(survey.to, out, |w| w.field_str("msgId", &recall.key));
+            return tell(to, out, |w| {
+                preset(&broker.options, request::RECALL_MESSAGE, w);
+                w.field_str("msgId", &recall.key);
+            });
         }
-        Question::Messages(query) => {
-            return key::answer(broker, survey.to, survey.now, query, survey.rows, out);
-        }
+        Question::Messages(query) => return key::answer(broker, to, now, query, rows, out),
     };
     match body {
-        Ok(body) => succeed_with(survey.to, &body, out),
-        Err(reject) => reject_to(survey.to, &reject, out),
+        Ok(body) => succeed_with(to, &body, out),
+        Err(reject) => reject_to(to, &reject, out),
     }
+}
+
+/// The topics of which the group has offsets that count.
+fn consumed(broker: &Broker, group: &str, rows: &[Row]) -> Vec<Arc<str>> {
+    let topics = rows.iter().filter_map(|row| match row {
+        Row::Topic(topic) if is_consumed(broker, group, topic) => Some(topic.clone()),
+        _ => None,
+    });
+    let topics: BTreeSet<Arc<str>> = topics.collect();
+    topics.into_iter().collect()
 }
 
 pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
@@ -522,9 +594,9 @@ pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
     }
 }
 
-fn topic_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+fn topic_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
     let mut stats = TopicStats::default();
-    for row in &survey.rows {
+    for row in rows {
         match row {
             Row::Rate(rate) => stats.topic_put_tps += rate,
             Row::Queue {
@@ -549,9 +621,9 @@ fn topic_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
     stats.encode()
 }
 
-fn group_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+fn group_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
     let mut stats = ConsumeStats::default();
-    for row in &survey.rows {
+    for row in rows {
         add_group_row(broker, &mut stats, row);
     }
     stats
@@ -569,13 +641,14 @@ pub fn add_group_row(broker: &Broker, stats: &mut ConsumeStats, row: &Row) {
             queue_id,
             max,
             committed,
+            pulled,
             last_ms,
         } => {
             let offset = ConsumeOffset {
                 broker_offset: *max as i64,
                 consumer_offset: *committed as i64,
                 last_timestamp: *last_ms,
-                pull_offset: *committed as i64,
+                pull_offset: *pulled as i64,
             };
             let queue = queue_name(broker, topic, *queue_id);
             stats.offset_table.push((queue, offset));
@@ -605,7 +678,7 @@ fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Rej
 }
 
 /// The keys that mqadmin and the dashboard read (`spec/mqadmin.md` §8).
-fn runtime_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
+fn runtime_body(broker: &Broker, now: Now, answers: &[Row]) -> Vec<u8> {
     let mut sum = ShardRow {
         totals: Totals::default(),
         put_rates: [0.0; 3],
@@ -616,14 +689,14 @@ fn runtime_body(broker: &Broker, survey: &Survey) -> Vec<u8> {
         unwritten: 0,
         unsynced: 0,
     };
-    for row in &survey.rows {
+    for row in answers {
         if let Row::Shard(row) = row {
             sum.add(row);
         }
     }
     let rates = |rates: [f64; 3]| rates.map(|rate| format!("{rate:.2}")).join(" ");
     let (put, got) = (sum.totals.put_messages, sum.totals.got_messages);
-    let uptime_s = broker.stats.uptime_ms(survey.now) / 1000;
+    let uptime_s = broker.stats.uptime_ms(now) / 1000;
     let average = sum.totals.put_bytes as f64 / put.max(1) as f64;
     let all: Vec<f64> = (0..3)
         .map(|n| sum.found_rates[n] + sum.missed_rates[n])

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::ShardId;
+use crate::broker::control::attributes;
 use crate::broker::record::{Stamp, TopicPut};
 use crate::broker::snapshot::Catalog;
 use crate::remoting::body::topic::TopicConfig;
@@ -75,6 +76,12 @@ impl Topic {
 
     pub fn is_writable(&self) -> bool {
         self.config.perm & perm::WRITE != 0
+    }
+
+    /// How long a unique key that was sent is not stored again, if the topic has the attribute.
+    pub fn dedup_window_ms(&self) -> Option<i64> {
+        let text = self.config.attributes.get(attributes::DEDUP_WINDOW)?;
+        text.parse().ok()
     }
 }
 

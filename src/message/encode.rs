@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::layout::{self, sys_flag};
+use super::view::RecordView;
 
 /// A message before it has a place.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +74,24 @@ impl std::error::Error for DraftError {}
 /// Beyond any frame; the configured `maxMessageSize` is far below.
 const BODY_BYTES_MAX: usize = 1 << 30;
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    /// The same message once more.
+    pub fn of(view: &RecordView<'a>) -> Draft<'a> {
+        Draft {
+            topic: view.topic(),
+            queue_id: view.queue_id(),
+            flag: view.flag(),
+            sys_flag: view.sys_flag(),
+            born_timestamp: view.born_timestamp(),
+            born_host: view.born_host(),
+            store_host: view.store_host(),
+            reconsume_times: view.reconsume_times(),
+            prepared_transaction_offset: view.prepared_transaction_offset(),
+            body: view.body(),
+            properties: view.properties(),
+        }
+    }
+
     /// Whether the length fields of the layout can state this draft.
     pub fn check(&self) -> Result<(), DraftError> {
         if self.topic.len() > layout::TOPIC_BYTES_MAX {

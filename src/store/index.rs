@@ -154,8 +154,9 @@ impl KeyIndex {
         }
     }
 
+    /// Of entries: what the open chunk has in reserve does not count.
     fn unsealed_bytes(&self) -> usize {
-        (self.full.len() * CHUNK_ENTRIES + self.open.capacity()) * size_of::<KeyEntry>()
+        (self.full.len() * CHUNK_ENTRIES + self.open.len()) * size_of::<KeyEntry>()
     }
 
     fn hot_bytes(&self) -> usize {
@@ -180,7 +181,8 @@ impl KeyIndex {
     /// Memory held, in bytes.
     pub fn memory_bytes(&self) -> usize {
         let merge = self.merge.as_ref().map_or(0, Merge::memory_bytes);
-        self.hot_bytes() + merge + self.runs.directory_bytes()
+        let reserve = (self.open.capacity() - self.open.len()) * size_of::<KeyEntry>();
+        self.hot_bytes() + reserve + merge + self.runs.directory_bytes()
     }
 
     /// Everything appended so far becomes a draft, as

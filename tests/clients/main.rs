@@ -26,7 +26,7 @@ use report::{Outcome, Report};
 use server::{Layout, Server};
 
 /// Client processes at a time: most of them wait most of the time.
-const SLOTS: usize = 8;
+const SLOTS: usize = 6;
 /// How long one of two brokers stays away.
 const OUTAGE: Duration = Duration::from_secs(4);
 

@@ -45,6 +45,7 @@ const JAVA: &[&str] = &[
 const JAVA5: &[&str] = &[
     "transaction",
     "pop",
+    "again",
     "retry",
     "delay",
     "push",
@@ -112,6 +113,7 @@ const VIP: &[&str] = &["-Dcom.rocketmq.sendMessageWithVIPChannel=true"];
 /// Pages of `docs/` with a program.
 const DOCS: &[&str] = &[
     "delays.md",
+    "duplicates.md",
     "filters.md",
     "offsets.md",
     "order.md",

@@ -205,3 +205,28 @@ fn a_batch_larger_than_a_segment_is_refused() {
     assert_eq!(client.sent("input", 0, b"fine"), 0);
     server.stop();
 }
+
+#[test]
+fn who_wants_no_answer_gets_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).set("shards", 2).start();
+    let mut client = Client::connect(server.launch.broker);
+    client.create_topic("quiet", 4);
+    let queue: &[(&str, &str)] = &[("topic", "quiet"), ("queueId", "1")];
+    for (code, fields) in [
+        (ask::GET_TOPIC_STATS_INFO, &queue[..1]),
+        (ask::GET_MAX_OFFSET, queue),
+        (ask::GET_BROKER_RUNTIME_INFO, &[]),
+        (ask::GET_ALL_TOPIC_CONFIG, &[]),
+        (ask::GET_BROKER_CONSUME_STATS, &[("isOrder", "false")]),
+        (ask::GET_ALL_CONSUMER_OFFSET, &[]),
+        (ask::CLEAN_UNUSED_TOPIC, &[]),
+        (12_345, &[]),
+    ] {
+        client.tell(code, fields, b"");
+        let frame = client.frame(ask::GET_TOPIC_STATS_INFO, &queue[..1], b"");
+        client.stream.write_all(&frame).unwrap();
+        let answer = client.read().unwrap().unwrap();
+        assert_eq!(answer.opaque, client.opaque, "request {code}: {answer:?}");
+    }
+}

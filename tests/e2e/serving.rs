@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use orbitmq::message::properties;
+use orbitmq::message::view::RecordView;
+use orbitmq::remoting::body::json;
+use orbitmq::remoting::body::stats::ConsumeStats;
 use orbitmq::remoting::code::request as ask;
 
 use crate::server::{Launch, PATIENCE, Server};
@@ -93,6 +97,92 @@ fn every_port_reaches_every_queue() {
         assert_eq!(messages.len(), at + 1);
         assert_eq!(messages[at].body, [at as u8]);
     }
+    server.stop();
+}
+
+#[test]
+fn first_uses_make_what_they_need_at_any_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).set("shards", 3).start();
+    let broker = server.launch.broker;
+    Client::connect(broker).create_topic("uses", 6);
+    for at in 0..6 {
+        let mut client = Client::connect(broker);
+        let id = client.send("uses", at, b"x").field("msgId").to_owned();
+        let physical = i64::from_str_radix(&id[16..], 16).expect("an id");
+        let physical = physical.to_string();
+        let (group, retry) = (format!("back-{at}"), format!("%RETRY%back-{at}"));
+        let fields = [
+            ("group", &*group),
+            ("offset", &physical),
+            ("delayLevel", "1"),
+            ("maxReconsumeTimes", "16"),
+        ];
+        let answer = client.call(ask::CONSUMER_SEND_MSG_BACK, &fields, b"");
+        assert_eq!(answer.code, 0, "{answer:?}");
+        let answer = client.call(ask::GET_TOPIC_CONFIG, &[("topic", &retry)], b"");
+        assert_eq!(answer.code, 0, "it is there before the answer: {answer:?}");
+        let group = format!("again-{at}");
+        assert_eq!(client.sent(&format!("%RETRY%{group}"), 0, b"x"), 0);
+        let fields = [
+            ("consumerGroup", &*group),
+            ("topic", "uses"),
+            ("queueId", "0"),
+            ("commitOffset", "1"),
+        ];
+        let answer = client.call(ask::UPDATE_CONSUMER_OFFSET, &fields, b"");
+        assert_eq!(answer.code, 0, "the group was made: {answer:?}");
+        for code in [ask::GET_MAX_OFFSET, ask::GET_MIN_OFFSET] {
+            assert_eq!(client.queue_offset(code, "%RETRY%nobody", at), 0);
+            assert_eq!(client.queue_offset(code, "uses", 99), 0);
+        }
+    }
+    server.stop();
+}
+
+#[test]
+fn a_wait_is_kept_where_it_says_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).start();
+    let mut client = Client::connect(server.launch.broker);
+    for (offset, wait) in ["true", "false"].into_iter().enumerate() {
+        let properties = format!("WAIT\u{1}{wait}\u{2}");
+        let answer = client.try_send_with("waits", 0, b"x", &properties, false);
+        assert_eq!(answer.unwrap().code, 0);
+        let pulled = client.try_pull("waits", 0, offset as u64, 1).unwrap();
+        let record = RecordView::parse(&pulled.body).expect("a record");
+        let kept = properties::find_str(record.properties(), "WAIT");
+        assert_eq!(kept, (wait == "false").then_some("false"));
+    }
+    server.stop();
+}
+
+#[test]
+fn consume_stats_tell_all_queues_and_how_far_pulls_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::standalone(dir.path()).set("shards", 3).start();
+    let mut client = Client::connect(server.launch.broker);
+    let fields = [("consumerGroup", "e2e-consumers")];
+    for topic in ["stats", "other"] {
+        client.create_topic(topic, 6);
+        (0..6).for_each(|queue| assert_eq!(client.sent(topic, queue, b"x"), 0));
+        (0..2).for_each(|queue| assert_eq!(client.messages(topic, queue, 0).len(), 1));
+    }
+    let stats = |client: &mut Client| {
+        let answer = client.call(ask::GET_CONSUME_STATS, &fields, b"");
+        let stats: ConsumeStats = json::from_slice(&answer.body).expect("a table");
+        let rows = stats.offset_table.into_iter().map(|(queue, at)| {
+            let (committed, pulled) = (at.consumer_offset, at.pull_offset);
+            (queue.topic, queue.queue_id, committed, pulled)
+        });
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(stats(&mut client), [], "nothing is committed");
+    assert_eq!(client.try_commit("stats", 0, 1).unwrap().code, 0);
+    let row = |queue, committed, pulled| ("stats".to_owned(), queue, committed, pulled);
+    let mut expected = vec![row(0, 1, 1), row(1, 0, 1)];
+    expected.extend((2..6).map(|queue| row(queue, 0, 0)));
+    assert_eq!(stats(&mut client), expected);
     server.stop();
 }
 

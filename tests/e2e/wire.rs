@@ -43,7 +43,8 @@ pub struct Pulled {
 pub struct Client {
     pub stream: TcpStream,
     pub codec: Codec,
-    opaque: i32,
+    /// Of the last request.
+    pub opaque: i32,
 }
 
 pub type Fields<'a> = &'a [(&'a str, &'a str)];
@@ -65,9 +66,19 @@ impl Client {
     }
 
     pub fn frame(&mut self, code: i32, fields: Fields<'_>, body: &[u8]) -> Vec<u8> {
+        self.framed(code, fields, body, false)
+    }
+
+    /// Sends a request that wants no answer.
+    pub fn tell(&mut self, code: i32, fields: Fields<'_>, body: &[u8]) {
+        let frame = self.framed(code, fields, body, true);
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    fn framed(&mut self, code: i32, fields: Fields<'_>, body: &[u8], oneway: bool) -> Vec<u8> {
         self.opaque += 1;
         let mut out = Vec::new();
-        let mut writer = FrameWriter::request(&mut out, self.codec, self.opaque, code, false);
+        let mut writer = FrameWriter::request(&mut out, self.codec, self.opaque, code, oneway);
         for (key, value) in fields {
             writer.field_str(key, value);
         }

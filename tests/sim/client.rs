@@ -82,6 +82,8 @@ pub struct Traffic {
     pub delays: bool,
     pub deletes: bool,
     pub transactions: bool,
+    /// One topic keeps unique keys once.
+    pub guards: bool,
     /// Consumers that pop; two of them are of one group.
     pub poppers: u64,
 }
@@ -196,6 +198,14 @@ pub struct Client {
     pending: BTreeMap<i32, Pending>,
     buffer: Vec<u8>,
     next_heartbeat: u64,
+}
+
+/// Its name begins as no other does.
+pub const GUARDED: &str = "g0";
+
+/// Whether the topic has `dedup.window`.
+pub fn is_guarded(topic: &str) -> bool {
+    topic == GUARDED
 }
 
 /// A delay level from here on stands for a timer.
@@ -370,7 +380,10 @@ impl Client {
             return;
         };
         if !retry.is_empty() && ctx.rng.percent(70) {
-            let load = retry.remove(0);
+            let mut load = retry.remove(0);
+            if is_guarded(&load.topic) {
+                load.queue = -1;
+            }
             return self.send(ctx, load);
         }
         let live: Vec<_> = ctx
@@ -385,12 +398,13 @@ impl Client {
         let (topic, queues) = ctx.rng.pick(&live).clone();
         let queue = ctx.rng.below(queues as u64 + 1) as i32 - 1;
         let most = if ctx.config.big_percent > 0 { 3 } else { 6 };
-        let several = ctx.rng.percent(20);
+        let plain = !is_guarded(&topic);
+        let several = plain && ctx.rng.percent(20);
         let count = if several { ctx.rng.range(2, most) } else { 1 };
         let oneway = count == 1 && ctx.rng.percent(10);
-        let delayed = ctx.config.delays && count == 1 && queue >= 0 && ctx.rng.percent(6);
-        let transaction =
-            ctx.config.transactions && count == 1 && !oneway && !delayed && ctx.rng.percent(15);
+        let delayed = plain && ctx.config.delays && count == 1 && queue >= 0 && ctx.rng.percent(6);
+        let transaction = ctx.config.transactions && plain && count == 1 && !oneway && !delayed;
+        let transaction = transaction && ctx.rng.percent(15);
         let uids = (0..count).map(|_| invent(ctx, &topic, delayed, transaction));
         let uids = uids.collect();
         let level = ctx.delay_level(delayed);
@@ -421,6 +435,9 @@ impl Client {
             let sent = ctx.model.sent.get_mut(uid).expect("made before");
             sent.attempts += 1;
             let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
+            if is_guarded(&load.topic) {
+                text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
+            }
             if let Some(steps) = load.level.checked_sub(TIMER) {
                 let wait_ms = 10 * (steps + 1);
                 text.push_str(&format!("TIMER_DELAY_MS\u{1}{wait_ms}\u{2}"));
@@ -647,6 +664,9 @@ impl Client {
             let (name, queues) = (format!("t{}", *made - 1), ctx.rng.range(1, 5) as i32);
             return self.create(ctx, name, queues);
         }
+        if ctx.config.guards && !ctx.model.topics.contains_key(GUARDED) {
+            return self.create(ctx, GUARDED.to_owned(), 4);
+        }
         if !ctx.config.deletes || !ctx.rng.percent(4) {
             return;
         }
@@ -683,6 +703,9 @@ impl Client {
             w.field_str("topicFilterType", "SINGLE_TAG");
             w.field_i64("topicSysFlag", 0);
             w.field_bool("order", false);
+            if is_guarded(&name) {
+                w.field_str("attributes", "+dedup.window=3600000");
+            }
         };
         self.ask(ctx, 17, Some(Asked::Create { topic, queues }), fields, b"");
     }
@@ -959,11 +982,8 @@ impl Client {
             ensure!(!same, "code {}: {remark}", command.code);
             return Ok(());
         }
-        let ids = command
-            .ext
-            .find("msgId")
-            .map(|text| text.to_string())
-            .unwrap_or_default();
+        let ids = command.ext.find("msgId").map(|text| text.to_string());
+        let ids = ids.unwrap_or_default();
         let ids: Vec<_> = ids.split(',').filter_map(OffsetId::parse).collect();
         ensure!(
             ids.len() == load.uids.len(),
@@ -973,8 +993,9 @@ impl Client {
         );
         let (shard, _) = LogOffset::from_physical(ids[0].physical_offset).ok_or("a bad id")?;
         let failed = ctx.failed.get(usize::from(shard.0)).copied().flatten();
+        // A second try may be told of a message that was safe before.
         ensure!(
-            failed.is_none_or(|failed| failed >= asked_at),
+            is_guarded(&load.topic) || failed.is_none_or(|failed| failed >= asked_at),
             "acknowledged although the disk of shard {} had failed",
             shard.0
         );
@@ -996,7 +1017,7 @@ impl Client {
         }
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
         ensure!(
-            load.queue < 0 || load.queue == queue.1,
+            load.queue < 0 || load.queue == queue.1 || is_guarded(&load.topic),
             "stored in queue {}",
             queue.1
         );
@@ -1005,6 +1026,10 @@ impl Client {
             let physical = ids[n].physical_offset;
             ctx.model
                 .acked(&queue, first + n as i64, physical, *uid, ctx.now)?;
+        }
+        if is_guarded(&load.topic) && ctx.rng.percent(30) {
+            // As if the answer had been lost.
+            self.failed(Asked::Send(load, generation), ctx.model);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 
+use crate::client::is_guarded;
 use crate::popper::Popped;
 use crate::rng::Rng;
 
@@ -160,6 +161,7 @@ impl Model {
         uid: u64,
         now: u64,
     ) -> Check {
+        self.check_once(queue, offset, uid)?;
         let known = self.known.entry(queue.clone()).or_default();
         if let Some(old) = known.get(&offset) {
             ensure!(
@@ -193,6 +195,7 @@ impl Model {
         );
         let uid = self.check_content(record)?;
         let crc = crc32fast::hash(record.bytes());
+        self.check_once(queue, offset, uid)?;
         let known = self.known.entry(queue.clone()).or_default();
         match known.get_mut(&offset) {
             Some(old) => {
@@ -231,6 +234,23 @@ impl Model {
             "u{uid} is stored {copies} times in {queue:?}, was sent {attempts} times"
         );
         self.shown_end(queue, offset + 1, now)
+    }
+
+    /// A message of a guarded topic lies at one place, however often it was sent.
+    fn check_once(&self, queue: &Queue, offset: i64, uid: u64) -> Check {
+        if !is_guarded(&queue.0) {
+            return Ok(());
+        }
+        for (other, known) in self.known.iter().filter(|(other, _)| other.0 == queue.0) {
+            let mut places = known.iter().filter(|(_, known)| known.uid == uid);
+            let elsewhere = places.find(|(place, _)| (other, **place) != (queue, offset));
+            ensure!(
+                elsewhere.is_none(),
+                "u{uid} lies in {queue:?} at {offset}, and in {other:?} at {}",
+                elsewhere.map_or(0, |(place, _)| *place)
+            );
+        }
+        Ok(())
     }
 
     /// Body and properties are the producer's.

@@ -53,6 +53,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         delays: rng.percent(60),
         deletes: rng.percent(30),
         transactions: rng.percent(50),
+        guards: rng.percent(40),
         poppers: if rng.percent(50) { rng.range(1, 3) } else { 0 },
     };
     if violent {

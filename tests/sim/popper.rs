@@ -92,7 +92,7 @@ impl Client {
         let live = ctx.model.live();
         let topics: Vec<_> = live
             .iter()
-            .filter(|(name, _)| name.starts_with('t'))
+            .filter(|(name, _)| !name.starts_with('%'))
             .collect();
         if topics.is_empty() {
             return;

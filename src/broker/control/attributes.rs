@@ -23,6 +23,8 @@ pub struct Attribute {
 
 enum Values {
     OneOf(&'static [&'static str]),
+    /// There is no compaction: to take the word for it would lose what the topic is to keep.
+    Cleanup,
     Range(i64, i64),
     Bool,
     Text,
@@ -37,13 +39,9 @@ const fn attribute(name: &'static str, changeable: bool, values: Values) -> Attr
 }
 
 /// Attributes of topics.
-pub const OF_TOPICS: [Attribute; 5] = [
+pub const OF_TOPICS: [Attribute; 6] = [
     attribute("queue.type", false, Values::OneOf(&["BatchCQ", "SimpleCQ"])),
-    attribute(
-        "cleanup.policy",
-        false,
-        Values::OneOf(&["COMPACTION", "DELETE"]),
-    ),
+    attribute("cleanup.policy", false, Values::Cleanup),
     attribute(
         MESSAGE_TYPE,
         true,
@@ -60,7 +58,11 @@ pub const OF_TOPICS: [Attribute; 5] = [
     ),
     attribute("reserve.time", true, Values::Range(-1, i64::MAX)),
     attribute("lite.topic.expiration", true, Values::Range(-1, 43_200)),
+    attribute(DEDUP_WINDOW, true, Values::Range(1_000, 3_600_000)),
 ];
+
+/// Ours: a unique key is stored once within so many milliseconds.
+pub const DEDUP_WINDOW: &str = "dedup.window";
 
 /// The attribute that says which kind of messages a topic is for.
 pub const MESSAGE_TYPE: &str = "message.type";
@@ -169,6 +171,12 @@ impl Values {
             ));
         }
         match self {
+            Values::Cleanup if value == "COMPACTION" => Err(
+                "cleanup.policy=COMPACTION is not supported: nothing here keeps the newest message \
+                 of each key. Create the topic without it"
+                    .to_owned(),
+            ),
+            Values::Cleanup => Values::OneOf(&["DELETE"]).check(value),
             Values::OneOf(values) if !values.contains(&value) => {
                 Err(format!("value is not in set: [{}]", values.join(", ")))
             }
@@ -236,6 +244,20 @@ mod tests {
                 "value is not in set: [UNSPECIFIED, NORMAL, FIFO, DELAY, TRANSACTION, \
                  PRIORITY, LITE, MIXED]",
             ),
+        );
+        check("new", "+cleanup.policy=DELETE", Ok("cleanup.policy=DELETE"));
+        check(
+            "new",
+            "+cleanup.policy=COMPACTION",
+            Err(
+                "cleanup.policy=COMPACTION is not supported: nothing here keeps the newest message \
+                 of each key. Create the topic without it",
+            ),
+        );
+        check(
+            "new",
+            "+cleanup.policy=compaction",
+            Err("value is not in set: [DELETE]"),
         );
         check("new", "+x=1", Err("unsupported key: x"));
         check(

@@ -28,6 +28,7 @@ pub struct SendTopic<'a> {
 impl Control {
     /// After the replay: creates what every broker has and this one lacks.
     pub fn start(&mut self, now: Now, effects: &mut Effects) {
+        self.started_ms = now.wall_ms;
         for config in self.startup_topics() {
             let known = self.topics.table().get(&config.topic_name);
             // A store of an earlier version has one queue of halves.

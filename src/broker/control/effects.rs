@@ -45,6 +45,8 @@ pub struct Answer {
 pub struct Reject {
     pub code: i32,
     pub remark: String,
+    /// It may have been done all the same: a restart will tell.
+    pub doubtful: bool,
 }
 
 /// A remark may quote what a peer sent; beyond this many bytes it is cut.
@@ -59,7 +61,12 @@ impl Reject {
                 .find(|at| remark.is_char_boundary(*at));
             remark.truncate(fits.unwrap_or(0));
         }
-        Reject { code, remark }
+        let doubtful = false;
+        Reject {
+            code,
+            remark,
+            doubtful,
+        }
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Control {
     pub(in crate::broker) modes: Modes,
     pub(in crate::broker) members: Members,
     pub(in crate::broker) locks: Locks,
+    /// Wall ms.
+    pub(in crate::broker) started_ms: i64,
     version: u64,
     snapshot: Arc<Snapshot>,
     /// Set while there are members or locks.
@@ -103,6 +105,7 @@ impl Control {
             modes: Modes::default(),
             members: Members::new(options.members_max),
             locks: Locks::new(options.locks_max),
+            started_ms: 0,
             version: 0,
             snapshot: Arc::new(Snapshot::empty()),
             next_scan: None,
@@ -388,7 +391,7 @@ fn encode(command: &Command<'_>, result: &Result<Reply, Reject>) -> Vec<u8> {
             }
             writer.finish_with_body(&reply.body);
         }
-        Err(Reject { code, remark }) => {
+        Err(Reject { code, remark, .. }) => {
             FrameWriter::response(&mut frame, codec, opaque, *code, Some(remark)).finish(0);
         }
     }

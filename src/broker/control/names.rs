@@ -78,6 +78,12 @@ pub fn retry_topic(group: &str) -> String {
     format!("{RETRY_PREFIX}{group}")
 }
 
+/// The group whose messages a retry topic holds, of whatever form (`KeyBuilder.parseGroup`).
+pub fn retry_group(topic: &str) -> Option<&str> {
+    let rest = topic.strip_prefix(RETRY_PREFIX)?;
+    Some(rest.split_once('+').map_or(rest, |(group, _)| group))
+}
+
 /// The topics in which pop consumers of `group` retry messages of `topic`: the current form and
 /// the one before it.
 pub fn pop_retry_topics(topic: &str, group: &str) -> [String; 2] {
@@ -95,7 +101,14 @@ pub struct SystemTopics {
 impl SystemTopics {
     /// `trace` is the trace topic's name if this broker has one.
     pub fn new(cluster: &str, broker: &str, trace: Option<&str>) -> Self {
-        let mut named = vec![cluster.to_owned(), broker.to_owned(), reply_topic(cluster)];
+        let mut named = vec![
+            cluster.to_owned(),
+            broker.to_owned(),
+            reply_topic(cluster),
+            revive_topic(cluster),
+            sync_member_topic(broker),
+            TIMER_TOPIC.to_owned(),
+        ];
         named.extend(trace.map(str::to_owned));
         SystemTopics { named }
     }
@@ -105,8 +118,7 @@ impl SystemTopics {
         SYSTEM_TOPICS.into_iter().chain(named)
     }
 
-    /// Topics of the system cannot be changed or deleted by request. Names made from the broker's
-    /// own with [`SYSTEM_PREFIX`] are covered by the prefix.
+    /// Topics of the system cannot be changed or deleted by request.
     pub fn contains(&self, topic: &str) -> bool {
         topic.starts_with(SYSTEM_PREFIX)
             || SYSTEM_TOPICS.contains(&topic)
@@ -226,6 +238,14 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_retry_topics() {
+        assert_eq!(retry_group(&retry_topic("g_t")), Some("g_t"));
+        assert_eq!(retry_group(&pop_retry_topics("t", "g")[0]), Some("g"));
+        assert_eq!(retry_group("%RETRY%"), Some(""));
+        assert_eq!(retry_group("%DLQ%g"), None);
+    }
+
+    #[test]
     fn the_system_topics_of_a_broker() {
         let system = SystemTopics::new("c1", "b1", None);
         for topic in [
@@ -240,6 +260,10 @@ mod tests {
         }
         assert!(system.contains(&revive_topic("c1")) && system.contains(&sync_member_topic("b1")));
         assert!(!system.contains("trace") && !system.contains("%RETRY%g"));
+        let listed: Vec<&str> = system.names().collect();
+        for topic in [&*revive_topic("c1"), &sync_member_topic("b1"), TIMER_TOPIC] {
+            assert!(listed.contains(&topic), "{topic} is hidden by tools");
+        }
         assert!(SystemTopics::new("c1", "b1", Some("trace")).contains("trace"));
     }
 }

@@ -36,7 +36,7 @@ pub struct Batch {
     offsets: Vec<u64>,
 }
 
-/// What `POP_CK` says: `startOffset popTime invisibleTime reviveQid ...`.
+/// What `POP_CK` says: `startOffset popTime invisibleTime reviveQid retry broker ...`.
 struct Handle {
     pop_ms: i64,
     revive_queue: i32,
@@ -47,10 +47,13 @@ impl Handle {
         let mut parts = text.split(' ');
         let mut number = || parts.next()?.parse::<i64>().ok();
         let all = (number(), number(), number(), number());
-        let (Some(_start), Some(pop_ms), Some(_invisible), Some(queue)) = all else {
+        let named = (parts.next(), parts.next());
+        let ((Some(_start), Some(pop_ms), Some(_invisible), Some(queue)), (Some(_), Some(_))) =
+            (all, named)
+        else {
             let remark = format!(
                 "extraInfo [{text}] is no handle of a message: startOffset popTime invisibleTime \
-                 reviveQid ..."
+                 reviveQid retry broker ..."
             );
             return Err(Reject::new(response::SYSTEM_ERROR, remark));
         };
@@ -376,4 +379,30 @@ fn answer_change(broker: &mut Broker, request: &Request<'_>, told: ChangeInvisib
     broker
         .acks
         .push(broker.log_end(), Ack::Ready(Box::new(ready)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<(i64, i32)>) {
+        let seen = Handle::parse(text).map(|handle| (handle.pop_ms, handle.revive_queue));
+        assert_eq!(seen.ok(), expected, "{text}");
+    }
+
+    #[test]
+    fn handles_of_messages() {
+        check(
+            "7 1700000000000 60000 3 0 broker-a 2 9",
+            Some((1_700_000_000_000, 3)),
+        );
+        check(
+            "7 1700000000000 60000 999 0 broker-a",
+            Some((1_700_000_000_000, ORDERED)),
+        );
+        check("7 1700000000000 60000 3 0", None);
+        check("7 1700000000000 60000 3", None);
+        check("7 then 60000 3 0 broker-a", None);
+        check("", None);
+    }
 }

@@ -7,16 +7,20 @@
 use crate::base::{LogOffset, Now};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::control::names::{DLQ_PREFIX, RETRY_PREFIX, retry_topic};
-use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to, send, succeed};
+use crate::broker::control::names::{DLQ_PREFIX, retry_group, retry_topic};
+use crate::broker::handle::{
+    Parked, Request, bad_header, make, make_group, reject_to, send, succeed,
+};
 use crate::broker::puts::{OwnedMessage, Purpose};
-use crate::broker::topics::perm;
+use crate::broker::topics::{config_with, perm, queues, sys_flag};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
+use crate::message::encode::Draft;
 use crate::message::id::OffsetId;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
 use crate::remoting::body::group::GroupConfig;
+use crate::remoting::body::topic::TopicConfig;
 use crate::remoting::code::response;
 use crate::remoting::header::send::{SendBackHeader, SendHeader};
 use crate::store::read::WaiterId;
@@ -59,6 +63,25 @@ pub fn back(
         }
         return Ok(());
     }
+    let retry = retry_topic(&header.group);
+    let Some(topic) = snapshot.topics.get(&retry) else {
+        let config = TopicConfig {
+            topic_name: retry,
+            topic_sys_flag: if header.unit_mode {
+                sys_flag::UNIT_SUB
+            } else {
+                0
+            },
+            ..config_with(retry_queues, perm::READ | perm::WRITE)
+        };
+        return make(broker, request, out, |control, effects| {
+            control.ensure_topic(request.now, config, effects)
+        });
+    };
+    if topic.config.perm & perm::WRITE == 0 {
+        let remark = format!("the topic[{retry}] sending message is forbidden");
+        return Err(Reject::new(response::NO_PERMISSION, remark));
+    }
     let failed = || Reject::new(response::SYSTEM_ERROR, "look message by offset failed");
     let (shard, at) = LogOffset::from_physical(header.offset).ok_or_else(failed)?;
     if shard.0 >= broker.options.control.shards {
@@ -76,7 +99,7 @@ pub fn back(
         at,
         delay_level: header.delay_level,
         retries_max: retries_max(group, request.command.version, asked),
-        retry_queues,
+        retry_queues: retry_queues.min(queues(&topic.config)).max(1),
     };
     run(broker, request.now, back, out);
     Ok(())
@@ -134,25 +157,22 @@ fn again(
         properties::set(&mut stored, names::ORIGIN_MESSAGE_ID, id.as_str());
     }
     properties::remove(&mut stored, names::DELAY_TIME_LEVEL);
+    properties::set(&mut stored, names::WAIT_STORED, "false");
     let attempts = view.reconsume_times();
-    let mut message = OwnedMessage {
-        topic: retry_topic(&back.group),
+    let mut message = OwnedMessage::of(&Draft {
+        topic: &retry_topic(&back.group),
         queue_id: (view.queue_offset() % i64::from(back.retry_queues)) as i32,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
         reconsume_times: attempts.saturating_add(1),
-        prepared_offset: 0,
-        body: view.body().to_vec(),
-        properties: stored,
-    };
+        prepared_transaction_offset: 0,
+        properties: &stored,
+        ..Draft::of(view)
+    });
     let purpose = Purpose::Back {
         to: back.to,
         oneway: back.oneway,
     };
     if attempts >= back.retries_max || back.delay_level < 0 {
-        dead_letter(&mut message, &back.group);
+        dead_letter(&mut message, &back.group, "0");
         broker.request_put(now, message, 1, purpose, out);
         return Ok(());
     }
@@ -163,10 +183,11 @@ fn again(
     send::delay(broker, now, message, level.max(1) as usize, purpose, out)
 }
 
-fn dead_letter(message: &mut OwnedMessage, group: &str) {
+/// `level` tells a message that was sent too often from one that was sent back.
+fn dead_letter(message: &mut OwnedMessage, group: &str, level: &str) {
     message.topic = format!("{DLQ_PREFIX}{group}");
     message.queue_id = 0;
-    properties::remove(&mut message.properties, names::DELAY_TIME_LEVEL);
+    properties::set(&mut message.properties, names::DELAY_TIME_LEVEL, level);
 }
 
 /// A client that got an error for 36 sends the message to the retry topic itself. True if that
@@ -179,12 +200,9 @@ pub fn resend(
     out: &mut Outbox<Peer>,
 ) -> Result<bool, Reject> {
     let topic = header.topic.to_cow();
-    let name = topic.strip_prefix(RETRY_PREFIX).unwrap_or(&topic);
+    let name = retry_group(&topic).expect("it is a retry topic");
     let snapshot = broker.snapshot.clone();
-    let Some(group) = snapshot.groups.get(name) else {
-        let remark = format!("subscription group not exist, {name}");
-        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
-    };
+    let group = snapshot.groups.get(name).expect("made before");
     let limit = retries_max(group, request.command.version, header.max_reconsume_times);
     let locked = snapshot.order_locked(name, request.now.mono);
     if header.reconsume_times <= limit && !(locked && header.reconsume_times > 0) {
@@ -202,7 +220,7 @@ pub fn resend(
         body: request.command.body.to_vec(),
         properties: stored.to_vec(),
     };
-    dead_letter(&mut message, name);
+    dead_letter(&mut message, name, "-1");
     let oneway = request.command.is_oneway();
     let purpose = Purpose::Send {
         to: request.reply_to(),

@@ -1,8 +1,7 @@
 //! GET_BROKER_CONSUME_STATS 317: how far every group has come in every topic it consumes.
 //!
 //! Two questions to the shards: first which groups have offsets on which topics, then how the
-//! queues of those topics stand. Unlike the reference, pullOffset is the committed offset, as in
-//! 208, so that nothing counts as under way.
+//! queues of those topics stand.
 //!
 //! Source: `AdminBrokerProcessor.fetchAllConsumeStatsInBroker`.
 
@@ -10,7 +9,7 @@ use crate::base::Now;
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
 use crate::broker::handle::{Request, bad_header, reject_to};
-use crate::broker::survey::{self, Question, Row};
+use crate::broker::survey::{self, Asker, Question, Row, is_consumed};
 use crate::broker::tallies::Tally;
 use crate::broker::topics;
 use crate::broker::{Broker, Peer};
@@ -88,31 +87,17 @@ pub fn pairs_known(
         let Some(config) = snapshot.topics.get(&topic).map(|topic| &topic.config) else {
             continue;
         };
-        // Offsets of a topic that its members do not want are left over.
-        let members = snapshot.subscriptions.get(&group);
-        let unwanted = members.is_some_and(|members| {
-            !members.topics.is_empty() && !members.topics.contains_key(&topic)
-        });
-        let is_group = snapshot.groups.contains(&group);
-        if is_group && !unwanted && (config.order || !ordered) {
-            let count = topics::queues(config) as usize;
-            queues += if pairs.insert((group, topic)) {
-                count
-            } else {
-                0
-            };
+        let counts = snapshot.groups.contains(&group) && is_consumed(broker, &group, &topic);
+        if counts && (config.order || !ordered) {
+            let is_new = pairs.insert((group, topic));
+            queues += usize::from(is_new) * topics::queues(config) as usize;
         }
     }
-    let asked = match queues {
-        0..=QUEUES_MAX => {
-            let pairs = pairs.into_iter().collect();
-            survey::open(broker, now, to, Question::Consumption(pairs), out)
-        }
-        _ => Err(too_many(queues)),
-    };
-    if let Err(reject) = asked {
-        reject_to(to, &reject, out);
+    if queues > QUEUES_MAX {
+        return reject_to(to, &too_many(queues), out);
     }
+    let question = Question::Consumption(pairs.into_iter().collect());
+    survey::begin(broker, now, Asker::Client(to), question, out);
 }
 
 /// The queues of this shard; `None` while it reads times from the disk.

@@ -8,8 +8,9 @@
 use crate::base::QueueOffset;
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
+use crate::broker::handle::offset::{self, Place};
 use crate::broker::handle::{
-    Parked, Request, bad_header, connection, disk_busy, offset, reject_to, succeed_with,
+    Parked, Request, bad_header, connection, disk_busy, reject_to, succeed_with,
 };
 use crate::broker::members::Subscription;
 use crate::broker::{Broker, Peer};
@@ -49,17 +50,17 @@ pub fn query(
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     }
     let (topic, queue_id) = (&header.topic, header.queue_id);
-    let missing = || {
-        let remark = format!("{queue_id}@{topic} is not exist!");
-        Reject::new(response::SYSTEM_ERROR, remark)
-    };
-    let found = offset::queue(broker, request, topic, queue_id, out).map_err(|_| missing())?;
-    let Some(mine) = found else {
-        return Ok(());
+    let slot = match offset::find(broker, request, topic, queue_id, out) {
+        Place::Here(slot) => slot,
+        Place::Elsewhere => return Ok(()),
+        Place::Nowhere => {
+            let remark = format!("{queue_id}@{topic} is not exist!");
+            return Err(Reject::new(response::SYSTEM_ERROR, remark));
+        }
     };
     let entries = Entries {
         to: request.reply_to(),
-        slot: mine.slot,
+        slot,
         topic: header.topic.into_owned(),
         queue_id,
         from: header.index,

@@ -9,13 +9,13 @@
 use crate::base::{LogOffset, Now};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header, reject_to};
+use crate::broker::handle::{Request, bad_header, refuse_to};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
-use crate::remoting::code::response;
+use crate::remoting::code::{request, response};
 use crate::remoting::header::query::{QueryMessage, QueryMessageResponse, UNIQUE_KEY_QUERY};
 use crate::remoting::text::Text;
 use crate::store::index::key_hash;
@@ -40,6 +40,30 @@ pub struct KeyQuery {
     from_ms: i64,
     to_ms: i64,
     most: usize,
+    /// What cannot be read is a refusal; else it is left out.
+    strict: bool,
+}
+
+impl KeyQuery {
+    /// A message by its unique key, or a refusal if it is not certain that there is none.
+    pub fn strict(topic: &Arc<str>, key: String, from_ms: i64, to_ms: i64) -> KeyQuery {
+        KeyQuery {
+            topic: topic.clone(),
+            key,
+            unique: true,
+            from_ms,
+            to_ms,
+            most: 1,
+            strict: true,
+        }
+    }
+
+    /// What is said of a part that could not be read.
+    pub fn gap(&self) -> Option<Row> {
+        let remark = "[REJECTREQUEST]the key index cannot be read now, try again";
+        let reject = Reject::new(response::SYSTEM_BUSY, remark);
+        self.strict.then_some(Row::Refused(reject))
+    }
 }
 
 /// How far one shard has come with a query.
@@ -62,6 +86,11 @@ pub fn query(
     let forced = ext.find(UNIQUE_KEY_QUERY).is_some_and(Text::parse_bool);
     let unique = forced || header.index_type.as_deref() == Some("U");
     let asked = usize::try_from(header.max_num).unwrap_or(0);
+    if header.index_type.as_deref() == Some("T") {
+        let remark = "tags are not indexed (indexType=T): ask for a key or a unique key, or \
+                      consume the topic with the tag as filter";
+        return Err(Reject::new(response::REQUEST_CODE_NOT_SUPPORTED, remark));
+    }
     let Some(topic) = broker.snapshot.topics.get(&header.topic) else {
         return Err(nothing());
     };
@@ -76,6 +105,7 @@ pub fn query(
         } else {
             asked.min(MESSAGES_MAX)
         },
+        strict: false,
     };
     survey::ask(broker, request, Question::Messages(query), out)
 }
@@ -103,7 +133,7 @@ impl Search {
                         most: query.most * PLACES_PER_MESSAGE,
                     };
                     if !broker.store.look_up(question, waiter) {
-                        return Some(Vec::new());
+                        return Some(query.gap().into_iter().collect());
                     }
                     *self = Search::LookingUp(waiter);
                     return None;
@@ -115,7 +145,7 @@ impl Search {
                     }
                     Err(_) => {
                         broker.stats.damaged_reads += 1;
-                        return Some(Vec::new());
+                        return Some(query.gap().into_iter().collect());
                     }
                 },
                 Search::Reading(places, rows) => {
@@ -146,8 +176,12 @@ fn read(
                 }
             }
             Fetch::Wait => return None,
-            Fetch::Damaged(_) => broker.stats.damaged_reads += 1,
-            Fetch::Missing | Fetch::Busy => {}
+            Fetch::Damaged(_) => {
+                broker.stats.damaged_reads += 1;
+                rows.extend(query.gap());
+            }
+            Fetch::Busy => rows.extend(query.gap()),
+            Fetch::Missing => {}
         }
         places.pop();
     }
@@ -191,7 +225,7 @@ pub fn answer(
     found.drain(..found.len().saturating_sub(query.most));
     found.sort_by_key(|(physical, _)| *physical);
     if found.is_empty() {
-        return reject_to(to, &nothing(), out);
+        return refuse_to(broker, request::QUERY_MESSAGE, to, &nothing(), out);
     }
     let header = QueryMessageResponse {
         index_last_update_timestamp: now.wall_ms,

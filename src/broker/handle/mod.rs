@@ -13,6 +13,7 @@ pub mod consumption;
 pub mod entries;
 pub mod filter;
 pub mod group;
+pub mod guarded;
 pub mod key;
 pub mod lock;
 pub mod member;
@@ -36,19 +37,23 @@ pub mod view;
 
 use crate::base::{ConnId, Now, ShardId};
 use crate::broker::acks::ReplyTo;
-use crate::broker::control::Handled;
-use crate::broker::control::effects::Reject;
+use crate::broker::control::effects::{Effects, Reject};
+use crate::broker::control::{Control, Handled};
 use crate::broker::delay::{TIMER_WAITER, WAITER_BASE};
 use crate::broker::leases::Lapsed;
 use crate::broker::pops::Visit;
 use crate::broker::survey::{self, Asked, Question};
 use crate::broker::timers::Timer;
-use crate::broker::{Broker, Peer};
+use crate::broker::{Broker, BrokerOptions, Peer};
 use crate::machine::{FrameIn, Link, Outbox};
 use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame;
 use crate::remoting::header::HeaderError;
+use crate::remoting::header::pop::{
+    ChangeInvisibleTimeResponse, NotificationResponse, PopResponse,
+};
+use crate::remoting::header::query::QueryMessageResponse;
 use crate::store::Refused;
 use crate::store::read::Woken;
 use bytes::Bytes;
@@ -166,10 +171,10 @@ pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut
     if broker.snapshot.version == 0 {
         // An empty table must not be taken for a topic, group or offset that is not there.
         let reject = Reject::new(response::SYSTEM_BUSY, "the broker is starting, try again");
-        return refuse(&request, &reject, out);
+        return refuse(broker, &request, &reject, out);
     }
     if let Err(reject) = dispatch(broker, &request, out) {
-        refuse(&request, &reject, out);
+        refuse(broker, &request, &reject, out);
     }
 }
 
@@ -208,11 +213,46 @@ pub fn answer_from_peer(
     }
 }
 
+/// Requests whose only point is their answer: nothing is done for one that wants none.
+const QUESTIONS: [i32; 28] = [
+    request::PULL_MESSAGE,
+    request::LITE_PULL_MESSAGE,
+    request::POP_MESSAGE,
+    request::PEEK_MESSAGE,
+    request::NOTIFICATION,
+    request::POLLING_INFO,
+    request::QUERY_CONSUMER_OFFSET,
+    request::GET_MAX_OFFSET,
+    request::GET_MIN_OFFSET,
+    request::SEARCH_OFFSET_BY_TIMESTAMP,
+    request::GET_EARLIEST_MSG_STORETIME,
+    request::VIEW_MESSAGE_BY_ID,
+    request::QUERY_MESSAGE,
+    request::QUERY_ASSIGNMENT,
+    request::CHECK_CLIENT_CONFIG,
+    request::GET_BROKER_CONFIG,
+    request::GET_TOPIC_STATS_INFO,
+    request::GET_CONSUME_STATS,
+    request::GET_CONSUMER_RUNNING_INFO,
+    request::CONSUME_MESSAGE_DIRECTLY,
+    request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS,
+    request::VIEW_BROKER_STATS_DATA,
+    request::GET_BROKER_CONSUME_STATS,
+    request::GET_ALL_CONSUMER_OFFSET,
+    request::GET_ALL_DELAY_OFFSET,
+    request::QUERY_CONSUME_QUEUE,
+    request::CLEAN_EXPIRED_CONSUMEQUEUE,
+    request::CLEAN_UNUSED_TOPIC,
+];
+
 fn dispatch(
     broker: &mut Broker,
     request: &Request<'_>,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
+    if request.command.is_oneway() && QUESTIONS.contains(&request.command.code) {
+        return Ok(());
+    }
     match request.command.code {
         request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
             send::send(broker, request, out)
@@ -320,14 +360,13 @@ fn control(
     }
 }
 
-/// A group that nobody configured is made by its first use, if the broker may
-/// (`SubscriptionGroupManager.findSubscriptionGroupConfig`): by shard 0, and the request runs again
-/// once every shard knows the group.
-fn make_group(
+/// What a request needs and nobody has made is made by shard 0, if the broker may; the request runs
+/// again once every shard knows it.
+fn make(
     broker: &mut Broker,
     request: &Request<'_>,
-    group: &str,
     out: &mut Outbox<Peer>,
+    ensure: impl FnOnce(&mut Control, &mut Effects) -> Result<u64, Reject>,
 ) -> Result<(), Reject> {
     if broker.lead.is_none() {
         broker.forward(ShardId(0), request, out);
@@ -337,21 +376,32 @@ fn make_group(
         return Err(broker.refuse(refused));
     }
     let lead = broker.lead.as_mut().expect("checked above");
-    let made = lead
-        .control
-        .ensure_group(request.now, group, lead.publication.effects())?;
-    let Some(version) = made else {
-        let remark = format!("subscription group [{group}] does not exist");
-        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
-    };
+    let version = ensure(&mut lead.control, lead.publication.effects())?;
     if !lead
         .publication
         .request_later(version, *request.link, request.raw.share())
     {
-        let remark = "[REJECTREQUEST]too many requests wait for new groups, try again";
+        let remark = "[REJECTREQUEST]too many requests wait for new topics or groups, try again";
         return Err(Reject::new(response::SYSTEM_BUSY, remark));
     }
     Ok(())
+}
+
+/// A group that nobody configured is made by its first use
+/// (`SubscriptionGroupManager.findSubscriptionGroupConfig`).
+fn make_group(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    group: &str,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    make(broker, request, out, |control, effects| {
+        let made = control.ensure_group(request.now, group, effects)?;
+        made.ok_or_else(|| {
+            let remark = format!("subscription group [{group}] does not exist");
+            Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark)
+        })
+    })
 }
 
 /// Code 3, as the reference words it, with the name of what is asked.
@@ -363,9 +413,56 @@ pub fn unsupported(code: i32) -> Reject {
 }
 
 /// Answers a refusal, unless nobody wants an answer.
-fn refuse(request: &Request<'_>, reject: &Reject, out: &mut Outbox<Peer>) {
+fn refuse(broker: &Broker, request: &Request<'_>, reject: &Reject, out: &mut Outbox<Peer>) {
     if !request.command.is_oneway() {
-        reject_to(request.reply_to(), reject, out);
+        refuse_to(
+            broker,
+            request.command.code,
+            request.reply_to(),
+            reject,
+            out,
+        );
+    }
+}
+
+/// Answers a refusal of what was `asked`, with the fields that such answers have.
+pub fn refuse_to(
+    broker: &Broker,
+    asked: i32,
+    to: ReplyTo,
+    reject: &Reject,
+    out: &mut Outbox<Peer>,
+) {
+    out.write(to.conn, |bytes| {
+        let (code, remark) = (reject.code, Some(reject.remark.as_str()));
+        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, remark);
+        // Where the reference runs into an exception, it makes another answer, without these.
+        if code != response::SYSTEM_ERROR {
+            preset(&broker.options, asked, &mut w);
+        }
+        w.finish(0);
+    });
+}
+
+/// What the reference puts into the header of an answer before it looks at the request (`preSend`
+/// and the processors), or has there because its numbers cannot be absent.
+pub(super) fn preset(options: &BrokerOptions, code: i32, w: &mut FrameWriter<'_>) {
+    match code {
+        request::SEND_MESSAGE
+        | request::SEND_MESSAGE_V2
+        | request::SEND_BATCH_MESSAGE
+        | request::SEND_REPLY_MESSAGE
+        | request::SEND_REPLY_MESSAGE_V2 => {
+            w.field_str("MSG_REGION", &options.region);
+            w.field_bool("TRACE_ON", options.trace_on);
+        }
+        request::RECALL_MESSAGE => w.field_str("MSG_REGION", &options.region),
+        request::POP_MESSAGE => PopResponse::default().encode(w),
+        request::CHANGE_MESSAGE_INVISIBLETIME => ChangeInvisibleTimeResponse::default().encode(w),
+        request::NOTIFICATION => NotificationResponse::default().encode(w),
+        request::POLLING_INFO => w.field_i64("pollingNum", 0),
+        request::QUERY_MESSAGE => QueryMessageResponse::default().encode(w),
+        _ => {}
     }
 }
 

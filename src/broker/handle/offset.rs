@@ -11,7 +11,7 @@ use crate::base::QueueOffset;
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::handle::{Parked, Request, bad_header, disk_busy, reject_to, succeed, tell};
-use crate::broker::topics::{self, Topic};
+use crate::broker::topics;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::code::response;
@@ -23,55 +23,40 @@ use crate::remoting::header::offset::{
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
-use std::sync::Arc;
 
-/// A queue that is this shard's.
-pub(super) struct Mine {
-    topic: Arc<Topic>,
-    queue_id: i32,
+/// Where a queue is that a request names.
+pub(super) enum Place {
     /// `None` as long as nothing was ever stored or committed for it.
-    pub(super) slot: Option<QueueSlot>,
+    Here(Option<QueueSlot>),
+    /// The request went to its owner.
+    Elsewhere,
+    /// No topic of the name, or it has no queue of the number.
+    Nowhere,
 }
 
-/// Finds the queue a request names; `None` if the request went to its owner.
-pub(super) fn queue(
+pub(super) fn find(
     broker: &Broker,
     request: &Request<'_>,
     topic: &str,
     queue_id: i32,
     out: &mut Outbox<Peer>,
-) -> Result<Option<Mine>, Reject> {
-    let Some(topic) = broker.snapshot.topics.get(topic).cloned() else {
-        let remark = format!("topic[{topic}] not exist");
-        return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
+) -> Place {
+    let Some(topic) = broker.snapshot.topics.get(topic) else {
+        return Place::Nowhere;
     };
-    match broker.owner(&topic, queue_id) {
-        None => {
-            let (name, limit) = (&topic.name, topics::queues(&topic.config));
-            let remark = format!("queueId[{queue_id}] is illegal, topic {name} has {limit}");
-            Err(Reject::new(response::INVALID_PARAMETER, remark))
-        }
+    match broker.owner(topic, queue_id) {
+        None => Place::Nowhere,
         Some(owner) if owner != broker.me => {
             broker.forward(owner, request, out);
-            Ok(None)
+            Place::Elsewhere
         }
         Some(_) => {
-            let slot = broker
-                .store
-                .queues()
-                .find(&topic.name, queue_id)
-                .filter(|slot| {
-                    broker
-                        .store
-                        .queues()
-                        .queue(*slot)
-                        .is_some_and(|q| q.topic_id == topic.id)
-                });
-            Ok(Some(Mine {
-                topic,
-                queue_id,
-                slot,
-            }))
+            let queues = broker.store.queues();
+            let is_it = |slot: &QueueSlot| {
+                let queue = queues.queue(*slot);
+                queue.is_some_and(|queue| queue.topic_id == topic.id)
+            };
+            Place::Here(queues.find(&topic.name, queue_id).filter(is_it))
         }
     }
 }
@@ -87,23 +72,19 @@ pub fn query(
         let remark = "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first";
         Reject::new(response::QUERY_NOT_FOUND, remark)
     };
-    if broker.snapshot.topics.get(&header.topic).is_none() {
-        return Err(not_found());
-    }
-    let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? else {
-        return Ok(());
+    let slot = match find(broker, request, &header.topic, header.queue_id, out) {
+        Place::Here(slot) => slot,
+        Place::Elsewhere => return Ok(()),
+        Place::Nowhere => return Err(not_found()),
     };
     let group = &header.consumer_group;
-    if let Some(offset) = mine
-        .slot
-        .and_then(|slot| broker.offsets.committed(group, slot))
-    {
+    if let Some(offset) = slot.and_then(|slot| broker.offsets.committed(group, slot)) {
         broker.flush_offsets(request.now);
         let value = Some(offset as i64);
         broker.answer_when_logged(request.reply_to(), value, out);
         return Ok(());
     }
-    let young = mine.slot.is_none_or(|slot| is_young(broker, slot));
+    let young = slot.is_none_or(|slot| is_young(broker, slot));
     if young && header.set_zero_if_not_found != Some(false) {
         answer(request.reply_to(), 0, out);
         return Ok(());
@@ -133,16 +114,27 @@ pub fn update(
         let remark = format!("Group {} not exist!", header.consumer_group);
         return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
     }
-    let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? else {
-        return Ok(());
+    let (name, queue_id) = (&*header.topic, header.queue_id);
+    let Some(topic) = broker.snapshot.topics.get(name).cloned() else {
+        let remark = format!("topic[{name}] not exist");
+        return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
     };
+    match find(broker, request, name, queue_id, out) {
+        Place::Here(_) => {}
+        Place::Elsewhere => return Ok(()),
+        Place::Nowhere => {
+            let limit = topics::queues(&topic.config);
+            let remark = format!("queueId[{queue_id}] is illegal, topic {name} has {limit}");
+            return Err(Reject::new(response::INVALID_PARAMETER, remark));
+        }
+    }
     let Ok(offset) = u64::try_from(header.commit_offset) else {
         let remark = format!("commitOffset[{}] is negative", header.commit_offset);
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     };
     let slot = broker
         .store
-        .open_queue(request.now, &mine.topic.name, mine.topic.id, mine.queue_id)
+        .open_queue(request.now, &topic.name, topic.id, queue_id)
         .map_err(|refused| broker.refuse(refused))?;
     if broker.offsets.is_reset(&header.consumer_group, slot) {
         // The consumer does not know yet that an operator has moved its group.
@@ -192,6 +184,22 @@ impl Broker {
     }
 }
 
+/// The queue that is asked about, unless its owner is; a queue that is not there is as empty as one
+/// that never held a message: tools ask for the queues of retry topics that nobody has made.
+fn known(
+    broker: &Broker,
+    request: &Request<'_>,
+    topic: &str,
+    queue_id: i32,
+    out: &mut Outbox<Peer>,
+) -> Option<Option<QueueSlot>> {
+    match find(broker, request, topic, queue_id, out) {
+        Place::Here(slot) => Some(slot),
+        Place::Elsewhere => None,
+        Place::Nowhere => Some(None),
+    }
+}
+
 /// GET_MAX_OFFSET 30. `committed=false` asks for what is not confirmed yet; we show nobody that.
 pub fn max(
     broker: &mut Broker,
@@ -199,10 +207,8 @@ pub fn max(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = MaxOffset::decode(&request.command.ext).map_err(bad_header)?;
-    if let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? {
-        let offset = mine
-            .slot
-            .map_or(0, |slot| broker.store.visible_range(slot).1.0);
+    if let Some(slot) = known(broker, request, &header.topic, header.queue_id, out) {
+        let offset = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
         answer(request.reply_to(), offset as i64, out);
     }
     Ok(())
@@ -215,10 +221,8 @@ pub fn min(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = QueueHeader::decode(&request.command.ext).map_err(bad_header)?;
-    if let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? {
-        let offset = mine
-            .slot
-            .map_or(0, |slot| broker.store.visible_range(slot).0.0);
+    if let Some(slot) = known(broker, request, &header.topic, header.queue_id, out) {
+        let offset = slot.map_or(0, |slot| broker.store.visible_range(slot).0.0);
         answer(request.reply_to(), offset as i64, out);
     }
     Ok(())
@@ -248,13 +252,13 @@ pub fn search(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = SearchOffset::decode(&request.command.ext).map_err(bad_header)?;
-    if let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? {
+    if let Some(slot) = known(broker, request, &header.topic, header.queue_id, out) {
         let to = request.reply_to();
         let what = Sought::Time {
             store_ms: header.timestamp,
             upper: header.is_upper(),
         };
-        match mine.slot {
+        match slot {
             Some(slot) => run_search(broker, Search { to, slot, what }, out),
             None => answer(to, 0, out),
         }
@@ -269,18 +273,11 @@ pub fn earliest(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = QueueHeader::decode(&request.command.ext).map_err(bad_header)?;
-    if let Some(mine) = queue(broker, request, &header.topic, header.queue_id, out)? {
+    if let Some(slot) = known(broker, request, &header.topic, header.queue_id, out) {
         let to = request.reply_to();
-        match mine.slot {
-            Some(slot) => run_search(
-                broker,
-                Search {
-                    to,
-                    slot,
-                    what: Sought::Earliest,
-                },
-                out,
-            ),
+        let what = Sought::Earliest;
+        match slot {
+            Some(slot) => run_search(broker, Search { to, slot, what }, out),
             None => answer_time(to, -1, out),
         }
     }

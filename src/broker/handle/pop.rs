@@ -53,18 +53,15 @@ pub fn pop(
 ) -> Result<(), Reject> {
     let header = PopMessage::decode(&request.command.ext).map_err(bad_header)?;
     let now = request.now;
-    let born_ms = match header.born_time {
-        0 => now.wall_ms,
-        ms => ms,
-    };
-    let over_ms = born_ms.saturating_add(header.poll_time.clamp(0, WAIT_MS_MAX));
+    let over_ms = over_ms(now, header.born_time, header.poll_time);
     if now.wall_ms.saturating_sub(over_ms) > LATE_MS {
         let remark = "the pop arrived after its time: see bornTime and pollTime";
         return Err(Reject::new(response::POLLING_TIMEOUT, remark));
     }
-    if !(1..=POP_MAX as i32).contains(&header.max_msg_nums) {
+    // Of no messages none is found.
+    if !(0..=POP_MAX as i32).contains(&header.max_msg_nums) {
         let (asked, most) = (header.max_msg_nums, POP_MAX);
-        let remark = format!("the pop message's num is {asked}, must be 1 to {most}");
+        let remark = format!("the pop message's num is {asked}, must be 0 to {most}");
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     }
     if !(1..=INVISIBLE_MS_MAX).contains(&header.invisible_time) {
@@ -120,11 +117,7 @@ pub fn notification(
     };
     let kind = header.expression_type.as_deref();
     let filter = wanted(broker, kind, header.expression.as_deref())?;
-    let born_ms = match header.born_time {
-        0 => now.wall_ms,
-        ms => ms,
-    };
-    let over_ms = born_ms.saturating_add(header.poll_time.clamp(0, WAIT_MS_MAX));
+    let over_ms = over_ms(now, header.born_time, header.poll_time);
     let ask = Ask {
         to: request.reply_to(),
         topic,
@@ -152,12 +145,6 @@ pub fn peek(
         group: &header.consumer_group,
         queue_id: header.queue_id,
     };
-    if broker.snapshot.groups.get(names.group).is_none()
-        && broker.snapshot.topics.get(names.topic).is_some()
-    {
-        let remark = format!("subscription group [{}] does not exist", names.group);
-        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
-    }
     let Some((topic, group)) = check(broker, request, &names, out)? else {
         return Ok(());
     };
@@ -176,6 +163,15 @@ pub fn peek(
     };
     start(broker, request.now, ask, out);
     Ok(())
+}
+
+/// When a pop is over, by its own clock; one without a time is of now.
+fn over_ms(now: Now, born_time: i64, poll_time: i64) -> i64 {
+    let born_ms = match born_time {
+        0 => now.wall_ms,
+        ms => ms,
+    };
+    born_ms.saturating_add(poll_time.clamp(0, WAIT_MS_MAX))
 }
 
 /// How long to wait; not at all without a polling time.
@@ -369,7 +365,7 @@ pub fn answer_nothing(now: Now, ask: &Ask, is_full: bool, out: &mut Outbox<Peer>
                 rest_num: 0,
                 start_offset_info: Some("".into()),
                 msg_offset_info: Some("".into()),
-                order_count_info: None,
+                order_count_info: ask.order.then(|| "".into()),
             };
             header.encode(&mut w);
             w.finish(0);
@@ -380,13 +376,8 @@ pub fn answer_nothing(now: Now, ask: &Ask, is_full: bool, out: &mut Outbox<Peer>
 /// The header of what was peeked at (`PeekMessageProcessor` sets nothing else).
 fn peeked(rest: u64) -> PopResponse<'static> {
     PopResponse {
-        pop_time: 0,
-        invisible_time: 0,
-        revive_qid: 0,
         rest_num: rest as i64,
-        start_offset_info: None,
-        msg_offset_info: None,
-        order_count_info: None,
+        ..PopResponse::default()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::json;
 use crate::remoting::body::stats::{
-    ConsumerOffsets, Corrections, DelayOffsets, GroupList, TimeSpan, TimeSpans,
+    ConsumerOffsets, Corrections, DelayOffsets, GroupList, TimeSpan, TimeSpans, span_time,
 };
 use crate::remoting::body::table::TopicList;
 use crate::remoting::body::topic::DataVersion;
@@ -54,6 +54,9 @@ pub enum Progress {
         group: String,
     },
 }
+
+/// The store time of a message that is not there (`getMessageStoreTimeStamp`).
+const NO_MESSAGE_MS: i64 = -1;
 
 fn topic_of(broker: &Broker, name: &str) -> Result<Arc<str>, Reject> {
     let topic = broker.snapshot.topics.get(name);
@@ -225,7 +228,8 @@ fn time_rows(
         let committed = committed.unwrap_or(0);
         let at = |broker: &mut Broker, slot: Option<QueueSlot>, offset: Option<u64>| {
             let offset = offset.filter(|offset| (min.0..max.0).contains(offset));
-            survey::time_of(broker, slot, offset, waiter)
+            let ms = survey::time_of(broker, slot, offset, waiter)?;
+            Some(if ms > 0 { ms } else { NO_MESSAGE_MS })
         };
         let first_ms = at(broker, slot, Some(min.0))?;
         let last_ms = at(broker, slot, max.0.checked_sub(1))?;
@@ -374,11 +378,14 @@ fn spans(broker: &Broker, topic: &str, rows: &[Row]) -> TimeSpans {
                 consumed_ms,
                 delay_ms,
             } => Some(TimeSpan {
+                consume_time_stamp: *consumed_ms,
+                consume_time_stamp_str: span_time(*consumed_ms),
+                delay_time: *delay_ms,
+                max_time_stamp: *last_ms,
+                max_time_stamp_str: span_time(*last_ms),
                 message_queue: survey::queue_name(broker, topic, *queue_id),
                 min_time_stamp: *first_ms,
-                max_time_stamp: *last_ms,
-                consume_time_stamp: *consumed_ms,
-                delay_time: *delay_ms,
+                min_time_stamp_str: span_time(*first_ms),
             }),
             _ => None,
         })

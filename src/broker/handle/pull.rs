@@ -393,6 +393,7 @@ fn answer(broker: &mut Broker, now: Now, pull: &Pull, status: Status, out: &mut 
             (response::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY", *max)
         }
     };
+    broker.offsets.note_pull(&pull.group, pull.slot, next.0);
     let (min, max) = broker.store.visible_range(pull.slot);
     let header = PullResponse {
         suggest_which_broker_id: 0,

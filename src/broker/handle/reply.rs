@@ -8,7 +8,7 @@ use crate::base::{Now, ShardId};
 use crate::broker::acks::ReplyTo;
 use crate::broker::calls::{CALL_MS, Silence, Wish};
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header, reject_to, send, tell};
+use crate::broker::handle::{Request, bad_header, preset, send};
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
@@ -164,7 +164,8 @@ fn store(
     broker.request_put(now, message, 0, purpose, out);
 }
 
-/// The reply is stored, or could not be. Whether it was pushed is what counts.
+/// The reply is stored, or could not be: the answer says where. Whether it was pushed is what
+/// counts.
 pub fn stored(
     broker: &Broker,
     to: ReplyTo,
@@ -173,12 +174,16 @@ pub fn stored(
     result: &Result<Stored, Reject>,
     out: &mut Outbox<Peer>,
 ) {
-    if let Some(remark) = trouble {
-        return reject_to(to, &Reject::new(response::SYSTEM_ERROR, remark), out);
-    }
+    let code = match trouble {
+        None => response::SUCCESS,
+        Some(_) => response::SYSTEM_ERROR,
+    };
+    let remark = trouble.as_deref();
     match result {
-        Ok(stored) => send::answer_stored(broker, to, queue_id, stored, out),
-        Err(_) => tell(to, out, |w| {
+        Ok(stored) => send::answer_stored(broker, to, queue_id, stored, (code, remark), out),
+        Err(_) => out.write(to.conn, |bytes| {
+            let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, remark);
+            preset(&broker.options, request::SEND_REPLY_MESSAGE, &mut w);
             w.field_str("msgId", "0");
             w.field_i64("queueId", i64::from(queue_id));
             w.field_i64("queueOffset", 0);

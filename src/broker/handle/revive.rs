@@ -10,6 +10,7 @@ use crate::broker::leases::{Due, Lapsed};
 use crate::broker::puts::{OwnedMessage, Purpose};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
+use crate::message::encode::Draft;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
 use crate::store::read::WaiterId;
@@ -102,16 +103,12 @@ fn message(lapsed: &Lapsed, record: &[u8]) -> Option<OwnedMessage> {
     }
     properties::set(&mut stored, names::ORIGIN_GROUP, &lapsed.group);
     let tried = i32::from(!lapsed.suspended);
-    Some(OwnedMessage {
-        topic,
+    Some(OwnedMessage::of(&Draft {
+        topic: &topic,
         queue_id: 0,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
         reconsume_times: view.reconsume_times().saturating_add(tried),
-        prepared_offset: 0,
-        body: view.body().to_vec(),
-        properties: stored,
-    })
+        prepared_transaction_offset: 0,
+        properties: &stored,
+        ..Draft::of(&view)
+    }))
 }

@@ -4,12 +4,12 @@
 //! their codes are those of `SendMessageProcessor` and `AbstractSendMessageProcessor`
 //! (`spec/semantics.md` §2).
 
-use crate::base::{Now, ShardId};
+use crate::base::Now;
 use crate::broker::acks::{Ack, More, ReplyTo, SendAck};
 use crate::broker::control::create::SendTopic;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
-use crate::broker::handle::{Request, bad_header};
+use crate::broker::handle::{Request, bad_header, guarded, make, make_group};
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
 use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, BrokerOptions, Peer};
@@ -55,7 +55,24 @@ impl Traits {
     /// The priority counts for messages that are nothing else besides
     /// (`TopicMessageType.parseFromMessageProperty`).
     fn is_special(&self) -> bool {
-        self.transaction || self.delay_level > 0 || self.timer || self.sharded
+        self.is_deferred() || self.sharded
+    }
+
+    /// Whether it is not to be seen at once.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.transaction || self.delay_level > 0 || self.timer
+    }
+
+    /// The queue for it if its sender wants `queue_id`.
+    pub(super) fn queue(&self, topic: &Topic, queue_id: i32, stored: &mut Vec<u8>) -> i32 {
+        match self.priority {
+            Some(_) if self.is_special() => {
+                properties::remove(stored, names::PRIORITY);
+                queue_id
+            }
+            Some(priority) => priority.min(topic.config.write_queue_nums - 1),
+            None => queue_id,
+        }
     }
 }
 
@@ -78,6 +95,12 @@ pub fn send(
         let remark = format!("Sending message to topic[{name}] is forbidden.");
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
+    if let Some(group) = topic_names::retry_group(&name)
+        && !header.batch
+        && broker.snapshot.groups.get(group).is_none()
+    {
+        return make_group(broker, request, group, out);
+    }
     let queue_id = choose_queue(broker, &topic, header.queue_id)?;
     let Some(owner) = broker.owner(&topic, queue_id) else {
         let limit = topics::queues(&topic.config);
@@ -85,6 +108,11 @@ pub fn send(
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     };
     check_body(broker, request.command.body)?;
+    if let Some(window_ms) = topic.dedup_window_ms()
+        && guarded::send(broker, request, &header, &topic, queue_id, window_ms, out)?
+    {
+        return Ok(());
+    }
     if owner != broker.me {
         broker.forward(owner, request, out);
         return Ok(());
@@ -109,7 +137,7 @@ pub(super) fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
     Ok(())
 }
 
-/// An unknown topic is shard 0's to make; the request runs again once every shard knows it.
+/// An unknown topic is made.
 pub(super) fn create_topic(
     broker: &mut Broker,
     request: &Request<'_>,
@@ -117,31 +145,15 @@ pub(super) fn create_topic(
     topic: &str,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    if broker.lead.is_none() {
-        broker.forward(ShardId(0), request, out);
-        return Ok(());
-    }
-    if let Err(refused) = broker.store.check_append() {
-        return Err(broker.refuse(refused));
-    }
-    let lead = broker.lead.as_mut().expect("checked above");
     let wish = SendTopic {
         topic,
         default_topic: &header.default_topic.to_cow(),
         default_queues: header.default_topic_queue_nums,
         unit_mode: header.unit_mode,
     };
-    let version = lead
-        .control
-        .ensure_send_topic(request.now, &wish, lead.publication.effects())?;
-    if !lead
-        .publication
-        .request_later(version, *request.link, request.raw.share())
-    {
-        let remark = "[REJECTREQUEST]too many requests wait for new topics, try again";
-        return Err(Reject::new(response::SYSTEM_BUSY, remark));
-    }
-    Ok(())
+    make(broker, request, out, |control, effects| {
+        control.ensure_send_topic(request.now, &wish, effects)
+    })
 }
 
 /// A send without a queue gets one in turn; one of this shard if it has any.
@@ -185,14 +197,7 @@ fn send_one(
     };
     let taken = take_properties(broker, &topic.name, given_plain, request.now, &mut stored);
     let result = taken.and_then(|traits| {
-        let queue_id = match traits.priority {
-            Some(_) if traits.is_special() => {
-                properties::remove(&mut stored, names::PRIORITY);
-                queue_id
-            }
-            Some(priority) => priority.min(topic.config.write_queue_nums - 1),
-            None => queue_id,
-        };
+        let queue_id = traits.queue(topic, queue_id, &mut stored);
         store_one(
             broker, request, header, topic, queue_id, traits, &stored, out,
         )
@@ -224,22 +229,19 @@ fn store_one(
     if traits.transaction && !(header.reconsume_times > 0 && traits.delay_level > 0) {
         return super::transaction::prepare(broker, request, &draft, queue_id);
     }
+    let purpose = || Purpose::Send {
+        to: request.reply_to(),
+        oneway: request.command.is_oneway(),
+        queue_id,
+    };
     if traits.delay_level > 0 {
-        let purpose = Purpose::Send {
-            to: request.reply_to(),
-            oneway: request.command.is_oneway(),
-            queue_id,
-        };
         let level = traits.delay_level;
-        return delay(broker, request.now, owned(&draft), level, purpose, out);
+        let message = OwnedMessage::of(&draft);
+        return delay(broker, request.now, message, level, purpose(), out);
     }
     if traits.priority.is_some() && broker.owner(topic, queue_id) != Some(broker.me) {
-        let purpose = Purpose::Send {
-            to: request.reply_to(),
-            oneway: request.command.is_oneway(),
-            queue_id,
-        };
-        broker.request_put(request.now, owned(&draft), 0, purpose, out);
+        let message = OwnedMessage::of(&draft);
+        broker.request_put(request.now, message, 0, purpose(), out);
         return Ok(());
     }
     if traits.timer && super::timer::store(broker, request, &draft, queue_id)? {
@@ -283,7 +285,7 @@ fn check_traits(broker: &Broker, traits: &Traits) -> Result<(), Reject> {
     Ok(())
 }
 
-fn draft<'a>(
+pub(super) fn draft<'a>(
     broker: &Broker,
     request: &Request<'a>,
     header: &SendHeader<'_>,
@@ -305,21 +307,6 @@ fn draft<'a>(
         prepared_transaction_offset: 0,
         body: request.command.body,
         properties,
-    }
-}
-
-fn owned(draft: &Draft<'_>) -> OwnedMessage {
-    OwnedMessage {
-        topic: draft.topic.to_owned(),
-        queue_id: draft.queue_id,
-        flag: draft.flag,
-        sys_flag: draft.sys_flag,
-        born_timestamp: draft.born_timestamp,
-        born_host: draft.born_host,
-        reconsume_times: draft.reconsume_times,
-        prepared_offset: draft.prepared_transaction_offset,
-        body: draft.body.to_vec(),
-        properties: draft.properties.to_vec(),
     }
 }
 
@@ -384,7 +371,9 @@ pub(super) fn take_properties(
     let mut traits = Traits::default();
     for Item { name, value, text } in properties::items(given) {
         match name {
-            b"WAIT" | b"POP_CK" => continue,
+            // Its absence says the same.
+            b"WAIT" if value == b"true" => continue,
+            b"POP_CK" => continue,
             b"UNIQ_KEY" => traits.has_key = true,
             b"DELAY" => traits.delay_level = number(value),
             b"TRAN_MSG" => traits.transaction = value.eq_ignore_ascii_case(b"true"),
@@ -543,6 +532,7 @@ pub fn answer_stored(
     to: ReplyTo,
     queue_id: i32,
     stored: &Stored,
+    (code, remark): (i32, Option<&str>),
     out: &mut Outbox<Peer>,
 ) {
     let (offset, at, due) = (stored.offset, stored.at, Default::default());
@@ -554,5 +544,5 @@ pub fn answer_stored(
         more: None,
         due,
     };
-    broker.answer_send_from(stored.shard, &ack, response::SUCCESS, None, out);
+    broker.answer_send_from(stored.shard, &ack, code, remark, out);
 }

@@ -161,6 +161,7 @@ fn take_from(
     {
         return Ok(true);
     }
+    let pops = matches!(ask.what, What::Pop { .. });
     let from = position(broker, now, ask, topic, slot);
     let (_, max) = broker.store.visible_range(slot);
     let limits = Limits {
@@ -181,15 +182,17 @@ fn take_from(
         .read(slot, QueueOffset(from), limits, filter, waiter)
     {
         Fetch::Ready(found) => {
-            taken.rest += max.0 - found.next.0;
+            // What is only looked at is still there.
+            let next = if pops { found.next.0 } else { from };
+            taken.rest += max.0 - next;
             let (messages, bytes) = (found.messages, found.bytes);
             broker
                 .tallies
                 .got(now.mono, topic.id, &ask.group, messages, bytes);
             let place = (topic, queue_id, slot);
-            match ask.what {
-                What::Peek { .. } => show(found, taken),
-                _ => hand_out(broker, now, ask, place, from, found, taken),
+            match pops {
+                true => hand_out(broker, now, ask, place, from, found, taken),
+                false => show(found, taken),
             }
             Ok(true)
         }
@@ -321,16 +324,8 @@ fn as_of_topic(
     properties::set(&mut stored, names::POP_CK, &handle);
     let draft = Draft {
         topic: &ask.topic.name,
-        queue_id,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
-        store_host: view.store_host(),
-        reconsume_times: view.reconsume_times(),
-        prepared_transaction_offset: view.prepared_transaction_offset(),
-        body: view.body(),
         properties: &stored,
+        ..Draft::of(&view)
     };
     draft.check().ok()?;
     let placed = Placed {

@@ -15,7 +15,7 @@ use crate::broker::record::Record;
 use crate::remoting::body::json;
 use crate::remoting::body::table::TopicList;
 use crate::remoting::body::topic::{
-    TopicConfig, TopicConfigAndMapping, TopicConfigList, TopicFilterType, TopicTable,
+    DataVersion, TopicConfig, TopicConfigAndMapping, TopicConfigList, TopicFilterType, TopicTable,
 };
 use crate::remoting::code::response;
 use crate::remoting::header::topic::{CreateTopic, TopicName, TopicPage};
@@ -115,6 +115,11 @@ pub fn all(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let topics = control.topics.sorted().skip(first).take(count);
     let table = TopicTable {
         data_version: control.topics.stamp().into(),
+        // There are no mappings: they are as they were at the start.
+        mapping_data_version: DataVersion {
+            timestamp: control.started_ms,
+            ..DataVersion::default()
+        },
         topic_config_table: topics
             .map(|topic| (topic.name.to_string(), topic.config.clone()))
             .collect(),

@@ -317,25 +317,21 @@ fn is_here(broker: &Broker, message: &OwnedMessage) -> bool {
 /// of the transaction.
 fn committed(view: &RecordView<'_>, physical: i64) -> Option<OwnedMessage> {
     let stored = view.properties();
-    let topic = properties::find_str(stored, names::REAL_TOPIC)?.to_owned();
+    let topic = properties::find_str(stored, names::REAL_TOPIC)?;
     let queue_id = properties::find_str(stored, names::REAL_QUEUE_ID)?
         .parse()
         .ok()?;
     let mut kept = stored.to_vec();
     properties::remove(&mut kept, names::REAL_TOPIC);
     properties::remove(&mut kept, names::REAL_QUEUE_ID);
-    Some(OwnedMessage {
+    Some(OwnedMessage::of(&Draft {
         topic,
         queue_id,
-        flag: view.flag(),
         sys_flag: view.sys_flag() & !sys_flag::TRANSACTION_MASK | sys_flag::TRANSACTION_COMMIT,
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
-        reconsume_times: view.reconsume_times(),
-        prepared_offset: physical,
-        body: view.body().to_vec(),
-        properties: kept,
-    })
+        prepared_transaction_offset: physical,
+        properties: &kept,
+        ..Draft::of(view)
+    }))
 }
 
 /// Ends a transaction in one batch: its message, if it is committed to a queue of this shard, and
@@ -497,28 +493,22 @@ pub fn ask(broker: &mut Broker, group: &str, frame: &[u8], out: &mut Outbox<Peer
 
 /// CHECK_TRANSACTION_STATE, whole: the half as its producer sent it.
 fn question(broker: &Broker, times: u32, at: LogOffset, view: &RecordView<'_>) -> Option<Vec<u8>> {
-    let mut stored = view.properties().to_vec();
-    let topic = properties::find_str(&stored, names::REAL_TOPIC)?.to_owned();
-    let queue_id = properties::find_str(&stored, names::REAL_QUEUE_ID)?
+    let given = view.properties();
+    let topic = properties::find_str(given, names::REAL_TOPIC)?;
+    let queue_id = properties::find_str(given, names::REAL_QUEUE_ID)?
         .parse()
         .ok()?;
+    let mut stored = given.to_vec();
     properties::set(
         &mut stored,
         names::TRANSACTION_CHECK_TIMES,
         &times.to_string(),
     );
     let draft = Draft {
-        topic: &topic,
+        topic,
         queue_id,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
-        store_host: view.store_host(),
-        reconsume_times: view.reconsume_times(),
-        prepared_transaction_offset: view.prepared_transaction_offset(),
-        body: view.body(),
         properties: &stored,
+        ..Draft::of(view)
     };
     draft.check().ok()?;
     let physical_offset = at.physical(broker.me);
@@ -535,7 +525,7 @@ fn question(broker: &Broker, times: u32, at: LogOffset, view: &RecordView<'_>) -
         physical_offset,
     };
     let header = CheckTransaction {
-        topic: Some(topic.as_str().into()),
+        topic: Some(topic.into()),
         tran_state_table_offset: view.queue_offset(),
         commit_log_offset: physical_offset,
         msg_id: Some(key.into()),
@@ -553,18 +543,12 @@ fn question(broker: &Broker, times: u32, at: LogOffset, view: &RecordView<'_>) -
 
 /// It was asked about often enough: it waits in a topic of its own for an operator.
 fn park(broker: &mut Broker, now: Now, offset: u64, view: &RecordView<'_>, out: &mut Outbox<Peer>) {
-    let message = OwnedMessage {
-        topic: TRANS_CHECK_MAX_TIME_TOPIC.to_owned(),
+    let message = OwnedMessage::of(&Draft {
+        topic: TRANS_CHECK_MAX_TIME_TOPIC,
         queue_id: 0,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
-        reconsume_times: view.reconsume_times(),
-        prepared_offset: 0,
-        body: view.body().to_vec(),
-        properties: view.properties().to_vec(),
-    };
+        prepared_transaction_offset: 0,
+        ..Draft::of(view)
+    });
     broker.transactions.begin_end(offset);
     broker.request_put(now, message, 1, Purpose::Park { offset }, out);
 }
@@ -629,15 +613,9 @@ fn reopen(broker: &mut Broker, now: Now, record: &[u8]) -> Result<LogOffset, Rej
     let draft = Draft {
         topic,
         queue_id,
-        flag: view.flag(),
-        sys_flag: view.sys_flag(),
-        born_timestamp: view.born_timestamp(),
-        born_host: view.born_host(),
         store_host: broker.options.store_host,
-        reconsume_times: view.reconsume_times(),
         prepared_transaction_offset: 0,
-        body: view.body(),
-        properties: view.properties(),
+        ..Draft::of(&view)
     };
     store_half(broker, now, &draft, queue_id).map(|(_, end, _)| end)
 }

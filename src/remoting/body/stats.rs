@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::json::{append_queue_map, to_vec};
 use super::queue::{MessageQueue, queue_map};
 use super::topic::DataVersion;
+use crate::base::time::utc;
 
 /// Response of 202.
 #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
@@ -194,13 +195,33 @@ pub struct TimeSpans {
     pub consume_time_span_set: Vec<TimeSpan>,
 }
 
-/// Of one queue; milliseconds.
+/// Of one queue (`QueueTimeSpan`); milliseconds, -1 where there is no message, and the same as
+/// texts.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TimeSpan {
     pub consume_time_stamp: i64,
+    pub consume_time_stamp_str: String,
     pub delay_time: i64,
     pub max_time_stamp: i64,
+    pub max_time_stamp_str: String,
     pub message_queue: MessageQueue,
     pub min_time_stamp: i64,
+    pub min_time_stamp_str: String,
+}
+
+/// `yyyy-MM-dd#HH:mm:ss:SSS` (`UtilAll.formatDate`), UTC.
+pub fn span_time(ms: i64) -> String {
+    utc(ms).replace(' ', "#").replace('.', ":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_a_span_are_written_as_java_does() {
+        assert_eq!(span_time(-1), "1969-12-31#23:59:59:999");
+        assert_eq!(span_time(951_782_400_123), "2000-02-29#00:00:00:123");
+    }
 }

@@ -47,7 +47,7 @@ header! {
     struct ConsumeStatsHeader<'a> {
         consumer_group: text "consumerGroup",
         topic: opt_text "topic",
-        /// Topics joined by `;`; counts only without `topic`.
+        /// Topics joined by `;`, instead of `topic`; here it does not count what members want.
         topic_list: opt_text "topicList",
     }
 }

@@ -26,6 +26,7 @@ header! {
 
 header! {
     /// Response of 200050.
+    #[derive(Default)]
     struct PopResponse<'a> {
         pop_time: i64 "popTime",
         invisible_time: i64 "invisibleTime",
@@ -77,6 +78,7 @@ header! {
 
 header! {
     /// Response of 200053.
+    #[derive(Default)]
     struct ChangeInvisibleTimeResponse {
         pop_time: i64 "popTime",
         invisible_time: i64 "invisibleTime",
@@ -101,6 +103,7 @@ header! {
 
 header! {
     /// Response of 200054.
+    #[derive(Default)]
     struct NotificationResponse {
         has_msg: bool "hasMsg" or false,
         polling_full: bool "pollingFull" or false,

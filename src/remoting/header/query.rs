@@ -41,6 +41,7 @@ header! {
 
 header! {
     /// Response of 12.
+    #[derive(Default)]
     struct QueryMessageResponse {
         /// Milliseconds.
         index_last_update_timestamp: i64 "indexLastUpdateTimestamp",
