@@ -24,5 +24,7 @@ mod host;
 mod input;
 #[path = "e2e/serving.rs"]
 mod serving;
+#[path = "e2e/tools.rs"]
+mod tools;
 #[path = "e2e/why.rs"]
 mod why;

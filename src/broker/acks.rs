@@ -21,6 +21,12 @@ pub struct ReplyTo {
     pub codec: Codec,
 }
 
+impl ReplyTo {
+    pub fn success(self, bytes: &mut Vec<u8>) -> FrameWriter<'_> {
+        FrameWriter::response(bytes, self.codec, self.opaque, response::SUCCESS, None)
+    }
+}
+
 /// What is to be done once the log is confirmed up to some offset.
 pub enum Ack {
     Send(SendAck),
@@ -179,14 +185,9 @@ impl Broker {
         remark: Option<&str>,
         out: &mut Outbox<Peer>,
     ) {
-        let ReplyTo {
-            conn,
-            opaque,
-            codec,
-        } = send.to;
-        let options = &*self.options;
-        out.write(conn, |bytes| {
-            let mut w = FrameWriter::response(bytes, codec, opaque, code, remark);
+        let (to, options) = (send.to, &*self.options);
+        out.write(to.conn, |bytes| {
+            let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, remark);
             w.field_str("MSG_REGION", &options.region);
             w.field_bool("TRACE_ON", options.trace_on);
             let id = |at: LogOffset| {
@@ -220,11 +221,6 @@ impl Broker {
 }
 
 fn answer_offset(to: ReplyTo, value: Option<i64>, out: &mut Outbox<Peer>) {
-    out.write(to.conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
-        if let Some(offset) = value {
-            w.field_i64("offset", offset);
-        }
-        w.finish(0);
-    });
+    let offset = |w: &mut FrameWriter<'_>| value.iter().for_each(|at| w.field_i64("offset", *at));
+    super::handle::tell(to, out, offset);
 }

@@ -9,6 +9,7 @@
 use crate::base::heap::Deadlines;
 use crate::base::{ConnId, Map, Mono};
 use crate::broker::acks::ReplyTo;
+use crate::broker::handle::relay::Statuses;
 use crate::broker::handle::reply::Pushed;
 use crate::remoting::body::assignment::QueryAssignment;
 
@@ -25,6 +26,8 @@ pub enum Wish {
         group: String,
         client_id: String,
     },
+    /// A member of a group says where it stands; then the next one is asked.
+    Status(Box<Statuses>),
     /// A name server says where a topic is; then queues are shared out.
     Route {
         to: ReplyTo,
@@ -70,8 +73,8 @@ impl Calls {
         self.waiting.len() >= CALLS_MAX
     }
 
-    /// Enters a call; gives the number that its request must carry.
-    pub fn begin(&mut self, now: Mono, conn: ConnId, wish: Wish) -> i32 {
+    /// Enters a call that is to end within a time; gives the number that its request must carry.
+    pub fn begin(&mut self, now: Mono, within_ms: u64, conn: ConnId, wish: Wish) -> i32 {
         loop {
             self.opaque = self.opaque.checked_add(1).unwrap_or(FIRST);
             if !self.waiting.contains_key(&self.opaque) {
@@ -79,7 +82,7 @@ impl Calls {
             }
         }
         self.waiting.insert(self.opaque, Call { conn, wish });
-        self.deadlines.push(now.after_ms(CALL_MS), self.opaque);
+        self.deadlines.push(now.after_ms(within_ms), self.opaque);
         self.opaque
     }
 
@@ -145,9 +148,9 @@ mod tests {
     #[test]
     fn a_call_ends_once() {
         let mut calls = Calls::default();
-        let first = calls.begin(Mono(0), conn(1), relay());
-        let second = calls.begin(Mono(5), conn(1), relay());
-        let third = calls.begin(Mono(5), conn(2), relay());
+        let first = calls.begin(Mono(0), CALL_MS, conn(1), relay());
+        let second = calls.begin(Mono(5), CALL_MS, conn(1), relay());
+        let third = calls.begin(Mono(5), CALL_MS, conn(2), relay());
         assert!(calls.answered(conn(2), first).is_none(), "not asked there");
         assert!(calls.answered(conn(1), first).is_some());
         assert!(calls.answered(conn(1), first).is_none());

@@ -111,6 +111,13 @@ impl Delays {
         payload
     }
 
+    /// Up to where the levels are delivered that ever had a message here, level 1 first.
+    pub fn progress(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
+        let levels = (1..).zip(&self.levels);
+        let begun = levels.filter(|(_, level)| level.slot.is_some());
+        begun.map(|(number, level)| (number, level.progress))
+    }
+
     /// A queue has a new visible message.
     pub fn notice(&mut self, slot: QueueSlot) {
         // Most brokers never see a delayed message, and all see this call for each message.

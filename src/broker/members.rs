@@ -151,6 +151,11 @@ impl Members {
         self.producers.get(group).map_or(&[], |members| members)
     }
 
+    /// Every producer group with its members.
+    pub fn all_producers(&self) -> impl Iterator<Item = (&Arc<str>, &Vec<Member>)> {
+        self.producers.iter()
+    }
+
     /// The connection of a client that is a producer of any group.
     pub fn producer_conn(&self, client_id: &str) -> Option<ConnId> {
         self.producer_conns.get(client_id).copied()

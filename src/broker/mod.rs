@@ -31,6 +31,7 @@ pub mod registry;
 pub mod snapshot;
 pub mod stats;
 pub mod survey;
+pub mod tallies;
 pub mod timers;
 pub mod topics;
 pub mod transactions;
@@ -56,6 +57,7 @@ use crate::broker::registry::{Registry, RegistryOptions};
 use crate::broker::snapshot::Snapshot;
 use crate::broker::stats::Stats;
 use crate::broker::survey::{Question, Row, Surveys};
+use crate::broker::tallies::Tallies;
 use crate::broker::timers::Timers;
 use crate::broker::topics::Topic;
 use crate::broker::transactions::Transactions;
@@ -213,6 +215,7 @@ pub struct Broker {
     parked: Map<u64, Parked>,
     parked_count: u64,
     stats: Stats,
+    tallies: Tallies,
     unique_keys: UniqueKeys,
     keys_made: u16,
     /// Turns queues over for sends that name none.
@@ -302,6 +305,7 @@ impl Broker {
             parked: Map::default(),
             parked_count: 0,
             stats: Stats::new(now),
+            tallies: Tallies::new(now.mono),
             unique_keys: keys,
             keys_made: 0,
             turn: 0,
@@ -384,6 +388,7 @@ impl Broker {
         );
         self.snapshot = snapshot;
         for topic in &gone.topics {
+            self.tallies.drop_topic(topic.id);
             let slots: Vec<_> = (0..topic.owners.len() as i32)
                 .filter_map(|queue| self.store.queues().find(&topic.name, queue))
                 .filter(|slot| {
@@ -398,6 +403,7 @@ impl Broker {
                 .for_each(|slot| self.drop_queue(now, slot));
         }
         for group in &gone.groups {
+            self.tallies.drop_group(group);
             self.offsets.drop_group(now, group, &mut self.store);
             self.leases.drop_group(group);
             self.log_leases(now);
@@ -476,6 +482,14 @@ impl Broker {
         if is_due(self.offsets.deadline()) {
             self.flush_offsets(now);
         }
+    }
+
+    /// Gathers what was counted.
+    fn count(&mut self, now: Now) {
+        for (topic, growth) in self.store.queues_mut().take_growth() {
+            self.tallies.put(topic, growth);
+        }
+        self.tallies.sample(now.mono);
     }
 
     /// When there is something to do for that.
@@ -584,6 +598,9 @@ impl Machine for Broker {
         self.resume_pops(now, out);
         self.answer_confirmed(now, out);
         self.work_off(now, out);
+        if self.tallies.is_due(now.mono) {
+            self.count(now);
+        }
         if self.stopping || self.store.checkpoint_due(now) {
             self.checkpoint(now);
         }
@@ -603,6 +620,7 @@ impl Machine for Broker {
             self.store.deadline(),
             self.holds.deadline(),
             self.pops.deadline(),
+            self.tallies.deadline(self.store.queues().has_grown()),
             self.due(),
             self.acks.front().and_then(Ack::deadline),
             lead.and_then(|lead| lead.control.deadline()),
@@ -715,6 +733,11 @@ impl Broker {
         if let Some(lead) = &mut self.lead {
             lead.registry.stop(out);
         }
+    }
+
+    /// For requests that only shard 0 answers.
+    fn lead(&mut self) -> &mut Lead {
+        self.lead.as_mut().expect("control requests are shard 0's")
     }
 
     /// The log offset that everything appended so far is confirmed by.

@@ -172,6 +172,7 @@ impl Broker {
             topics: self.snapshot.topics.clone(),
             topics_stamp: self.snapshot.topics_stamp,
             groups: self.snapshot.groups.clone(),
+            forbidden: self.snapshot.forbidden.clone(),
             ..newest.clone()
         });
         Publish {

@@ -19,6 +19,8 @@
 //!     stamp of topics, stamp of groups, u64 next topic id
 //! kind 6 version 1, mode of a group for a topic:
 //!     text topic, text group, u8 1 if it pops, i32 members that share
+//! kind 7 version 1, whether a group may not read a topic:
+//!     stamp of groups, text group, text topic, u8 1 if it may not
 //!
 //! payload       u8 kind, u8 version, and as above
 //! stamp         i64 milliseconds since 1970, u64 counter
@@ -109,6 +111,13 @@ pub enum Record {
         group: String,
         mode: Mode,
     },
+    /// Whether a group may not read a topic.
+    Forbidden {
+        stamp: Stamp,
+        group: String,
+        topic: String,
+        forbidden: bool,
+    },
     /// What a dump cannot tell by its topics and groups.
     Counters {
         topics: Stamp,
@@ -167,6 +176,7 @@ const GROUP_PUT: u8 = 3;
 const GROUP_DELETE: u8 = 4;
 const COUNTERS: u8 = 5;
 const MODE: u8 = 6;
+const FORBIDDEN: u8 = 7;
 pub const VERSION: u8 = 1;
 
 const ORDER: u8 = 1;
@@ -207,6 +217,18 @@ impl Record {
                 out.push(u8::from(mode.pops));
                 out.extend_from_slice(&mode.share.to_be_bytes());
             }
+            Record::Forbidden {
+                stamp,
+                group,
+                topic,
+                forbidden,
+            } => {
+                out.extend_from_slice(&[FORBIDDEN, VERSION]);
+                put_stamp(out, *stamp);
+                put_text(out, group);
+                put_text(out, topic);
+                out.push(u8::from(*forbidden));
+            }
             Record::Counters {
                 topics,
                 groups,
@@ -224,7 +246,7 @@ impl Record {
     pub fn decode(payload: &[u8]) -> Result<Record, RecordError> {
         let mut cursor = Cursor::new(payload);
         let kind = cursor.u8().ok_or(RecordError::Malformed { kind: 0 })?;
-        if !(TOPIC_PUT..=MODE).contains(&kind) {
+        if !(TOPIC_PUT..=FORBIDDEN).contains(&kind) {
             return Err(RecordError::UnknownKind { kind });
         }
         let version = cursor.u8().ok_or(RecordError::Malformed { kind })?;
@@ -257,6 +279,12 @@ fn read_record(kind: u8, cursor: &mut Cursor<'_>) -> Option<Record> {
                 pops: read_bool(cursor)?,
                 share: cursor.i32()?,
             },
+        },
+        FORBIDDEN => Record::Forbidden {
+            stamp: read_stamp(cursor)?,
+            group: cursor.text()?.to_owned(),
+            topic: cursor.text()?.to_owned(),
+            forbidden: read_bool(cursor)?,
         },
         COUNTERS => Record::Counters {
             topics: read_stamp(cursor)?,
@@ -639,6 +667,15 @@ mod tests {
             },
             "0601 0001 74 0001 67 01 00000003",
         );
+        check_bytes(
+            Record::Forbidden {
+                stamp: Stamp::default(),
+                group: "g".to_owned(),
+                topic: "t".to_owned(),
+                forbidden: true,
+            },
+            "0701 0000000000000000 0000000000000000 0001 67 0001 74 01",
+        );
     }
 
     #[test]
@@ -647,7 +684,7 @@ mod tests {
             assert_eq!(Record::decode(payload).unwrap_err().to_string(), expected);
         };
         check(&[], "malformed control record of kind 0");
-        check(&[7, 1], "control record of unknown kind 7");
+        check(&[8, 1], "control record of unknown kind 8");
         check(&[0, 1], "control record of unknown kind 0");
         check(&[3, 2, 0], "control record of kind 3 has unknown version 2");
         check(&[1], "malformed control record of kind 1");
@@ -656,7 +693,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(
-            kind in 0u8..8,
+            kind in 0u8..9,
             mut rest in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             rest.splice(0..0, [kind, VERSION]);

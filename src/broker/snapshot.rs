@@ -9,6 +9,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use crate::base::{Map, Mono};
+use crate::broker::groups::Forbidden;
 use crate::broker::members::GroupSubscriptions;
 use crate::broker::record::Stamp;
 use crate::broker::topics::Topic;
@@ -26,6 +27,7 @@ pub struct Snapshot {
     /// RocketMQ's `DataVersion` of the topics, for registration with name servers.
     pub topics_stamp: Stamp,
     pub groups: Catalog<GroupConfig>,
+    pub forbidden: Forbidden,
     /// Groups that have members now.
     pub subscriptions: Catalog<GroupSubscriptions>,
     /// Groups whose members hold order locks, with the time until which at least one lock lives
@@ -41,6 +43,7 @@ impl Snapshot {
             topics: Catalog::default(),
             topics_stamp: Stamp::default(),
             groups: Catalog::default(),
+            forbidden: Catalog::default(),
             subscriptions: Catalog::default(),
             order_locks: Catalog::default(),
         }

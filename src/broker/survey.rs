@@ -9,15 +9,21 @@ use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::is_blank;
 use crate::broker::handle::ack;
+use crate::broker::handle::consumption::{self, Pair, Walk};
 use crate::broker::handle::guarded::{self, Sent};
 use crate::broker::handle::key::{self, KeyQuery, Search};
 use crate::broker::handle::pop;
 use crate::broker::handle::progress::{self, Progress};
+use crate::broker::handle::relay::{self, Direct};
 use crate::broker::handle::reset::{self, Reset};
+use crate::broker::handle::tally;
 use crate::broker::handle::timer::{self, Recall};
-use crate::broker::handle::{Parked, Request, bad_header, refuse_to, reject_to};
+use crate::broker::handle::{
+    Parked, Request, bad_header, preset, refuse_to, reject_to, succeed, succeed_with, tell,
+};
 use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
+use crate::broker::tallies::{Sums, Tally};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::queue::MessageQueue;
@@ -26,7 +32,7 @@ use crate::remoting::body::stats::{
 };
 use crate::remoting::body::table::KvTable;
 use crate::remoting::code::{request, response};
-use crate::remoting::command::{FrameWriter, VERSION};
+use crate::remoting::command::VERSION;
 use crate::remoting::header::group::ConsumeStatsHeader;
 use crate::remoting::header::topic::TopicName;
 use crate::store::consumequeue::QueueSlot;
@@ -58,6 +64,11 @@ pub enum Question {
     Recall(Recall),
     Progress(Progress),
     Acks(Vec<ack::Batch>),
+    Direct(Direct),
+    Tally(tally::View),
+    /// Which groups consume which topics; only topics in order, if true.
+    Consumers(bool),
+    Consumption(Vec<Pair>),
     /// How many pops wait.
     Polling {
         line: Line,
@@ -96,6 +107,16 @@ pub enum Row {
         queue_id: i32,
         offset: u64,
     },
+    Consumer(Pair),
+    /// A row about one of the pairs asked for, by its place.
+    OfPair(usize, Box<Row>),
+    /// Messages per second.
+    Rate(f64),
+    Tally(Box<Sums>),
+    /// Not counted, for there is no room.
+    TalliesFull,
+    /// Grows with each change.
+    Version(u64),
     /// Store times, ms.
     Times {
         queue_id: i32,
@@ -159,6 +180,7 @@ pub struct Asked {
     ticket: u64,
     question: Arc<Question>,
     search: Search,
+    walk: Walk,
 }
 
 pub fn topic_stats(
@@ -200,17 +222,9 @@ pub fn consume_stats(
 
 /// What a group left behind in a topic that its members want no more does not count
 /// (`AdminBrokerProcessor.getTopicsForCollectingConsumeStats`).
-fn is_consumed(broker: &Broker, group: &str, topic: &str) -> bool {
+pub fn is_consumed(broker: &Broker, group: &str, topic: &str) -> bool {
     let members = broker.snapshot.subscriptions.get(group);
     members.is_none_or(|members| members.topics.is_empty() || members.topics.contains_key(topic))
-}
-
-pub fn runtime(
-    broker: &mut Broker,
-    request: &Request<'_>,
-    out: &mut Outbox<Peer>,
-) -> Result<(), Reject> {
-    ask(broker, request, Question::Runtime, out)
 }
 
 pub fn ask(
@@ -284,6 +298,7 @@ pub fn answer(
             ticket,
             question,
             search: Search::default(),
+            walk: Walk::default(),
         },
         out,
     );
@@ -297,11 +312,11 @@ pub fn run(broker: &mut Broker, mut asked: Asked, out: &mut Outbox<Peer>) {
     };
     let Asked { from, ticket, .. } = asked;
     match *asked.question {
-        // What was changed is told when it is safe.
+        // What was changed, and offsets of whole tables, are told when they are safe.
         Question::Reset(_)
         | Question::Recall(_)
         | Question::Acks(_)
-        | Question::Progress(Progress::Clone { .. }) => {
+        | Question::Progress(Progress::Clone { .. } | Progress::All) => {
             let until = broker.log_end();
             broker.acks.push(until, Ack::Rows { from, ticket, rows });
         }
@@ -342,55 +357,91 @@ fn rows(
 ) -> Option<Vec<Row>> {
     match &*Arc::clone(&asked.question) {
         Question::Messages(query) => asked.search.go_on(broker, query, waiter),
+        Question::Direct(direct) => relay::message_here(broker, direct, waiter),
         Question::Reset(reset) => reset::run(broker, asked.now, reset, waiter),
         Question::Acks(batches) => Some(ack::rows(broker, asked.now, batches, out)),
         Question::Polling { line, queue_id } => Some(pop::polling_here(broker, line, *queue_id)),
         Question::Recall(recall) => Some(timer::recall_here(broker, asked.now, recall)),
         Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
         Question::TopicsOf { group } => Some(topics_here(broker, group)),
+        Question::Tally(view) => Some(tally::rows(broker, asked.now, view)),
+        Question::Consumers(_) => Some(consumption::pairs_here(broker)),
+        Question::Consumption(pairs) => {
+            consumption::go_on(broker, asked.now, pairs, &mut asked.walk, waiter)
+        }
         Question::Runtime => Some(vec![Row::Shard(Box::new(shard_row(broker, asked.now)))]),
-        Question::Topic { topic } => {
-            let mut rows = Vec::new();
-            for (queue_id, slot) in queues_here(broker, topic) {
-                let (min, max) =
-                    slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
-                let last = max.0.checked_sub(1).filter(|last| *last >= min.0);
-                let last_ms = time_of(broker, slot, last, waiter)?;
-                let (topic, min, max) = (topic.clone(), min.0, max.0);
-                rows.push(Row::Queue {
-                    topic,
-                    queue_id,
-                    min,
-                    max,
-                    last_ms,
-                });
-            }
-            Some(rows)
-        }
-        Question::Group { group, topics } => {
-            let mut rows = Vec::new();
-            for topic in topics {
-                for (queue_id, slot) in queues_here(broker, topic) {
-                    let max = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
-                    let known = slot.and_then(|slot| broker.offsets.committed(group, slot));
-                    let committed = known.unwrap_or(0);
-                    let last = committed.checked_sub(1).filter(|last| *last < max);
-                    let last_ms = time_of(broker, slot, last, waiter)?;
-                    let topic = topic.clone();
-                    let pulled = slot.and_then(|slot| broker.offsets.pulled(group, slot));
-                    rows.push(Row::Group {
-                        topic,
-                        queue_id,
-                        max,
-                        committed,
-                        pulled: pulled.unwrap_or(0),
-                        last_ms,
-                    });
-                }
-            }
-            Some(rows)
-        }
+        Question::Topic { topic } => topic_rows(broker, asked.now, topic, waiter),
+        Question::Group { group, topics } => group_rows(broker, asked.now, group, topics, waiter),
     }
+}
+
+fn topic_rows(
+    broker: &mut Broker,
+    now: Now,
+    topic: &Arc<str>,
+    waiter: WaiterId,
+) -> Option<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (queue_id, slot) in queues_here(broker, topic) {
+        let (min, max) =
+            slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
+        let last = max.0.checked_sub(1).filter(|last| *last >= min.0);
+        let last_ms = time_of(broker, slot, last, waiter)?;
+        let (topic, min, max) = (topic.clone(), min.0, max.0);
+        rows.push(Row::Queue {
+            topic,
+            queue_id,
+            min,
+            max,
+            last_ms,
+        });
+    }
+    broker.count(now);
+    let id = broker.snapshot.topics.get(topic).map(|topic| topic.id);
+    let rate = id.map(|id| broker.tallies.rate(now.mono, &Tally::Put(id)));
+    rows.extend(rate.map(Row::Rate));
+    Some(rows)
+}
+
+fn group_rows(
+    broker: &mut Broker,
+    now: Now,
+    group: &str,
+    topics: &[Arc<str>],
+    waiter: WaiterId,
+) -> Option<Vec<Row>> {
+    let mut rows = Vec::new();
+    for topic in topics {
+        for place in queues_here(broker, topic) {
+            rows.push(group_row(broker, group, topic, place, waiter)?);
+        }
+        rows.push(Row::Rate(consumption::rate(broker, now, group, topic)));
+    }
+    Some(rows)
+}
+
+/// How far a group has come in one queue; `None` while a time is read from the disk.
+pub fn group_row(
+    broker: &mut Broker,
+    group: &str,
+    topic: &Arc<str>,
+    (queue_id, slot): (i32, Option<QueueSlot>),
+    waiter: WaiterId,
+) -> Option<Row> {
+    let max = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
+    let known = slot.and_then(|slot| broker.offsets.committed(group, slot));
+    let committed = known.unwrap_or(0);
+    let pulled = slot.and_then(|slot| broker.offsets.pulled(group, slot));
+    let last = committed.checked_sub(1).filter(|last| *last < max);
+    let last_ms = time_of(broker, slot, last, waiter)?;
+    Some(Row::Group {
+        topic: topic.clone(),
+        queue_id,
+        max,
+        committed,
+        pulled: pulled.unwrap_or(0),
+        last_ms,
+    })
 }
 
 fn topics_here(broker: &Broker, group: &str) -> Vec<Row> {
@@ -464,14 +515,14 @@ pub fn gather(broker: &mut Broker, ticket: u64, rows: Vec<Row>, out: &mut Outbox
     let survey = broker.surveys.open.remove(&ticket).expect("just found");
     let Survey { now, rows, .. } = survey;
     match survey.asker {
-        Asker::Client(to) => tell(broker, now, to, &survey.question, rows, out),
+        Asker::Client(to) => conclude(broker, now, to, &survey.question, rows, out),
         Asker::Guard(sent) => guarded::found(broker, now, *sent, &rows, out),
         Asker::Nobody => {}
     }
 }
 
-/// Answers a client with what the shards said.
-fn tell(
+/// Answers a client with what the shards said, or asks them once more.
+fn conclude(
     broker: &mut Broker,
     now: Now,
     to: ReplyTo,
@@ -479,45 +530,59 @@ fn tell(
     rows: Vec<Row>,
     out: &mut Outbox<Peer>,
 ) {
+    let refused = rows.iter().find_map(|row| match row {
+        Row::Refused(reject) => Some(reject),
+        _ => None,
+    });
+    if let Some(reject) = refused {
+        return match question {
+            Question::Recall(_) => refuse_to(broker, request::RECALL_MESSAGE, to, reject, out),
+            _ => reject_to(to, reject, out),
+        };
+    }
     let body = match question {
-        Question::Topic { .. } => topic_body(broker, &rows),
+        Question::Topic { .. } => Ok(topic_body(broker, &rows)),
         Question::TopicsOf { group } => {
-            let topics = rows.iter().filter_map(|row| match row {
-                Row::Topic(topic) if is_consumed(broker, group, topic) => Some(topic.clone()),
-                _ => None,
-            });
-            let topics: BTreeSet<Arc<str>> = topics.collect();
             let question = Question::Group {
                 group: group.clone(),
-                topics: topics.into_iter().collect(),
+                topics: consumed(broker, group, &rows),
             };
             return begin(broker, now, Asker::Client(to), question, out);
         }
-        Question::Group { .. } => group_body(broker, &rows),
-        Question::Runtime => runtime_body(broker, now, &rows),
-        Question::Reset(reset) => match reset_body(broker, &reset.topic, &rows) {
-            Ok(body) => body,
-            Err(reject) => return reject_to(to, &reject, out),
-        },
-        Question::Progress(wanted) => progress::body(broker, wanted, &rows),
-        Question::Acks(_) => return ack::answer(to, &rows, out),
+        Question::Group { .. } => Ok(group_body(broker, &rows)),
+        Question::Runtime => Ok(runtime_body(broker, now, &rows)),
+        Question::Reset(reset) => reset_body(broker, &reset.topic, &rows),
+        Question::Progress(wanted) => progress::body(broker, now, wanted, &rows),
+        Question::Tally(view) => tally::body(view, &rows),
+        Question::Consumers(ordered) => {
+            return consumption::pairs_known(broker, now, to, *ordered, rows, out);
+        }
+        Question::Consumption(pairs) => Ok(consumption::body(broker, pairs, &rows)),
+        Question::Acks(_) => return succeed(to, out),
+        Question::Direct(direct) => return relay::hand_over(broker, now, to, direct, &rows, out),
         Question::Polling { .. } => return pop::answer_polling(to, &rows, out),
         Question::Recall(recall) => {
-            return answer_recall(broker, to, recall, &rows, out);
+            return tell(to, out, |w| {
+                preset(&broker.options, request::RECALL_MESSAGE, w);
+                w.field_str("msgId", &recall.key);
+            });
         }
-        Question::Messages(query) => {
-            return key::answer(broker, to, now, query, rows, out);
-        }
+        Question::Messages(query) => return key::answer(broker, to, now, query, rows, out),
     };
-    let ReplyTo {
-        conn,
-        opaque,
-        codec,
-    } = to;
-    out.write(conn, |bytes| {
-        FrameWriter::response(bytes, codec, opaque, response::SUCCESS, None)
-            .finish_with_body(&body);
+    match body {
+        Ok(body) => succeed_with(to, &body, out),
+        Err(reject) => reject_to(to, &reject, out),
+    }
+}
+
+/// The topics of which the group has offsets that count.
+fn consumed(broker: &Broker, group: &str, rows: &[Row]) -> Vec<Arc<str>> {
+    let topics = rows.iter().filter_map(|row| match row {
+        Row::Topic(topic) if is_consumed(broker, group, topic) => Some(topic.clone()),
+        _ => None,
     });
+    let topics: BTreeSet<Arc<str>> = topics.collect();
+    topics.into_iter().collect()
 }
 
 pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
@@ -532,24 +597,25 @@ pub fn queue_name(broker: &Broker, topic: &str, queue_id: i32) -> MessageQueue {
 fn topic_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
     let mut stats = TopicStats::default();
     for row in rows {
-        let Row::Queue {
-            topic,
-            queue_id,
-            min,
-            max,
-            last_ms,
-        } = row
-        else {
-            continue;
-        };
-        let offset = TopicOffset {
-            last_update_timestamp: *last_ms,
-            max_offset: *max as i64,
-            min_offset: *min as i64,
-        };
-        stats
-            .offset_table
-            .push((queue_name(broker, topic, *queue_id), offset));
+        match row {
+            Row::Rate(rate) => stats.topic_put_tps += rate,
+            Row::Queue {
+                topic,
+                queue_id,
+                min,
+                max,
+                last_ms,
+            } => {
+                let offset = TopicOffset {
+                    last_update_timestamp: *last_ms,
+                    max_offset: *max as i64,
+                    min_offset: *min as i64,
+                };
+                let queue = queue_name(broker, topic, *queue_id);
+                stats.offset_table.push((queue, offset));
+            }
+            _ => {}
+        }
     }
     stats.offset_table.sort_by_key(|(queue, _)| queue.queue_id);
     stats.encode()
@@ -558,26 +624,7 @@ fn topic_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
 fn group_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
     let mut stats = ConsumeStats::default();
     for row in rows {
-        let Row::Group {
-            topic,
-            queue_id,
-            max,
-            committed,
-            pulled,
-            last_ms,
-        } = row
-        else {
-            continue;
-        };
-        let offset = ConsumeOffset {
-            broker_offset: *max as i64,
-            consumer_offset: *committed as i64,
-            last_timestamp: *last_ms,
-            pull_offset: *pulled as i64,
-        };
-        stats
-            .offset_table
-            .push((queue_name(broker, topic, *queue_id), offset));
+        add_group_row(broker, &mut stats, row);
     }
     stats
         .offset_table
@@ -585,27 +632,29 @@ fn group_body(broker: &Broker, rows: &[Row]) -> Vec<u8> {
     stats.encode()
 }
 
-fn answer_recall(
-    broker: &Broker,
-    to: ReplyTo,
-    recall: &Recall,
-    rows: &[Row],
-    out: &mut Outbox<Peer>,
-) {
-    let refused = rows.iter().find_map(|row| match row {
-        Row::Refused(reject) => Some(reject),
-        _ => None,
-    });
-    if let Some(reject) = refused {
-        return refuse_to(broker, request::RECALL_MESSAGE, to, reject, out);
+/// One more queue, or what another shard gives.
+pub fn add_group_row(broker: &Broker, stats: &mut ConsumeStats, row: &Row) {
+    match row {
+        Row::Rate(rate) => stats.consume_tps += rate,
+        Row::Group {
+            topic,
+            queue_id,
+            max,
+            committed,
+            pulled,
+            last_ms,
+        } => {
+            let offset = ConsumeOffset {
+                broker_offset: *max as i64,
+                consumer_offset: *committed as i64,
+                last_timestamp: *last_ms,
+                pull_offset: *pulled as i64,
+            };
+            let queue = queue_name(broker, topic, *queue_id);
+            stats.offset_table.push((queue, offset));
+        }
+        _ => {}
     }
-    out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
-        w.field_str("MSG_REGION", &broker.options.region);
-        w.field_str("msgId", &recall.key);
-        w.finish(0);
-    });
 }
 
 fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Reject> {
@@ -616,7 +665,6 @@ fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Rej
                 let queue = queue_name(broker, topic, *queue_id);
                 table.offset_table.push((queue, *offset as i64));
             }
-            Row::Refused(reject) => return Err(reject.clone()),
             Row::OutOfRange { offset, min, max } => {
                 let remark =
                     format!("Target offset {offset} not in consume queue range [{min}-{max}]");

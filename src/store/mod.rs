@@ -170,6 +170,10 @@ impl Store {
         &self.queues
     }
 
+    pub fn queues_mut(&mut self) -> &mut Queues {
+        &mut self.queues
+    }
+
     /// What readers may see and senders may be told.
     pub fn confirmed(&self) -> LogOffset {
         self.log.confirmed()
@@ -294,6 +298,7 @@ impl Store {
         };
         let entered = self.index.append(slot, entry, store_ms);
         assert_eq!(entered, offset, "a queue has no gap");
+        self.queues.grow(slot, bytes);
         for key in &dispatch.keys {
             self.keys.append(*key, range.start, store_ms);
         }

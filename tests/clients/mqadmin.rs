@@ -59,7 +59,7 @@ pub fn run(context: &Context) {
     admin.row("updateTopic", || admin.update_topic(&listed, &topic));
     admin.row("topicList", || admin.topic_list(&topic, true));
     admin.row("topicRoute", || admin.topic_route(&listed, &topic));
-    admin.consumed(&member);
+    admin.consumed(&listed, &member);
     admin.row("deleteTopic", || {
         admin.run(&["deleteTopic", "-c", &listed.cluster, "-t", &topic])?;
         admin.topic_list(&topic, false)
@@ -188,7 +188,7 @@ impl Admin<'_> {
     }
 
     /// What a group at work looks like, and the topic it consumed.
-    fn consumed(&self, member: &Case) {
+    fn consumed(&self, listed: &Listed, member: &Case) {
         let topic = job::topic(self.context, member);
         let started = self.row("a group at work", || {
             let mut running = Running::start(self.context, member)?;
@@ -205,6 +205,21 @@ impl Admin<'_> {
         self.row("consumerConnection", || {
             self.consumer_connection(&group, &topic)
         });
+        self.row("statsAll", || self.stats_all(&topic, &group));
+        self.row("brokerConsumeStats", || {
+            self.broker_consume_stats(listed, &topic)
+        });
+        self.row("queryCq", || self.query_cq(listed, &topic));
+        self.row("producer", || self.producers(listed));
+        self.row("queryMsgById", || {
+            self.consume_directly(listed, &group, &topic)
+        });
+        for command in ["cleanExpiredCQ", "cleanUnusedTopic"] {
+            self.row(command, || {
+                let text = self.run(&[command, "-b", &listed.address])?;
+                require(text.contains("success"), "success", &text)
+            });
+        }
         running.say("end");
         self.row("the group ends", || running.finish());
     }
@@ -256,6 +271,60 @@ impl Admin<'_> {
             "its start",
             &text,
         )
+    }
+    /// Rows: topic, group, lag, messages in and out per second, in and out in 24 hours.
+    fn stats_all(&self, topic: &str, group: &str) -> Checked<()> {
+        let text = self.run(&["statsAll", "-t", topic])?;
+        let row = rows(&text)
+            .into_iter()
+            .find(|row| row.len() > 6 && group.starts_with(row[1].trim_end_matches('.')));
+        let row = row.ok_or_else(|| unexpected("a row of the group", &text))?;
+        let count = MESSAGES.to_string();
+        require(row[5] == count, "what came in", &text)?;
+        require(row[6] == count, "what was given out", &text)
+    }
+
+    /// Rows: topic, group, broker, queue, broker offset, consumer offset, ...
+    fn broker_consume_stats(&self, listed: &Listed, topic: &str) -> Checked<()> {
+        let text = self.run(&["brokerConsumeStats", "-b", &listed.address])?;
+        let queues = rows(&text).into_iter().filter(|row| {
+            let shown = row.first().map(|name| name.trim_end_matches('.'));
+            row.len() > 6 && shown.is_some_and(|shown| topic.starts_with(shown))
+        });
+        let consumed: u64 = queues.filter_map(|row| row[5].parse::<u64>().ok()).sum();
+        require(consumed == MESSAGES, "all consumed", &text)?;
+        require(text.contains("Diff Total: "), "a total", &text)
+    }
+
+    fn query_cq(&self, listed: &Listed, topic: &str) -> Checked<()> {
+        let place = ["-q", "0", "-i", "0", "-c", "3", "-b", &listed.address];
+        let text = self.run(&[&["queryCq", "-t", topic][..], &place[..]].concat())?;
+        let entries = text.matches("physicOffset").count();
+        require(entries == 3, "three entries", &text)
+    }
+
+    fn producers(&self, listed: &Listed) -> Checked<()> {
+        let text = self.run(&["producer", "-b", &listed.address])?;
+        require(text.contains("producer group"), "a group", &text)?;
+        require(text.contains("language=JAVA"), "a producer", &text)
+    }
+
+    /// The consumer gets a message again because an operator says so.
+    fn consume_directly(&self, listed: &Listed, group: &str, topic: &str) -> Checked<()> {
+        let after = |text: &str, name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.map(|rest| rest.trim_start_matches([':', ' ']).trim().to_owned());
+            value.ok_or_else(|| unexpected(name, text))
+        };
+        let place = ["-b", &listed.broker, "-i", "0", "-o", "0"];
+        let text = self.run(&[&["queryMsgByOffset", "-t", topic][..], &place[..]].concat())?;
+        let id = after(&text, "OffsetID")?;
+        let text = self.run(&["consumerConnection", "-g", group])?;
+        let client = text.split_whitespace().find(|word| word.contains("@push-"));
+        let client = client.ok_or_else(|| unexpected("a client", &text))?;
+        let to = ["-i", &id, "-g", group, "-d", client];
+        let text = self.run(&[&["queryMsgById", "-t", topic][..], &to[..]].concat())?;
+        require(text.contains("consumeResult=CR_SUCCESS"), "consumed", &text)
     }
 }
 

@@ -160,6 +160,12 @@ fn json_leaves(path: &str, value: &Value, text: &dyn Fn(&str) -> String, leaves:
         Value::Array(items) if items.is_empty() => {
             leaves.insert(path.to_owned(), "[]".to_owned());
         }
+        // A list of maps with one member each is a map.
+        Value::Array(items) if items.iter().all(|item| one_member(item).is_some()) => {
+            for (key, member) in items.iter().filter_map(one_member) {
+                json_leaves(&format!("{path}[].{}", text(key)), member, text, leaves);
+            }
+        }
         Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
             let table = |item: &Value| {
                 let mut leaves = Leaves::new();
@@ -198,6 +204,11 @@ fn json_leaves(path: &str, value: &Value, text: &dyn Fn(&str) -> String, leaves:
             leaves.insert(path.to_owned(), text(&plain.to_string()));
         }
     }
+}
+
+fn one_member(value: &Value) -> Option<(&String, &Value)> {
+    let members = value.as_object().filter(|members| members.len() == 1)?;
+    members.iter().next()
 }
 
 fn records(bytes: &[u8], text: &dyn Fn(&str) -> String, leaves: &mut Leaves) {

@@ -218,6 +218,9 @@ fn who_wants_no_answer_gets_none() {
         (ask::GET_MAX_OFFSET, queue),
         (ask::GET_BROKER_RUNTIME_INFO, &[]),
         (ask::GET_ALL_TOPIC_CONFIG, &[]),
+        (ask::GET_BROKER_CONSUME_STATS, &[("isOrder", "false")]),
+        (ask::GET_ALL_CONSUMER_OFFSET, &[]),
+        (ask::CLEAN_UNUSED_TOPIC, &[]),
         (12_345, &[]),
     ] {
         client.tell(code, fields, b"");

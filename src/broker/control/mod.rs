@@ -10,7 +10,7 @@
 //!
 //! The owner of [`Control`] must tell [`Control::closed`] after the last request of a connection.
 //!
-//! Not here: offsets, statistics, forbidden (group, topic) pairs, static topics.
+//! Not here: offsets, statistics, static topics.
 
 pub mod attributes;
 pub mod create;
@@ -162,6 +162,16 @@ impl Control {
                 mode,
             });
         }
+        for (group, topics) in self.groups.forbidden().iter() {
+            for topic in topics.iter() {
+                give(Record::Forbidden {
+                    stamp: self.groups.stamp(),
+                    group: group.to_string(),
+                    topic: topic.to_string(),
+                    forbidden: true,
+                });
+            }
+        }
         give(Record::Counters {
             topics: self.topics.stamp(),
             groups: self.groups.stamp(),
@@ -190,6 +200,7 @@ impl Control {
             }
             request::DELETE_SUBSCRIPTIONGROUP => group::delete(self, &call, effects),
             request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => group::all(self, &call),
+            request::UPDATE_AND_GET_GROUP_FORBIDDEN => group::forbid(self, &call, effects),
             request::GET_SUBSCRIPTIONGROUP_CONFIG => group::one(self, &call, effects),
             request::SET_MESSAGE_REQUEST_MODE => assignment::set_mode(self, &call, effects),
             request::HEART_BEAT => member::heartbeat(self, &call, effects),
@@ -199,6 +210,8 @@ impl Control {
             request::UNLOCK_BATCH_MQ => lock::unlock(self, &call),
             request::GET_CONSUMER_CONNECTION_LIST => connection::consumers(self, &call),
             request::GET_PRODUCER_CONNECTION_LIST => connection::producers(self, &call),
+            request::GET_ALL_PRODUCER_INFO => connection::all_producers(self),
+            request::GET_ALL_MESSAGE_REQUEST_MODE => assignment::all_modes(self),
             request::QUERY_SUBSCRIPTION_BY_CONSUMER => connection::subscription(self, &call),
             request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => topic::system(self),
             _ => return Handled::NotMine,
@@ -264,6 +277,12 @@ impl Control {
                 self.modes.drop_topic(&name);
             }
             Record::Mode { topic, group, mode } => self.modes.put(&topic, &group, mode),
+            Record::Forbidden {
+                stamp,
+                group,
+                topic,
+                forbidden,
+            } => self.groups.forbid(&group, &topic, forbidden, stamp),
             Record::GroupPut(put) => self.groups.put(put),
             Record::GroupDelete { stamp, name, .. } => {
                 self.groups.remove(&name, stamp);
@@ -350,6 +369,7 @@ impl Control {
                 topics: self.topics.table().clone(),
                 topics_stamp: self.topics.stamp(),
                 groups: self.groups.table().clone(),
+                forbidden: self.groups.forbidden().clone(),
                 subscriptions: self.members.subscriptions().clone(),
                 order_locks: self.locks.shared().clone(),
             });

@@ -7,12 +7,11 @@
 //! `spec/semantics.md` §8.
 
 use crate::base::{Now, ShardId};
-use crate::broker::acks::ReplyTo;
 use crate::broker::acks::{Ack, Ready};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::pop_retry_topics;
 use crate::broker::handle::pop::ORDERED;
-use crate::broker::handle::{Request, bad_header, parse, reject_to, succeed};
+use crate::broker::handle::{Request, bad_header, parse, succeed};
 use crate::broker::held::Ordered;
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Peer};
@@ -307,18 +306,6 @@ pub fn rows(broker: &mut Broker, now: Now, batches: &[Batch], out: &mut Outbox<P
     let ended = end_here(broker, now, batches, out);
     broker.save_leases(now);
     ended.err().map(Row::Refused).into_iter().collect()
-}
-
-/// All shards have done their part.
-pub fn answer(to: ReplyTo, rows: &[Row], out: &mut Outbox<Peer>) {
-    let refused = rows.iter().find_map(|row| match row {
-        Row::Refused(reject) => Some(reject),
-        _ => None,
-    });
-    match refused {
-        Some(reject) => reject_to(to, reject, out),
-        None => succeed(to, out),
-    }
 }
 
 /// CHANGE_MESSAGE_INVISIBLETIME.

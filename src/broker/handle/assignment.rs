@@ -1,5 +1,5 @@
-//! QUERY_ASSIGNMENT 400 and SET_MESSAGE_REQUEST_MODE 401: the broker shares out queues, for clients
-//! that do not do it themselves, and says which groups pop.
+//! QUERY_ASSIGNMENT 400, SET_MESSAGE_REQUEST_MODE 401 and GET_ALL_MESSAGE_REQUEST_MODE 402: the
+//! broker shares out queues, for clients that do not do it themselves, and says which groups pop.
 //!
 //! A topic's queues are those of all brokers: a name server is asked for the route.
 //!
@@ -7,18 +7,18 @@
 
 use crate::broker::acks::ReplyTo;
 use crate::broker::assignment::{self, MODES_MAX, Mode};
-use crate::broker::calls::{Silence, Wish};
+use crate::broker::calls::{CALL_MS, Silence, Wish};
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::names::RETRY_PREFIX;
 use crate::broker::control::{Call, Control, Reply};
-use crate::broker::handle::{Request, parse};
+use crate::broker::handle::{Request, parse, succeed_with};
 use crate::broker::record::Record;
 use crate::broker::survey::queue_name;
 use crate::broker::topics::perm;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::assignment::{
-    Assignment, Assignments, QueryAssignment, RequestMode, SetRequestMode,
+    Assignment, Assignments, QueryAssignment, RequestMode, RequestModes, SetRequestMode,
 };
 use crate::remoting::body::json;
 use crate::remoting::body::queue::MessageQueue;
@@ -60,6 +60,22 @@ pub fn set_mode(
     Ok(Reply::empty())
 }
 
+/// GET_ALL_MESSAGE_REQUEST_MODE.
+pub fn all_modes(control: &Control) -> Result<Reply, Reject> {
+    let mut modes = RequestModes::default();
+    for (topic, group, mode) in control.modes.iter() {
+        let of_topic = modes.message_request_mode_map.entry(topic.to_owned());
+        let mode = SetRequestMode {
+            consumer_group: group.to_owned(),
+            mode: mode.request_mode(),
+            pop_share_queue_num: mode.share,
+            topic: topic.to_owned(),
+        };
+        of_topic.or_default().insert(group.to_owned(), mode);
+    }
+    Ok(Reply::body(json::to_vec(&modes)))
+}
+
 /// QUERY_ASSIGNMENT.
 pub fn query(
     broker: &mut Broker,
@@ -68,10 +84,7 @@ pub fn query(
 ) -> Result<(), Reject> {
     let ask: QueryAssignment = parse(request.command)?;
     let to = request.reply_to();
-    let lead = broker
-        .lead
-        .as_mut()
-        .expect("control requests are shard 0's");
+    let lead = broker.lead();
     let Some(conn) = lead.registry.reachable() else {
         let own = own_queues(broker, &ask.topic);
         answer(broker, to, &ask, own, out);
@@ -85,7 +98,7 @@ pub fn query(
     let ask = Box::new(ask);
     let opaque = lead
         .calls
-        .begin(request.now.mono, conn, Wish::Route { to, ask });
+        .begin(request.now.mono, CALL_MS, conn, Wish::Route { to, ask });
     out.write(conn, |bytes| {
         let code = request::GET_ROUTEINFO_BY_TOPIC;
         let mut w = FrameWriter::request(bytes, Codec::Json, opaque, code, false);
@@ -176,8 +189,5 @@ fn answer(
     let body = json::to_vec(&Assignments {
         message_queue_assignments: assignments,
     });
-    out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        FrameWriter::response(bytes, to.codec, to.opaque, code, None).finish_with_body(&body);
-    });
+    succeed_with(to, &body, out);
 }

@@ -4,8 +4,6 @@ use crate::broker::control::effects::Reject;
 use crate::broker::handle::Request;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
-use crate::remoting::code::response;
-use crate::remoting::command::FrameWriter;
 
 pub fn config(
     broker: &mut Broker,
@@ -17,7 +15,7 @@ pub fn config(
     // The configuration changes only by a restart, so its version says nothing but that.
     let version = r#"{"counter":0,"stateVersion":0,"timestamp":0}"#;
     out.write(to.conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
+        let mut w = to.success(bytes);
         w.field_str("version", version);
         w.finish_with_body(properties);
     });

@@ -1,14 +1,14 @@
-//! Who is connected: consumers of a group (203), producers of a group (204), and what a group wants
-//! of a topic (345).
+//! Who is connected: consumers of a group (203), producers of a group (204) and of all (328), and
+//! what a group wants of a topic (345).
 //!
-//! Not here: all producers (328). Source: `AdminBrokerProcessor`; spec page request-codes §3.
+//! Source: `AdminBrokerProcessor`; spec page request-codes §3.
 
 use crate::broker::control::effects::Reject;
 use crate::broker::control::{Call, Control, Reply};
 use crate::broker::members::{Member, Subscription};
 use crate::filter::tag;
 use crate::remoting::body::client::{
-    Connection, ConsumerConnection, GroupSubscription, ProducerConnection,
+    Connection, ConsumerConnection, GroupSubscription, Producer, ProducerConnection, ProducerTable,
 };
 use crate::remoting::body::heartbeat::SubscriptionData;
 use crate::remoting::body::json;
@@ -56,6 +56,25 @@ pub fn producers(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     Ok(Reply::body(json::to_vec(&connection)))
 }
 
+/// GET_ALL_PRODUCER_INFO 328.
+pub fn all_producers(control: &Control) -> Result<Reply, Reject> {
+    let producer = |member: &Member| Producer {
+        client_id: member.client_id.to_string(),
+        language: member.language,
+        last_update_timestamp: member.seen.wall_ms,
+        remote_ip: member.peer.to_string(),
+        version: member.version,
+    };
+    let groups = control.members.all_producers();
+    let rows = groups.map(|(group, members)| {
+        let producers = members.iter().map(producer).collect();
+        (group.to_string(), producers)
+    });
+    Ok(Reply::body(json::to_vec(&ProducerTable {
+        data: rows.collect(),
+    })))
+}
+
 /// QUERY_SUBSCRIPTION_BY_CONSUMER 345.
 pub fn subscription(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
     let header = TopicAndGroup::decode(&call.command.ext)?;
@@ -77,7 +96,7 @@ fn connection(member: &Member) -> Connection {
     }
 }
 
-fn shown(topic: &str, subscription: &Subscription) -> SubscriptionData {
+pub(super) fn shown(topic: &str, subscription: &Subscription) -> SubscriptionData {
     let is_all = subscription.expression == tag::ALL;
     let tags = tag::tags(&subscription.expression).filter(|_| subscription.is_tag() && !is_all);
     let tags: Vec<String> = tags.map(str::to_owned).collect();
@@ -119,7 +138,12 @@ mod tests {
             "204 producerGroup=p1",
             r#"0 {"connectionSet":[{"clientAddr":"127.0.0.1:1001","clientId":"c1","language":"JAVA","version":513}]}"#,
         );
+        check(
+            "328",
+            r#"0 {"data":{"p1":[{"clientId":"c1","language":"JAVA","lastUpdateTimestamp":1700000000000,"remoteIP":"127.0.0.1:1001","version":513}]}}"#,
+        );
         check("35 clientID=c1 producerGroup=p1 consumerGroup=hg", "0");
+        check("328", r#"0 {"data":{}}"#);
         check(
             "203 consumerGroup=hg",
             "206 the consumer group[hg] not online",

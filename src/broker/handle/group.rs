@@ -1,21 +1,27 @@
-//! Subscription groups: create or change (200, 225), delete (207), list (201), show (352).
+//! Subscription groups: create or change (200, 225), delete (207), list (201), show (352), forbid
+//! to read a topic (353).
 //!
 //! Source: `AdminBrokerProcessor`, `SubscriptionGroupManager`; spec pages semantics §1,
 //! mqadmin §1.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply, attributes, names};
 use crate::broker::handle::{Page, parse};
 use crate::broker::record::Record;
-use crate::remoting::body::group::{GroupConfig, GroupConfigList, GroupTable};
+use crate::remoting::body::group::{Forbidden, GroupConfig, GroupConfigList, GroupTable};
 use crate::remoting::body::json;
 use crate::remoting::code::response;
-use crate::remoting::header::group::{DeleteGroup, GroupName, GroupPage};
+use crate::remoting::header::group::{DeleteGroup, GroupForbidden, GroupName, GroupPage};
 
 /// Subscriptions and delays that a group's configuration may hold; the reference has no limit.
 const LIST_MAX: usize = 1024;
+/// Pairs of group and topic that may be forbidden.
+const FORBIDDEN_MAX: usize = 100_000;
+/// The bit that says so (`PermName.INDEX_PERM_READ`).
+const READ_FORBIDDEN: i32 = 1 << 2;
 /// Bytes of a text in a group's configuration.
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 
@@ -83,7 +89,8 @@ pub fn delete(
     let header = DeleteGroup::decode(&call.command.ext)?;
     let group = control.groups.table().name(&header.group_name).cloned();
     let may_have_offsets = header.clean_offset && names::check_group(&header.group_name).is_ok();
-    if group.is_none() && !may_have_offsets {
+    let is_named = control.groups.forbidden().contains(&header.group_name);
+    if group.is_none() && !may_have_offsets && !is_named {
         return Ok(Reply::empty());
     }
     let name = group.unwrap_or_else(|| header.group_name.as_ref().into());
@@ -108,11 +115,28 @@ pub fn all(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
         count: header.max_group_num,
     };
     let (first, count) = page.range(control.groups.stamp(), control.options.page_max);
-    let groups = control.groups.sorted().skip(first).take(count);
+    let whole = count >= control.groups.table().len();
+    let groups: Vec<_> = control.groups.sorted().skip(first).take(count).collect();
+    let forbidden = control.groups.forbidden();
+    // Groups that are not made yet may have an entry too.
+    let is_listed = |name: &str| {
+        let found = groups.binary_search_by(|group| group.group_name.as_str().cmp(name));
+        whole || found.is_ok()
+    };
+    let topics_of = |topics: &BTreeSet<Arc<str>>| {
+        let topics = topics.iter();
+        topics
+            .map(|topic| (topic.to_string(), READ_FORBIDDEN))
+            .collect()
+    };
+    let forbidden = forbidden.iter().filter(|(name, _)| is_listed(name));
     let table = GroupTable {
         data_version: control.groups.stamp().into(),
-        forbidden_table: Default::default(),
+        forbidden_table: forbidden
+            .map(|(name, topics)| (name.to_string(), topics_of(topics)))
+            .collect(),
         subscription_group_table: groups
+            .iter()
             .map(|group| (group.group_name.clone(), GroupConfig::clone(group)))
             .collect(),
     };
@@ -131,6 +155,45 @@ pub fn one(control: &mut Control, call: &Call<'_>, effects: &mut Effects) -> Res
         Reject::new(code, "No group in this broker")
     })?;
     Ok(Reply::body(json::to_vec(&**group)))
+}
+
+/// UPDATE_AND_GET_GROUP_FORBIDDEN 353: forbids or allows, if the request says which, and tells how
+/// it is then.
+pub fn forbid(
+    control: &mut Control,
+    call: &Call<'_>,
+    effects: &mut Effects,
+) -> Result<Reply, Reject> {
+    let header = GroupForbidden::decode(&call.command.ext)?;
+    let (group, topic) = (header.group.into_owned(), header.topic.into_owned());
+    let known = control.groups.is_forbidden(&group, &topic);
+    let wanted = header.readable.map_or(known, |readable| !readable);
+    if wanted != known {
+        let invalid = |remark| Reject::new(response::INVALID_PARAMETER, remark);
+        names::check_group(&group).map_err(invalid)?;
+        if control.topics.get(&topic).is_none() {
+            names::check_topic(&topic).map_err(invalid)?;
+        }
+        if wanted && control.groups.forbidden_count() >= FORBIDDEN_MAX {
+            let remark = format!(
+                "{FORBIDDEN_MAX} pairs of group and topic are forbidden, which is the limit: allow \
+                 some, or delete groups"
+            );
+            return Err(Reject::new(response::SYSTEM_ERROR, remark));
+        }
+        let record = Record::Forbidden {
+            stamp: control.groups.stamp().next(call.now.wall_ms),
+            group: group.clone(),
+            topic: topic.clone(),
+            forbidden: wanted,
+        };
+        control.commit(record, effects);
+    }
+    Ok(Reply::body(json::to_vec(&Forbidden {
+        group,
+        readable: !wanted,
+        topic,
+    })))
 }
 
 /// Lists and texts that a record can hold.
@@ -172,6 +235,7 @@ fn check_sizes(group: &GroupConfig) -> Result<(), Reject> {
 #[cfg(test)]
 mod tests {
     use super::super::rig::Rig;
+    use crate::broker::control::Control;
     use crate::broker::control::options::ControlOptions;
 
     fn check(options: ControlOptions, script: &[(&str, &str)]) -> Rig {
@@ -239,6 +303,71 @@ mod tests {
         let long = format!("207 groupName={} cleanOffset=true", "x".repeat(70_000));
         assert_eq!(rig.ask(1, &long), "0", "no such group can have offsets");
         assert!(rig.effects.records.is_empty());
+    }
+
+    /// Unlike the reference, where to allow one topic allows all.
+    #[test]
+    fn groups_may_be_forbidden_to_read_topics() {
+        let mut rig = check(
+            ControlOptions::default(),
+            &[
+                (
+                    "353 group=g topic=t",
+                    r#"0 {"group":"g","readable":true,"topic":"t"}"#,
+                ),
+                (
+                    "353 group=g topic=t readable=false",
+                    r#"0 {"group":"g","readable":false,"topic":"t"}"#,
+                ),
+                (
+                    "353 group=g topic=u readable=false",
+                    r#"0 {"group":"g","readable":false,"topic":"u"}"#,
+                ),
+                (
+                    "353 group=g topic=u readable=true",
+                    r#"0 {"group":"g","readable":true,"topic":"u"}"#,
+                ),
+                (
+                    "353 group=g topic=t",
+                    r#"0 {"group":"g","readable":false,"topic":"t"}"#,
+                ),
+                (
+                    "353 group=g~h topic=t readable=false",
+                    "29 The specified group: g h, contains illegal characters, allowing only \
+                     ^[%|a-zA-Z0-9_-]+$",
+                ),
+            ],
+        );
+        let all = rig.ask(1, "201");
+        assert!(all.contains(r#""forbiddenTable":{"g":{"t":4}}"#), "{all}");
+        let page = rig.ask(1, "201 groupSeq=0 maxGroupNum=1");
+        assert!(page.contains(r#""forbiddenTable":{}"#), "{page}");
+        let mut replayed = Control::new(ControlOptions::default());
+        rig.control
+            .dump(&mut |payload| replayed.apply(payload).unwrap());
+        assert!(replayed.groups.is_forbidden("g", "t"));
+        assert_eq!(replayed.groups.forbidden_count(), 1);
+        assert!(rig.control.snapshot().forbidden.contains("g"));
+        assert_eq!(rig.ask(1, "207 groupName=g"), "0");
+        assert!(rig.control.snapshot().forbidden.is_empty());
+    }
+
+    #[test]
+    fn forbidden_pairs_are_limited() {
+        let mut rig = Rig::new(ControlOptions::default());
+        let stamp = rig.control.groups.stamp();
+        for topic in 0..super::FORBIDDEN_MAX {
+            let topic = topic.to_string();
+            rig.control.groups.forbid(&topic, "t", true, stamp);
+        }
+        assert_eq!(
+            rig.ask(1, "353 group=g topic=t readable=false"),
+            "1 100000 pairs of group and topic are forbidden, which is the limit: allow some, or \
+             delete groups"
+        );
+        rig.ask(1, "353 group=5 topic=t readable=true");
+        let answer = rig.ask(1, "353 group=g topic=t readable=false");
+        assert!(answer.starts_with("0 "), "{answer}");
     }
 
     #[test]

@@ -16,7 +16,6 @@ use crate::machine::Outbox;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
 use crate::remoting::code::{request, response};
-use crate::remoting::command::FrameWriter;
 use crate::remoting::header::query::{QueryMessage, QueryMessageResponse, UNIQUE_KEY_QUERY};
 use crate::remoting::text::Text;
 use crate::store::index::key_hash;
@@ -234,8 +233,7 @@ pub fn answer(
     };
     let bytes: usize = found.iter().map(|(_, record)| record.len()).sum();
     out.write(to.conn, |frame| {
-        let code = response::SUCCESS;
-        let mut w = FrameWriter::response(frame, to.codec, to.opaque, code, None);
+        let mut w = to.success(frame);
         header.encode(&mut w);
         w.finish(bytes);
     });

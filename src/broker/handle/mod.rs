@@ -9,6 +9,8 @@ pub mod back;
 mod body;
 pub mod config;
 pub mod connection;
+pub mod consumption;
+pub mod entries;
 pub mod filter;
 pub mod group;
 pub mod guarded;
@@ -27,6 +29,7 @@ pub mod revive;
 pub(in crate::broker) mod rig;
 pub mod send;
 pub mod take;
+pub mod tally;
 pub mod timer;
 pub mod topic;
 pub mod transaction;
@@ -39,7 +42,7 @@ use crate::broker::control::{Control, Handled};
 use crate::broker::delay::{TIMER_WAITER, WAITER_BASE};
 use crate::broker::leases::Lapsed;
 use crate::broker::pops::Visit;
-use crate::broker::survey::{self, Asked};
+use crate::broker::survey::{self, Asked, Question};
 use crate::broker::timers::Timer;
 use crate::broker::{Broker, BrokerOptions, Peer};
 use crate::machine::{FrameIn, Link, Outbox};
@@ -56,6 +59,10 @@ use crate::store::read::Woken;
 use bytes::Bytes;
 
 use body::{Page, check_length, parse};
+use progress::Progress;
+
+/// More than the header of an answer without fields takes.
+const HEADER_BYTES_MAX: usize = 1024;
 
 /// The bytes of a request, so that they can be sent on.
 #[derive(Clone, Copy)]
@@ -112,6 +119,7 @@ pub enum Parked {
     Timer(Timer),
     Pop(Box<Visit>),
     Lapsed(Lapsed),
+    Entries(Box<entries::Entries>),
 }
 
 impl Parked {
@@ -134,6 +142,7 @@ impl Parked {
                 reject_to(visit.ask.to, reject, out);
                 pop::done(broker, visit.home, visit.ticket, out);
             }
+            Parked::Entries(entries) => reject_to(entries.to, reject, out),
             Parked::Asked(asked) => survey::fail(broker, &asked, out),
         }
     }
@@ -205,7 +214,7 @@ pub fn answer_from_peer(
 }
 
 /// Requests whose only point is their answer: nothing is done for one that wants none.
-const QUESTIONS: [i32; 19] = [
+const QUESTIONS: [i32; 28] = [
     request::PULL_MESSAGE,
     request::LITE_PULL_MESSAGE,
     request::POP_MESSAGE,
@@ -225,6 +234,15 @@ const QUESTIONS: [i32; 19] = [
     request::GET_TOPIC_STATS_INFO,
     request::GET_CONSUME_STATS,
     request::GET_CONSUMER_RUNNING_INFO,
+    request::CONSUME_MESSAGE_DIRECTLY,
+    request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS,
+    request::VIEW_BROKER_STATS_DATA,
+    request::GET_BROKER_CONSUME_STATS,
+    request::GET_ALL_CONSUMER_OFFSET,
+    request::GET_ALL_DELAY_OFFSET,
+    request::QUERY_CONSUME_QUEUE,
+    request::CLEAN_EXPIRED_CONSUMEQUEUE,
+    request::CLEAN_UNUSED_TOPIC,
 ];
 
 fn dispatch(
@@ -252,6 +270,7 @@ fn dispatch(
         request::GET_MIN_OFFSET => offset::min(broker, request, out),
         request::SEARCH_OFFSET_BY_TIMESTAMP => offset::search(broker, request, out),
         request::GET_EARLIEST_MSG_STORETIME => offset::earliest(broker, request, out),
+        request::QUERY_CONSUME_QUEUE => entries::query(broker, request, out),
         request::VIEW_MESSAGE_BY_ID => view::view(broker, request, out),
         request::END_TRANSACTION => transaction::end(broker, request, out),
         request::RESUME_CHECK_HALF_MESSAGE => transaction::resume(broker, request, out),
@@ -265,7 +284,8 @@ fn dispatch(
 }
 
 /// Requests that change what is configured: refused once the disk has failed.
-const CHANGES: [i32; 7] = [
+const CHANGES: [i32; 8] = [
+    request::UPDATE_AND_GET_GROUP_FORBIDDEN,
     request::SET_MESSAGE_REQUEST_MODE,
     request::UPDATE_AND_CREATE_TOPIC,
     request::UPDATE_AND_CREATE_TOPIC_LIST,
@@ -297,7 +317,24 @@ fn control(
         request::GET_BROKER_CONFIG => return config::config(broker, request, out),
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
         request::GET_CONSUME_STATS => return survey::consume_stats(broker, request, out),
-        request::GET_BROKER_RUNTIME_INFO => return survey::runtime(broker, request, out),
+        request::GET_BROKER_RUNTIME_INFO => {
+            return survey::ask(broker, request, Question::Runtime, out);
+        }
+        request::VIEW_BROKER_STATS_DATA => return tally::view(broker, request, out),
+        request::CLEAN_EXPIRED_CONSUMEQUEUE | request::CLEAN_UNUSED_TOPIC => {
+            // Nothing to do, ever: queues go with their topics, entries with their messages.
+            succeed(request.reply_to(), out);
+            return Ok(());
+        }
+        request::GET_BROKER_CONSUME_STATS => return consumption::all(broker, request, out),
+        request::GET_ALL_CONSUMER_OFFSET => {
+            let all = Question::Progress(Progress::All);
+            return survey::ask(broker, request, all, out);
+        }
+        request::GET_ALL_DELAY_OFFSET => {
+            let delays = Question::Progress(Progress::Delays);
+            return survey::ask(broker, request, delays, out);
+        }
         request::QUERY_TOPIC_CONSUME_BY_WHO => return progress::groups_of(broker, request, out),
         request::QUERY_TOPICS_BY_CONSUMER => return progress::topics_of(broker, request, out),
         request::QUERY_CORRECTION_OFFSET => return progress::corrections(broker, request, out),
@@ -309,6 +346,10 @@ fn control(
         request::POLLING_INFO => return pop::polling(broker, request, out),
         request::INVOKE_BROKER_TO_RESET_OFFSET => return reset::reset(broker, request, out),
         request::GET_CONSUMER_RUNNING_INFO => return relay::running_info(broker, request, out),
+        request::CONSUME_MESSAGE_DIRECTLY => return relay::consume_directly(broker, request, out),
+        request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => {
+            return relay::statuses(broker, request, out);
+        }
         _ => {}
     }
     let lead = broker.lead.as_mut().expect("checked above");
@@ -405,7 +446,7 @@ pub fn refuse_to(
 
 /// What the reference puts into the header of an answer before it looks at the request (`preSend`
 /// and the processors), or has there because its numbers cannot be absent.
-fn preset(options: &BrokerOptions, code: i32, w: &mut FrameWriter<'_>) {
+pub(super) fn preset(options: &BrokerOptions, code: i32, w: &mut FrameWriter<'_>) {
     match code {
         request::SEND_MESSAGE
         | request::SEND_MESSAGE_V2
@@ -452,9 +493,39 @@ pub fn reject_frame(link: &Link, bytes: &Bytes, reject: &Reject, out: &mut Outbo
 
 /// An answer without fields.
 pub fn succeed(to: ReplyTo, out: &mut Outbox<Peer>) {
+    out.write(to.conn, |bytes| to.success(bytes).finish(0));
+}
+
+/// An answer with fields and no body.
+pub fn tell(to: ReplyTo, out: &mut Outbox<Peer>, fields: impl FnOnce(&mut FrameWriter<'_>)) {
     out.write(to.conn, |bytes| {
-        FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None).finish(0);
+        let mut writer = to.success(bytes);
+        fields(&mut writer);
+        writer.finish(0);
     });
+}
+
+/// An answer with a body and no fields, if one frame can hold it.
+pub fn succeed_with(to: ReplyTo, body: &[u8], out: &mut Outbox<Peer>) {
+    match check_answer(body.len()) {
+        Ok(()) => out.write(to.conn, |bytes| to.success(bytes).finish_with_body(body)),
+        Err(reject) => reject_to(to, &reject, out),
+    }
+}
+
+fn check_answer(body: usize) -> Result<(), Reject> {
+    let limit = frame::FRAME_BYTES_MAX - HEADER_BYTES_MAX;
+    if body > limit {
+        let remark = format!("the answer has {body} bytes, a frame {limit} at most: ask for less");
+        return Err(Reject::new(response::SYSTEM_ERROR, remark));
+    }
+    Ok(())
+}
+
+/// The disk has no time for one more reader.
+pub fn disk_busy() -> Reject {
+    let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
+    Reject::new(response::SYSTEM_BUSY, remark)
 }
 
 /// A header that cannot be read: the reference runs into an exception, which is code 1.
@@ -492,8 +563,25 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
         (Ok(()), Parked::Timer(timer)) => timer::run(broker, now, timer, out),
         (Ok(()), Parked::Pop(visit)) => pop::run(broker, now, *visit, out),
         (Ok(()), Parked::Lapsed(lapsed)) => revive::run(broker, now, lapsed, out),
+        (Ok(()), Parked::Entries(entries)) => entries::run(broker, *entries, out),
         (Ok(()), Parked::Resume(resume)) => transaction::run_resume(broker, now, resume, out),
     }
     // What it waited for was kept for it until now.
     broker.store.give_up(woken.waiter);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_fits_a_frame() {
+        let limit = frame::FRAME_BYTES_MAX - HEADER_BYTES_MAX;
+        assert_eq!(check_answer(limit), Ok(()));
+        let reject = check_answer(limit + 1).unwrap_err();
+        assert_eq!(
+            reject.remark,
+            "the answer has 16776193 bytes, a frame 16776192 at most: ask for less"
+        );
+    }
 }

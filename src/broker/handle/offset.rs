@@ -10,7 +10,7 @@
 use crate::base::QueueOffset;
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Parked, Request, bad_header, reject_to, succeed};
+use crate::broker::handle::{Parked, Request, bad_header, disk_busy, reject_to, succeed, tell};
 use crate::broker::topics;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
@@ -25,7 +25,7 @@ use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
 
 /// Where a queue is that a request names.
-enum Place {
+pub(super) enum Place {
     /// `None` as long as nothing was ever stored or committed for it.
     Here(Option<QueueSlot>),
     /// The request went to its owner.
@@ -34,7 +34,7 @@ enum Place {
     Nowhere,
 }
 
-fn find(
+pub(super) fn find(
     broker: &Broker,
     request: &Request<'_>,
     topic: &str,
@@ -301,10 +301,7 @@ pub fn run_search(broker: &mut Broker, search: Search, out: &mut Outbox<Peer>) {
         (Fetch::Wait, _) => {
             broker.parked.insert(waiter, Parked::Search(search));
         }
-        (Fetch::Busy, _) => {
-            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
-            reject_to(search.to, &Reject::new(response::SYSTEM_BUSY, remark), out);
-        }
+        (Fetch::Busy, _) => reject_to(search.to, &disk_busy(), out),
         (Fetch::Missing, _) => {
             let remark = "the queue's index has a hole: see the broker's log";
             reject_to(search.to, &Reject::new(response::SYSTEM_ERROR, remark), out);
@@ -316,17 +313,9 @@ pub fn run_search(broker: &mut Broker, search: Search, out: &mut Outbox<Peer>) {
 }
 
 fn answer(to: ReplyTo, offset: i64, out: &mut Outbox<Peer>) {
-    out.write(to.conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
-        OffsetResponse { offset }.encode(&mut w);
-        w.finish(0);
-    });
+    tell(to, out, |w| OffsetResponse { offset }.encode(w));
 }
 
 fn answer_time(to: ReplyTo, timestamp: i64, out: &mut Outbox<Peer>) {
-    out.write(to.conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, response::SUCCESS, None);
-        StoreTimeResponse { timestamp }.encode(&mut w);
-        w.finish(0);
-    });
+    tell(to, out, |w| StoreTimeResponse { timestamp }.encode(w));
 }

@@ -13,7 +13,7 @@ use crate::broker::acks::{Ack, Ready, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{RETRY_PREFIX, pop_retry_topics};
 use crate::broker::handle::take::{self, Looked, Taken};
-use crate::broker::handle::{Parked, Request, bad_header, filter, make_group, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, filter, make_group, reject_to, tell};
 use crate::broker::leases::{self, POP_MAX};
 use crate::broker::members::TAG;
 use crate::broker::pops::{Ask, Empty, Visit, Wake, What};
@@ -145,12 +145,6 @@ pub fn peek(
         group: &header.consumer_group,
         queue_id: header.queue_id,
     };
-    if broker.snapshot.groups.get(names.group).is_none()
-        && broker.snapshot.topics.get(names.topic).is_some()
-    {
-        let remark = format!("subscription group [{}] does not exist", names.group);
-        return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
-    }
     let Some((topic, group)) = check(broker, request, &names, out)? else {
         return Ok(());
     };
@@ -343,8 +337,7 @@ pub fn answer_nothing(now: Now, ask: &Ask, is_full: bool, out: &mut Outbox<Peer>
     let to = ask.to;
     out.write(to.conn, |bytes| match ask.what {
         What::Notice => {
-            let code = response::SUCCESS;
-            let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
+            let mut w = to.success(bytes);
             let header = NotificationResponse {
                 has_msg: false,
                 polling_full: is_full,
@@ -467,17 +460,11 @@ fn ready(ask: &Ask, header: &PopResponse<'_>, taken: Taken) -> Ready {
 }
 
 fn answer_notice(ask: &Ask, out: &mut Outbox<Peer>) {
-    let to = ask.to;
-    out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
-        let header = NotificationResponse {
-            has_msg: true,
-            polling_full: false,
-        };
-        header.encode(&mut w);
-        w.finish(0);
-    });
+    let header = NotificationResponse {
+        has_msg: true,
+        polling_full: false,
+    };
+    tell(ask.to, out, |w| header.encode(w));
 }
 
 impl Broker {
@@ -606,12 +593,7 @@ pub fn answer_polling(to: ReplyTo, rows: &[Row], out: &mut Outbox<Peer>) {
         _ => None,
     });
     let polling_num = counts.sum();
-    out.write(to.conn, |bytes| {
-        let code = response::SUCCESS;
-        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, None);
-        w.field_i64("pollingNum", polling_num);
-        w.finish(0);
-    });
+    tell(to, out, |w| w.field_i64("pollingNum", polling_num));
 }
 
 /// What a shard says to that.

@@ -1,11 +1,12 @@
 //! How far groups have come, asked of every shard: who consumes a topic 300, which topics a group
-//! consumes 343, when its messages were stored 303, corrections for a group that begins 308, and
-//! one group's offsets for another 314.
+//! consumes 343, when its messages were stored 303, corrections for a group that begins 308, one
+//! group's offsets for another 314, and everything there is: offsets of all groups 43, and of the
+//! delay levels 45.
 //!
 //! Unlike the reference, 308 only leaves out the groups it names; there it also forgets their
 //! offsets.
 //!
-//! Source: `AdminBrokerProcessor`, `ConsumerOffsetManager`.
+//! Source: `AdminBrokerProcessor`, `ConsumerOffsetManager`, `ScheduleMessageService`.
 
 use crate::base::{Now, QueueOffset};
 use crate::broker::control::effects::Reject;
@@ -14,8 +15,11 @@ use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::body::json;
-use crate::remoting::body::stats::{Corrections, GroupList, TimeSpan, TimeSpans, span_time};
+use crate::remoting::body::stats::{
+    ConsumerOffsets, Corrections, DelayOffsets, GroupList, TimeSpan, TimeSpans, span_time,
+};
 use crate::remoting::body::table::TopicList;
+use crate::remoting::body::topic::DataVersion;
 use crate::remoting::code::response;
 use crate::remoting::header::group::{CloneOffsets, Correction, GroupName, TopicAndGroup};
 use crate::remoting::header::topic::TopicName;
@@ -24,9 +28,15 @@ use crate::store::read::WaiterId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Offsets in one answer.
+const OFFSETS_MAX: usize = 50_000;
+
 /// What is wanted of the offsets that groups have committed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {
+    /// GET_ALL_CONSUMER_OFFSET, GET_ALL_DELAY_OFFSET.
+    All,
+    Delays,
     GroupsOf(Arc<str>),
     TopicsOf(String),
     Corrections {
@@ -145,9 +155,20 @@ pub fn rows(
             broker.flush_offsets(now);
             return Some(Vec::new());
         }
-        Progress::GroupsOf(_) | Progress::TopicsOf(_) | Progress::Corrections { .. } => {}
+        Progress::Delays => return Some(delay_rows(broker)),
+        Progress::All if broker.offsets.len() > OFFSETS_MAX => {
+            return Some(vec![Row::Refused(too_many())]);
+        }
+        Progress::All
+        | Progress::GroupsOf(_)
+        | Progress::TopicsOf(_)
+        | Progress::Corrections { .. } => {}
     }
     let mut rows = Vec::new();
+    if *wanted == Progress::All {
+        broker.flush_offsets(now);
+        rows.push(Row::Version(broker.log_end().0));
+    }
     for (group, slot, offset) in broker.offsets.iter() {
         let Some(queue) = broker.store.queues().queue(slot) else {
             continue;
@@ -157,7 +178,8 @@ pub fn rows(
                 *queue.topic == **topic
             }
             Progress::TopicsOf(name) => **group == **name,
-            Progress::Clone { .. } | Progress::Times { .. } => false,
+            Progress::All => true,
+            Progress::Clone { .. } | Progress::Times { .. } | Progress::Delays => false,
         };
         if is_wanted {
             rows.push(Row::Offset {
@@ -169,6 +191,26 @@ pub fn rows(
         }
     }
     Some(rows)
+}
+
+fn too_many() -> Reject {
+    let remark = format!(
+        "more than {OFFSETS_MAX} consumer offsets, the limit of one answer: ask for one group \
+         (GET_CONSUME_STATS)"
+    );
+    Reject::new(response::SYSTEM_ERROR, remark)
+}
+
+/// How far this shard has delivered its levels.
+fn delay_rows(broker: &Broker) -> Vec<Row> {
+    let levels = broker.delays.progress();
+    let rows = levels.map(|(level, offset)| Row::Offset {
+        group: Arc::default(),
+        topic: Arc::default(),
+        queue_id: level,
+        offset,
+    });
+    rows.collect()
 }
 
 fn time_rows(
@@ -213,7 +255,7 @@ fn time_rows(
 }
 
 /// The answer, made of what all shards know.
-pub fn body(broker: &Broker, wanted: &Progress, rows: &[Row]) -> Vec<u8> {
+pub fn body(broker: &Broker, now: Now, wanted: &Progress, rows: &[Row]) -> Result<Vec<u8>, Reject> {
     let offsets = rows.iter().filter_map(|row| match row {
         Row::Offset {
             group,
@@ -223,7 +265,16 @@ pub fn body(broker: &Broker, wanted: &Progress, rows: &[Row]) -> Vec<u8> {
         } => Some((group, topic, *queue_id, *offset as i64)),
         _ => None,
     });
-    match wanted {
+    Ok(match wanted {
+        Progress::All => all_offsets(now, rows)?,
+        Progress::Delays => {
+            let levels: BTreeMap<i32, i64> =
+                offsets.map(|(.., level, offset)| (level, offset)).collect();
+            json::to_vec(&DelayOffsets {
+                data_version: version(now, levels.values().sum()),
+                offset_table: levels,
+            })
+        }
         Progress::Clone { .. } => Vec::new(),
         Progress::Times { topic, .. } => json::to_vec(&spans(broker, topic, rows)),
         Progress::GroupsOf(topic) => {
@@ -269,6 +320,50 @@ pub fn body(broker: &Broker, wanted: &Progress, rows: &[Row]) -> Vec<u8> {
             }
             .encode()
         }
+    })
+}
+
+/// As of now.
+fn version(now: Now, counter: i64) -> DataVersion {
+    DataVersion {
+        counter,
+        state_version: 0,
+        timestamp: now.wall_ms,
+    }
+}
+
+fn all_offsets(now: Now, rows: &[Row]) -> Result<Vec<u8>, Reject> {
+    // Up to where shards have logged their offsets: grows with every change.
+    let logged = rows.iter().map(|row| match row {
+        Row::Version(logged) => *logged as i64,
+        _ => 0,
+    });
+    let mut all = ConsumerOffsets {
+        data_version: version(now, logged.sum()),
+        ..ConsumerOffsets::default()
+    };
+    let mut count = 0;
+    for row in rows {
+        if let Row::Offset {
+            group,
+            topic,
+            queue_id,
+            offset,
+        } = row
+        {
+            let topics = all.group_topic_map.entry(group.to_string()).or_default();
+            if !topics.contains(&**topic) {
+                topics.insert(topic.to_string());
+            }
+            let key = format!("{topic}@{group}");
+            let queues = all.offset_table.entry(key).or_default();
+            queues.insert(*queue_id, *offset as i64);
+            count += 1;
+        }
+    }
+    match count {
+        0..=OFFSETS_MAX => Ok(json::to_vec(&all)),
+        _ => Err(too_many()),
     }
 }
 
@@ -298,5 +393,37 @@ fn spans(broker: &Broker, topic: &str, rows: &[Row]) -> TimeSpans {
     spans.sort_by_key(|span| span.message_queue.queue_id);
     TimeSpans {
         consume_time_span_set: spans,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Mono;
+
+    #[test]
+    fn one_answer_has_so_many_offsets() {
+        let now = Now {
+            mono: Mono(0),
+            wall_ms: 5,
+        };
+        let row = |queue_id: i32| Row::Offset {
+            group: "g".into(),
+            topic: "t".into(),
+            queue_id,
+            offset: 7,
+        };
+        let mut rows = vec![Row::Version(4), Row::Version(5)];
+        rows.extend((0..OFFSETS_MAX as i32).map(row));
+        let all = all_offsets(now, &rows).unwrap();
+        let start = r#"{"dataVersion":{"counter":9,"stateVersion":0,"timestamp":5},"groupTopicMap":{"g":["t"]},"offsetTable":{"t@g":{0:7,1:7,"#;
+        assert!(all.starts_with(start.as_bytes()));
+        rows.push(row(-1));
+        let reject = all_offsets(now, &rows).unwrap_err();
+        assert!(
+            reject
+                .remark
+                .starts_with("more than 50000 consumer offsets")
+        );
     }
 }

@@ -8,8 +8,9 @@
 use crate::base::{Now, QueueOffset};
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
+use crate::broker::groups::is_forbidden;
 use crate::broker::handle::filter;
-use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, disk_busy, make_group, reject_to};
 use crate::broker::members::Subscription;
 use crate::broker::members::TAG;
 use crate::broker::topics::{Topic, perm};
@@ -41,6 +42,8 @@ pub struct Pull {
     offset: i64,
     limits: Limits,
     filter: Filter,
+    /// What it wants is said by its group, not by itself.
+    by_group: bool,
     /// How long it may be held; 0 once it was.
     hold_ms: u64,
 }
@@ -52,6 +55,7 @@ enum Forbidden {
     Group = 2,
     Topic = 3,
     Broadcast = 4,
+    Subscription = 5,
 }
 
 /// Refusals of a pull that carry fields.
@@ -184,6 +188,7 @@ fn accept(
         offset,
         limits,
         filter,
+        by_group: header.sys_flag & FLAG_SUBSCRIPTION == 0,
         hold_ms,
     })
 }
@@ -212,6 +217,10 @@ fn subscription(
         let remark = format!("the consumer group[{group}] can not consume by broadcast way");
         return Err(Refusal::Forbidden(Forbidden::Broadcast, remark));
     }
+    if is_forbidden(&broker.snapshot.forbidden, group, topic) {
+        let remark = forbidden_remark(group, topic);
+        return Err(Refusal::Forbidden(Forbidden::Subscription, remark));
+    }
     let Some(wanted) = members.topics.get(topic) else {
         let remark = format!("the consumer's subscription not exist: group {group}, topic {topic}");
         return Err(Reject::new(response::SUBSCRIPTION_NOT_EXIST, remark).into());
@@ -237,6 +246,10 @@ fn subscription(
     filter::check_kind(broker, kind)?;
     let all = *class_filter || header.sys_flag & FLAG_CLASS_FILTER != 0;
     Ok(if all { Filter::ALL } else { filter.clone() })
+}
+
+fn forbidden_remark(group: &str, topic: &str) -> String {
+    format!("the consumer group[{group}] is forbidden for topic[{topic}]")
 }
 
 impl Pull {
@@ -274,7 +287,7 @@ pub fn run(broker: &mut Broker, now: Now, pull: Pull, out: &mut Outbox<Peer>) {
     let (min, max) = broker.store.visible_range(pull.slot);
     if let Some(offset) = broker.offsets.take_reset(&pull.group, pull.slot) {
         let status = Status::OffsetReset(QueueOffset(offset));
-        return answer(broker, &pull, status, out);
+        return answer(broker, now, &pull, status, out);
     }
     let status = match u64::try_from(pull.offset) {
         _ if max.0 == 0 => Status::NoMessageInQueue,
@@ -297,7 +310,7 @@ pub fn run(broker: &mut Broker, now: Now, pull: Pull, out: &mut Outbox<Peer>) {
         let until = now.mono.after_ms(pull.hold_ms);
         return broker.holds.park(pull.slot, pull, until);
     }
-    answer(broker, &pull, status, out);
+    answer(broker, now, &pull, status, out);
 }
 
 /// A pull that waited may find its queue gone or its group stopped.
@@ -316,6 +329,11 @@ fn still_allowed(broker: &Broker, pull: &Pull) -> Result<(), Reject> {
         let remark = format!("subscription group no permission, {}", pull.group);
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
+    let forbidden = &broker.snapshot.forbidden;
+    if pull.by_group && is_forbidden(forbidden, &pull.group, &pull.topic.name) {
+        let remark = forbidden_remark(&pull.group, &pull.topic.name);
+        return Err(Reject::new(response::NO_PERMISSION, remark));
+    }
     Ok(())
 }
 
@@ -332,10 +350,7 @@ fn read(broker: &mut Broker, pull: &Pull, from: QueueOffset) -> Result<Status, O
             broker.parked.insert(waiter, Parked::Pull(pull.clone()));
             Err(None)
         }
-        Fetch::Busy => {
-            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
-            Err(Some(Reject::new(response::SYSTEM_BUSY, remark)))
-        }
+        Fetch::Busy => Err(Some(disk_busy())),
         Fetch::Missing | Fetch::Damaged(_) => {
             let place = match fetched {
                 Fetch::Damaged(place) => place,
@@ -352,7 +367,7 @@ fn read(broker: &mut Broker, pull: &Pull, from: QueueOffset) -> Result<Status, O
     }
 }
 
-fn answer(broker: &mut Broker, pull: &Pull, status: Status, out: &mut Outbox<Peer>) {
+fn answer(broker: &mut Broker, now: Now, pull: &Pull, status: Status, out: &mut Outbox<Peer>) {
     let offset = QueueOffset(pull.offset.max(0) as u64);
     let (code, remark, next) = match &status {
         Status::Found(found) => (response::SUCCESS, "FOUND", found.next),
@@ -390,23 +405,23 @@ fn answer(broker: &mut Broker, pull: &Pull, status: Status, out: &mut Outbox<Pee
         group_sys_flag: Some(0),
         forbidden_type: None,
     };
-    let ReplyTo {
-        conn,
-        opaque,
-        codec,
-    } = pull.to;
+    let to = pull.to;
     let found = match status {
         Status::Found(found) => found,
         _ => Found::default(),
     };
     broker.stats.got(found.messages, found.bytes);
-    out.write(conn, |bytes| {
-        let mut w = FrameWriter::response(bytes, codec, opaque, code, Some(remark));
+    let (topic, group) = (pull.topic.id, &pull.group);
+    broker
+        .tallies
+        .got(now.mono, topic, group, found.messages, found.bytes);
+    out.write(to.conn, |bytes| {
+        let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, Some(remark));
         header.encode(&mut w);
         w.finish(found.bytes);
     });
     for slice in found.slices {
-        out.share(conn, slice);
+        out.share(to.conn, slice);
     }
 }
 

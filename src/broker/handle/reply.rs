@@ -6,7 +6,7 @@
 
 use crate::base::{Now, ShardId};
 use crate::broker::acks::ReplyTo;
-use crate::broker::calls::{Silence, Wish};
+use crate::broker::calls::{CALL_MS, Silence, Wish};
 use crate::broker::control::effects::Reject;
 use crate::broker::handle::{Request, bad_header, preset, send};
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
@@ -119,7 +119,7 @@ fn push(
     let body = pushed.message.body.clone();
     let opaque = lead
         .calls
-        .begin(now.mono, conn, Wish::Pushed(Box::new(pushed)));
+        .begin(now.mono, CALL_MS, conn, Wish::Pushed(Box::new(pushed)));
     out.write(conn, |bytes| {
         let code = request::PUSH_REPLY_MESSAGE_TO_CLIENT;
         let mut w = FrameWriter::request(bytes, Codec::Json, opaque, code, false);
@@ -187,7 +187,6 @@ pub fn stored(
             w.field_str("msgId", "0");
             w.field_i64("queueId", i64::from(queue_id));
             w.field_i64("queueOffset", 0);
-            w.finish(0);
         }),
     }
 }

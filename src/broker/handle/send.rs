@@ -459,6 +459,7 @@ fn send_batch(
             broker.store.append(request.now, slot, draft, &dispatch)
         })
         .collect();
+    broker.store.queues_mut().count_as_one(slot, appended.len());
     broker.stats.put(appended.len(), body.len());
     if !request.command.is_oneway() {
         let (first, rest) = appended.split_first().expect("a batch has messages");

@@ -7,6 +7,7 @@ use crate::base::{Now, QueueOffset};
 use crate::broker::Broker;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::RETRY_PREFIX;
+use crate::broker::handle::disk_busy;
 use crate::broker::handle::offset::is_young;
 use crate::broker::handle::pop::places;
 use crate::broker::leases;
@@ -160,6 +161,7 @@ fn take_from(
     {
         return Ok(true);
     }
+    let pops = matches!(ask.what, What::Pop { .. });
     let from = position(broker, now, ask, topic, slot);
     let (_, max) = broker.store.visible_range(slot);
     let limits = Limits {
@@ -180,20 +182,23 @@ fn take_from(
         .read(slot, QueueOffset(from), limits, filter, waiter)
     {
         Fetch::Ready(found) => {
-            taken.rest += max.0 - found.next.0;
+            // What is only looked at is still there.
+            let next = if pops { found.next.0 } else { from };
+            taken.rest += max.0 - next;
+            let (messages, bytes) = (found.messages, found.bytes);
+            broker
+                .tallies
+                .got(now.mono, topic.id, &ask.group, messages, bytes);
             let place = (topic, queue_id, slot);
-            match ask.what {
-                What::Peek { .. } => show(found, taken),
-                _ => hand_out(broker, now, ask, place, from, found, taken),
+            match pops {
+                true => hand_out(broker, now, ask, place, from, found, taken),
+                false => show(found, taken),
             }
             Ok(true)
         }
         Fetch::Wait => Ok(false),
         Fetch::Busy if taken.messages > 0 => Ok(true),
-        Fetch::Busy => {
-            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
-            Err(Reject::new(response::SYSTEM_BUSY, remark))
-        }
+        Fetch::Busy => Err(disk_busy()),
         Fetch::Missing | Fetch::Damaged(_) if taken.messages > 0 => Ok(true),
         Fetch::Missing | Fetch::Damaged(_) => {
             broker.stats.damaged_reads += 1;

@@ -3,11 +3,10 @@
 use crate::base::LogOffset;
 use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Parked, Request, bad_header, reject_to};
+use crate::broker::handle::{Parked, Request, bad_header, disk_busy, reject_to};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::remoting::code::response;
-use crate::remoting::command::FrameWriter;
 use crate::remoting::header::query::ViewMessage;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
@@ -49,16 +48,9 @@ pub fn run(broker: &mut Broker, view: View, out: &mut Outbox<Peer>) {
     let waiter = broker.next_waiter();
     match broker.store.record_at(view.at, WaiterId(waiter)) {
         Fetch::Ready(record) => {
-            let ReplyTo {
-                conn,
-                opaque,
-                codec,
-            } = view.to;
-            out.write(conn, |bytes| {
-                let w = FrameWriter::response(bytes, codec, opaque, response::SUCCESS, None);
-                w.finish(record.len());
-            });
-            out.share(conn, record);
+            let to = view.to;
+            out.write(to.conn, |bytes| to.success(bytes).finish(record.len()));
+            out.share(to.conn, record);
         }
         Fetch::Wait => {
             broker.parked.insert(waiter, Parked::View(view));
@@ -68,9 +60,6 @@ pub fn run(broker: &mut Broker, view: View, out: &mut Outbox<Peer>) {
             broker.stats.damaged_reads += 1;
             reject_to(view.to, &Reject::new(response::SYSTEM_ERROR, place), out);
         }
-        Fetch::Busy => {
-            let remark = "[OVERLOAD]system busy: too many reads wait for the disk, try again";
-            reject_to(view.to, &Reject::new(response::SYSTEM_BUSY, remark), out);
-        }
+        Fetch::Busy => reject_to(view.to, &disk_busy(), out),
     }
 }

@@ -1,7 +1,10 @@
-//! Bodies of QUERY_ASSIGNMENT 400 and SET_MESSAGE_REQUEST_MODE 401.
+//! Bodies of QUERY_ASSIGNMENT 400, SET_MESSAGE_REQUEST_MODE 401 and GET_ALL_MESSAGE_REQUEST_MODE
+//! 402.
 //!
 //! Sources: `QueryAssignmentRequestBody`, `QueryAssignmentResponseBody`,
-//! `SetMessageRequestModeRequestBody`.
+//! `SetMessageRequestModeRequestBody`, `MessageRequestModeManager`.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,4 +57,12 @@ pub struct SetRequestMode {
     /// With how many members each shares its queues; all with all if 0 or less.
     pub pop_share_queue_num: i32,
     pub topic: String,
+}
+
+/// Response of 402.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RequestModes {
+    /// By topic, then by group.
+    pub message_request_mode_map: BTreeMap<String, BTreeMap<String, SetRequestMode>>,
 }

@@ -1,12 +1,16 @@
-//! Who is connected: GET_CONSUMER_LIST_BY_GROUP 38, GET_CONSUMER_CONNECTION_LIST 203 and
-//! GET_PRODUCER_CONNECTION_LIST 204. Sources: `ConsumerConnection`, `ProducerConnection`,
-//! `Connection`.
+//! Who is connected, and where: GET_CONSUMER_LIST_BY_GROUP 38, GET_CONSUMER_CONNECTION_LIST 203,
+//! GET_PRODUCER_CONNECTION_LIST 204, GET_CONSUMER_STATUS_FROM_CLIENT 221,
+//! INVOKE_BROKER_TO_GET_CONSUMER_STATUS 223 and GET_ALL_PRODUCER_INFO 328. Sources:
+//! `ConsumerConnection`, `ProducerConnection`, `Connection`, `GetConsumerStatusBody`,
+//! `ProducerTableInfo`, `ProducerInfo`.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::heartbeat::{ConsumeFromWhere, ConsumeType, MessageModel, SubscriptionData};
+use super::json::{append_queue_map, to_vec};
+use super::queue::{MessageQueue, queue_map};
 use crate::remoting::language::Language;
 
 /// Request of CHECK_CLIENT_CONFIG 46. Source: `CheckClientRequestBody`.
@@ -75,4 +79,82 @@ pub struct GroupSubscription {
 #[serde(default, rename_all = "camelCase")]
 pub struct ProducerConnection {
     pub connection_set: Vec<Connection>,
+}
+
+/// Response of 328.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProducerTable {
+    /// By group.
+    pub data: BTreeMap<String, Vec<Producer>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Producer {
+    pub client_id: String,
+    pub language: Language,
+    /// Milliseconds.
+    pub last_update_timestamp: i64,
+    /// `ip:port`.
+    #[serde(rename = "remoteIP")]
+    pub remote_ip: String,
+    /// `MQVersion` ordinal.
+    pub version: i32,
+}
+
+/// Response of 221.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClientStatus {
+    /// Offsets.
+    #[serde(deserialize_with = "queue_map")]
+    pub message_queue_table: Vec<(MessageQueue, i64)>,
+}
+
+/// Response of 223.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ConsumerStatuses {
+    /// By client id.
+    pub consumer_table: BTreeMap<String, Vec<(MessageQueue, i64)>>,
+}
+
+impl ConsumerStatuses {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = b"{\"consumerTable\":{".to_vec();
+        for (at, (client_id, offsets)) in self.consumer_table.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(&to_vec(client_id));
+            out.push(b':');
+            append_queue_map(&mut out, offsets);
+        }
+        out.extend_from_slice(b"},\"messageQueueTable\":{}}");
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remoting::body::json;
+
+    #[test]
+    fn statuses_are_read_and_written_as_java_does() {
+        let told = br#"{"consumerTable":{},"messageQueueTable":{{"brokerName":"b","queueId":3,"topic":"t"}:7}}"#;
+        let ClientStatus {
+            message_queue_table,
+        } = json::from_slice(told).unwrap();
+        assert_eq!(message_queue_table[0].1, 7);
+        let statuses = ConsumerStatuses {
+            consumer_table: [("c1", message_queue_table), ("c2", Vec::new())]
+                .map(|(client_id, table)| (client_id.to_owned(), table))
+                .into(),
+        };
+        assert_eq!(
+            String::from_utf8(statuses.encode()).unwrap(),
+            r#"{"consumerTable":{"c1":{{"brokerName":"b","queueId":3,"topic":"t"}:7},"c2":{}},"messageQueueTable":{}}"#
+        );
+    }
 }

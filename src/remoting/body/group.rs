@@ -134,6 +134,15 @@ pub struct GroupConfigList {
     pub group_config_list: Vec<GroupConfig>,
 }
 
+/// Response of UPDATE_AND_GET_GROUP_FORBIDDEN 353. Source: `GroupForbidden`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Forbidden {
+    pub group: String,
+    pub readable: bool,
+    pub topic: String,
+}
+
 /// Response of GET_ALL_SUBSCRIPTIONGROUP_CONFIG 201.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

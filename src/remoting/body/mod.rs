@@ -14,6 +14,7 @@ mod lenient;
 pub mod lock;
 pub mod pop;
 pub mod queue;
+pub mod queue_entries;
 pub mod register;
 pub mod route;
 pub mod stats;

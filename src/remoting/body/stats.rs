@@ -4,12 +4,13 @@
 //!
 //! Sources: `TopicStatsTable`, `ConsumeStats`, `ResetOffsetBody`; spec page delta-5.5 §2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::json::{append_queue_map, to_vec};
 use super::queue::{MessageQueue, queue_map};
+use super::topic::DataVersion;
 use crate::base::time::utc;
 
 /// Response of 202.
@@ -71,6 +72,79 @@ impl ConsumeStats {
         out.push(b'}');
         out
     }
+}
+
+/// Response of GET_BROKER_CONSUME_STATS 317. Source: `ConsumeStatsList`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct AllConsumeStats {
+    pub broker_addr: String,
+    /// By group, one for each topic.
+    pub consume_stats_list: BTreeMap<String, Vec<ConsumeStats>>,
+    pub total_diff: i64,
+    pub total_inflight_diff: i64,
+}
+
+impl AllConsumeStats {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = b"{\"brokerAddr\":".to_vec();
+        out.extend_from_slice(&to_vec(&self.broker_addr));
+        out.extend_from_slice(b",\"consumeStatsList\":[");
+        for (at, (group, topics)) in self.consume_stats_list.iter().enumerate() {
+            out.extend_from_slice(if at > 0 { b",{" } else { b"{" });
+            out.extend_from_slice(&to_vec(group));
+            out.extend_from_slice(b":[");
+            for (at, stats) in topics.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(&stats.encode());
+            }
+            out.extend_from_slice(b"]}");
+        }
+        let (total, inflight) = (self.total_diff, self.total_inflight_diff);
+        let totals = format!("],\"totalDiff\":{total},\"totalInflightDiff\":{inflight}}}");
+        out.extend_from_slice(totals.as_bytes());
+        out
+    }
+}
+
+/// Response of GET_ALL_CONSUMER_OFFSET 43. Source: `ConsumerOffsetManager`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ConsumerOffsets {
+    pub data_version: DataVersion,
+    /// Topics by group.
+    pub group_topic_map: BTreeMap<String, BTreeSet<String>>,
+    /// By `topic@group`, then by queue.
+    pub offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
+}
+
+/// Response of GET_ALL_DELAY_OFFSET 45. Source: `DelayOffsetSerializeWrapper`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DelayOffsets {
+    pub data_version: DataVersion,
+    /// By level.
+    pub offset_table: BTreeMap<i32, i64>,
+}
+
+/// Response of VIEW_BROKER_STATS_DATA 315. Source: `BrokerStatsData`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct BrokerStats {
+    pub stats_day: BrokerStatsItem,
+    pub stats_hour: BrokerStatsItem,
+    pub stats_minute: BrokerStatsItem,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BrokerStatsItem {
+    /// Of one send, or of one answer to a pull.
+    pub avgpt: f64,
+    pub sum: i64,
+    /// Per second.
+    pub tps: f64,
 }
 
 /// Response of 222.

@@ -1,5 +1,5 @@
-//! Consumer and producer groups on a broker: 201, 204, 207, 208, 303, 308, 314, 343, 345, 352. 200
-//! and 225 carry a body only, 203 is [`super::member::ConsumerGroup`].
+//! Consumer and producer groups on a broker: 201, 204, 207, 208, 303, 308, 314, 343, 345, 352, 353.
+//! 200 and 225 carry a body only, 203 is [`super::member::ConsumerGroup`].
 //!
 //! Source: the `*Group*Header` classes; spec page request-codes §3.
 
@@ -78,5 +78,15 @@ header! {
         /// All topics without it.
         topic: opt_text "topic",
         offline: bool "offline" or false,
+    }
+}
+
+header! {
+    /// UPDATE_AND_GET_GROUP_FORBIDDEN 353.
+    struct GroupForbidden<'a> {
+        group: text "group",
+        topic: text "topic",
+        /// Without it nothing changes.
+        readable: opt_bool "readable",
     }
 }

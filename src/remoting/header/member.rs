@@ -1,4 +1,5 @@
-//! Membership of clients: 34, 35, 38, 40, 307. The lock requests 41 and 42 carry a body only.
+//! Membership of clients: 34, 35, 38, 40, 221, 223, 307, 309. The lock requests 41 and 42 carry a
+//! body only.
 //!
 //! Sources: `UnregisterClientRequestHeader`, `GetConsumerListByGroupRequestHeader`,
 //! `NotifyConsumerIdsChangedRequestHeader`; spec pages remoting §11, request-codes §1.
@@ -30,5 +31,27 @@ header! {
         consumer_group: text "consumerGroup",
         client_id: text "clientId",
         jstack_enable: bool "jstackEnable" or false,
+    }
+}
+
+header! {
+    /// CONSUME_MESSAGE_DIRECTLY 309, sent on to the client with the message as its body.
+    struct ConsumeDirectly<'a> {
+        consumer_group: text "consumerGroup",
+        client_id: text "clientId",
+        /// An offset message id.
+        msg_id: text "msgId",
+        topic: opt_text "topic",
+    }
+}
+
+header! {
+    /// INVOKE_BROKER_TO_GET_CONSUMER_STATUS 223 and, without a client,
+    /// GET_CONSUMER_STATUS_FROM_CLIENT 221.
+    struct ConsumerStatus<'a> {
+        topic: text "topic",
+        group: text "group",
+        /// The id of the one client to ask, whatever its name says.
+        client_addr: opt_text "clientAddr",
     }
 }

@@ -1,5 +1,6 @@
-//! Messages by key, single messages and the broker's own configuration: 12, 26, 33. 25 carries
-//! properties text as its body, 28 has no header.
+//! Messages by key, single messages, entries of queues, statistics and the broker's own
+//! configuration: 12, 26, 33, 315, 317, 321. 25 carries properties text as its body, 28 has no
+//! header.
 //!
 //! Sources: `QueryMessageRequestHeader`, `ViewMessageRequestHeader`,
 //! `GetBrokerConfigResponseHeader`; spec page request-codes.
@@ -46,5 +47,32 @@ header! {
         index_last_update_timestamp: i64 "indexLastUpdateTimestamp",
         /// Physical offset.
         index_last_update_phyoffset: i64 "indexLastUpdatePhyoffset",
+    }
+}
+
+header! {
+    /// VIEW_BROKER_STATS_DATA 315.
+    struct ViewStats<'a> {
+        stats_name: text "statsName",
+        stats_key: text "statsKey",
+    }
+}
+
+header! {
+    /// GET_BROKER_CONSUME_STATS 317.
+    struct AllConsumeStatsHeader {
+        is_order: bool "isOrder" or false,
+    }
+}
+
+header! {
+    /// QUERY_CONSUME_QUEUE 321.
+    struct QueryEntries<'a> {
+        topic: text "topic",
+        queue_id: i32 "queueId",
+        /// Queue offset.
+        index: i64 "index",
+        count: i32 "count",
+        consumer_group: opt_text "consumerGroup",
     }
 }

@@ -2,6 +2,7 @@
 
 use orbitmq::remoting::code::request::*;
 
+use super::pull;
 use crate::script::{Case, case};
 
 pub const CASES: &[Case] = &[
@@ -24,7 +25,31 @@ pub const CASES: &[Case] = &[
         "statistics",
         VIEW_BROKER_STATS_DATA,
         "statsName=TOPIC_PUT_NUMS&statsKey=Plain",
+    )
+    .mask(&["*"]),
+    case(
+        "statistics of bytes",
+        VIEW_BROKER_STATS_DATA,
+        "statsName=TOPIC_PUT_SIZE&statsKey=Plain",
+    )
+    .mask(&["*"]),
+    case(
+        "statistics of a group",
+        VIEW_BROKER_STATS_DATA,
+        "statsName=GROUP_GET_NUMS&statsKey=Plain@readers",
+    )
+    .mask(&["*"]),
+    case(
+        "statistics of a missing group",
+        VIEW_BROKER_STATS_DATA,
+        "statsName=GROUP_GET_NUMS&statsKey=Plain@nobody",
     ),
+    case(
+        "statistics of the broker",
+        VIEW_BROKER_STATS_DATA,
+        "statsName=BROKER_PUT_NUMS&statsKey=DefaultCluster",
+    )
+    .mask(&["*"]),
     case(
         "statistics of a missing key",
         VIEW_BROKER_STATS_DATA,
@@ -60,6 +85,21 @@ pub const CASES: &[Case] = &[
         "consume directly a bad id",
         CONSUME_MESSAGE_DIRECTLY,
         "consumerGroup=nobody&clientId=c1&msgId=xyz",
+    ),
+    case(
+        "consume directly a missing message",
+        CONSUME_MESSAGE_DIRECTLY,
+        "consumerGroup=members&clientId=c1&msgId=7F00000100002A9F000000007FFFFFFF",
+    ),
+    case(
+        "consume directly without a message",
+        CONSUME_MESSAGE_DIRECTLY,
+        "consumerGroup=members&clientId=c1",
+    ),
+    case(
+        "consume directly without a group",
+        CONSUME_MESSAGE_DIRECTLY,
+        "clientId=c1&msgId=xyz",
     ),
     case(
         "reset a client's offset",
@@ -106,11 +146,61 @@ pub const UNSERVED: &[Case] = &[
     )
     .mask(&["*"]),
     case(
+        "all consume stats of ordered topics",
+        GET_BROKER_CONSUME_STATS,
+        "isOrder=true",
+    )
+    .mask(&["*"]),
+    case(
+        "all consume stats without an order",
+        GET_BROKER_CONSUME_STATS,
+        "",
+    )
+    .mask(&["*"]),
+    case(
         "entries of a queue",
         QUERY_CONSUME_QUEUE,
         "topic=Plain&queueId=0&index=0&count=1",
     )
-    .mask(&["*"]),
+    .mask(&["physicSize"]),
+    case(
+        "entries for a group",
+        QUERY_CONSUME_QUEUE,
+        "topic=Plain&queueId=0&index=0&count=2&consumerGroup=members",
+    )
+    .mask(&["physicSize"]),
+    case(
+        "entries for an expression",
+        QUERY_CONSUME_QUEUE,
+        "topic=Plain&queueId=0&index=1&count=1&consumerGroup=choosers",
+    )
+    .mask(&["physicSize", "filterData"]),
+    case(
+        "entries for nobody",
+        QUERY_CONSUME_QUEUE,
+        "topic=Plain&queueId=0&index=0&count=1&consumerGroup=nobody",
+    )
+    .mask(&["physicSize"]),
+    case(
+        "entries beyond the end",
+        QUERY_CONSUME_QUEUE,
+        "topic=Plain&queueId=0&index=100000&count=1",
+    ),
+    case(
+        "entries before the start",
+        QUERY_CONSUME_QUEUE,
+        "topic=Plain&queueId=0&index=-1&count=1",
+    ),
+    case(
+        "no entries of a queue",
+        QUERY_CONSUME_QUEUE,
+        "topic=Plain&queueId=0&index=0&count=0",
+    ),
+    case(
+        "entries of a missing queue",
+        QUERY_CONSUME_QUEUE,
+        "topic=Plain&queueId=99&index=0&count=1",
+    ),
     case(
         "entries of a missing topic",
         QUERY_CONSUME_QUEUE,
@@ -125,6 +215,40 @@ pub const UNSERVED: &[Case] = &[
         "allow reading",
         UPDATE_AND_GET_GROUP_FORBIDDEN,
         "group=made&topic=Tags&readable=true",
+    ),
+    case(
+        "forbid reading one topic",
+        UPDATE_AND_GET_GROUP_FORBIDDEN,
+        "group=members&topic=Plain&readable=false",
+    ),
+    case(
+        "forbid reading another",
+        UPDATE_AND_GET_GROUP_FORBIDDEN,
+        "group=members&topic=Tags&readable=false",
+    ),
+    pull(
+        "pull what is forbidden",
+        "consumerGroup=members&sysFlag=0&subVersion=5",
+    ),
+    pull("pull what is forbidden to others", "consumerGroup=members"),
+    case(
+        "allow reading another",
+        UPDATE_AND_GET_GROUP_FORBIDDEN,
+        "group=members&topic=Tags&readable=true",
+    ),
+    case(
+        "whether one is still forbidden",
+        UPDATE_AND_GET_GROUP_FORBIDDEN,
+        "group=members&topic=Plain",
+    ),
+    case(
+        "allow reading one topic",
+        UPDATE_AND_GET_GROUP_FORBIDDEN,
+        "group=members&topic=Plain&readable=true",
+    ),
+    pull(
+        "pull what is allowed",
+        "consumerGroup=members&sysFlag=0&subVersion=5",
     ),
     case("a bad key of the configuration", UPDATE_BROKER_CONFIG, "").text("configBlackList=x\n"),
     case("static topic", UPDATE_AND_CREATE_STATIC_TOPIC, "topic=a b"),
