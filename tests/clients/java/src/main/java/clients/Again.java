@@ -62,7 +62,9 @@ final class Again {
 
     /** createTopic of 5.5.0 takes attributes, and does not send them. */
     private static void guard(DefaultMQProducer producer, Options options) throws Exception {
-        TopicConfig config = new TopicConfig(options.topic(), Clients.QUEUES, Clients.QUEUES);
+        TopicConfig config = new TopicConfig(options.topic());
+        config.setReadQueueNums(Clients.QUEUES);
+        config.setWriteQueueNums(Clients.QUEUES);
         TopicConfig.class.getMethod("setAttributes", Map.class)
             .invoke(config, Map.of("+dedup.window", "600000"));
         MQClientInstance instance = producer.getDefaultMQProducerImpl().getMqClientFactory();
