@@ -107,6 +107,10 @@ impl Broker {
         while let Some(ack) = self.acks.pop(confirmed) {
             self.confirm(now, ack, out);
         }
+        let durable = self.store.log().durable();
+        while let Some(ack) = self.firm_acks.pop(durable) {
+            self.confirm(now, ack, out);
+        }
         if self.store.log().failed().is_some() {
             self.refuse_waiting(now, out);
         }
@@ -131,7 +135,7 @@ impl Broker {
 
     /// Nothing more will be confirmed: says so to everybody who waits.
     fn refuse_waiting(&mut self, now: Now, out: &mut Outbox<Peer>) {
-        while let Some(ack) = self.acks.pop_any() {
+        while let Some(ack) = self.acks.pop_any().or_else(|| self.firm_acks.pop_any()) {
             let Err(refused) = self.store.check_append() else {
                 return;
             };

@@ -201,6 +201,8 @@ pub struct Broker {
     store: Store,
     snapshot: Arc<Snapshot>,
     acks: Waiting<Ack>,
+    /// Those that wait until the log is durable.
+    firm_acks: Waiting<Ack>,
     offsets: Offsets,
     holds: Holds,
     pops: Pops,
@@ -292,6 +294,7 @@ impl Broker {
             store,
             snapshot: Arc::new(Snapshot::empty()),
             acks: Waiting::default(),
+            firm_acks: Waiting::default(),
             offsets,
             holds: Holds::default(),
             pops: Pops::default(),
@@ -604,6 +607,9 @@ impl Machine for Broker {
         if self.stopping || self.store.checkpoint_due(now) {
             self.checkpoint(now);
         }
+        if let Some(until) = self.firm_acks.last() {
+            self.store.want_durable(until);
+        }
         while let Some(order) = self.store.poll_order(now) {
             out.orders.push(order);
         }
@@ -647,7 +653,7 @@ impl Machine for Broker {
 
     fn drained(&self) -> bool {
         let at_rest = self.store.is_checkpointed() || self.store.log().failed().is_some();
-        self.stopping && self.acks.is_empty() && at_rest
+        self.stopping && self.acks.is_empty() && self.firm_acks.is_empty() && at_rest
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Put {
     pub message: OwnedMessage,
     /// Queues of the topic if it has to be made; 0 if it must be there.
     pub queues_if_new: u32,
+    /// Who asked forgets an older message for it: told only when it is durable, for the logs of two
+    /// shards lose different ends in a power cut.
+    pub firm: bool,
 }
 
 /// Where it went.
@@ -119,6 +122,23 @@ pub enum Purpose {
     Delayed { level: usize, offset: u64 },
 }
 
+impl Purpose {
+    /// Whether an older message is forgotten once this is done.
+    fn replaces(&self) -> bool {
+        match self {
+            Purpose::Commit { .. }
+            | Purpose::Timed { .. }
+            | Purpose::Revive { .. }
+            | Purpose::Park { .. }
+            | Purpose::Delayed { .. } => true,
+            Purpose::Back { .. }
+            | Purpose::Send { .. }
+            | Purpose::Guarded(_)
+            | Purpose::Reply { .. } => false,
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Puts {
     waiting: Map<u64, Purpose>,
@@ -137,6 +157,7 @@ impl Broker {
     ) {
         self.puts.tickets += 1;
         let ticket = self.puts.tickets;
+        let firm = purpose.replaces();
         self.puts.waiting.insert(ticket, purpose);
         self.put(
             now,
@@ -145,6 +166,7 @@ impl Broker {
                 ticket,
                 message,
                 queues_if_new,
+                firm,
             },
             out,
         );
@@ -210,6 +232,7 @@ impl Broker {
             from,
             ticket,
             message,
+            firm,
             ..
         } = put;
         let slot = match self
@@ -242,14 +265,15 @@ impl Broker {
             shard: self.me,
             offset: appended.offset.0,
         };
-        self.acks.push(
-            appended.end,
-            Ack::Put {
-                from,
-                ticket,
-                stored,
-            },
-        );
+        let ack = Ack::Put {
+            from,
+            ticket,
+            stored,
+        };
+        match firm && from != self.me {
+            true => self.firm_acks.push(appended.end, ack),
+            false => self.acks.push(appended.end, ack),
+        }
     }
 
     pub(super) fn tell_put(

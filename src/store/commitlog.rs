@@ -597,6 +597,11 @@ impl CommitLog {
         }
     }
 
+    /// Up to where it was asked for.
+    pub fn sync_wanted(&self) -> LogOffset {
+        self.sync_wanted
+    }
+
     /// When [`poll_write`](Self::poll_write) will have something only because time has passed.
     pub fn deadline(&self) -> Option<Mono> {
         if self.failed.is_some() || self.sync.is_some() {

@@ -41,6 +41,11 @@ impl<T> Waiting<T> {
         self.queue.front().map(|(_, what)| what)
     }
 
+    /// Up to where the last of them waits.
+    pub fn last(&self) -> Option<LogOffset> {
+        self.queue.back().map(|(until, _)| *until)
+    }
+
     pub fn len(&self) -> usize {
         self.queue.len()
     }

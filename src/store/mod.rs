@@ -174,6 +174,13 @@ impl Store {
         &mut self.queues
     }
 
+    /// Has everything up to `until` synced soon, whatever the mode.
+    pub fn want_durable(&mut self, until: LogOffset) {
+        if self.log.failed().is_none() && self.log.sync_wanted() < until {
+            self.log.want_durable();
+        }
+    }
+
     /// What readers may see and senders may be told.
     pub fn confirmed(&self) -> LogOffset {
         self.log.confirmed()
