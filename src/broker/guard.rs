@@ -13,10 +13,14 @@ use crate::broker::acks::ReplyTo;
 use crate::broker::puts::Stored;
 use crate::store::index::key_hash;
 use hashbrown::hash_map::Entry;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
 
-/// Keys that one shard remembers: 80 to 120 MiB.
+/// Keys that one shard remembers: 120 MiB of those that Java clients make, at most 300 MiB.
 pub const KEYS_MAX: usize = 1_000_000;
+/// Bytes of a key.
+pub const KEY_BYTES_MAX: usize = 128;
 /// Second tries that wait for the first of one key.
 pub const WAITERS_MAX: usize = 16;
 
@@ -26,10 +30,10 @@ pub fn home(topic: &str, key: &str, shards: u16) -> ShardId {
 }
 
 /// A unique key as it is kept: the 32 digits that Java clients make as a number.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Key {
     Digits(u128),
-    Text(Box<str>),
+    Text(Arc<str>),
 }
 
 impl Key {
@@ -51,15 +55,15 @@ pub struct Place {
 
 enum State {
     Storing(Vec<ReplyTo>),
-    Stored { place: Place, until_ms: i64 },
+    Stored(Place),
     Doubtful,
 }
 
 #[derive(Default)]
 struct Keys {
     states: Map<Key, State>,
-    /// When stored ones are forgotten, in the order they were stored.
-    ends: VecDeque<(i64, Key)>,
+    /// When stored ones are forgotten, one end for each; the window may have been changed between.
+    ends: BinaryHeap<Reverse<(i64, Key)>>,
 }
 
 /// What is to be done with a send.
@@ -123,13 +127,7 @@ impl Guard {
                     Verdict::Waits
                 }
                 State::Doubtful => Verdict::Doubtful,
-                State::Stored { place, until_ms } if now_ms < *until_ms => Verdict::Again(*place),
-                // Its end stays in the queue: what is stored now may be forgotten by it, which
-                // `forget` sees.
-                stored => {
-                    *stored = State::Storing(Vec::new());
-                    Verdict::First
-                }
+                State::Stored(place) => Verdict::Again(*place),
             },
         }
     }
@@ -143,10 +141,10 @@ impl Guard {
         let Some(state) = keys.states.get_mut(&key) else {
             return Vec::new();
         };
-        keys.ends.push_back((until_ms, key));
-        match std::mem::replace(state, State::Stored { place, until_ms }) {
+        keys.ends.push(Reverse((until_ms, key)));
+        match std::mem::replace(state, State::Stored(place)) {
             State::Storing(waiting) => waiting,
-            State::Stored { .. } | State::Doubtful => Vec::new(),
+            State::Stored(_) | State::Doubtful => Vec::new(),
         }
     }
 
@@ -172,19 +170,12 @@ impl Guard {
         let Some(keys) = self.topics.get_mut(&topic) else {
             return;
         };
-        while let Some((end_ms, _)) = keys.ends.front()
+        while let Some(Reverse((end_ms, _))) = keys.ends.peek()
             && *end_ms <= now_ms
         {
-            let (_, key) = keys.ends.pop_front().expect("just seen");
-            // A key that was stored once more has a later end of its own.
-            let over = |state: &State| match state {
-                State::Stored { until_ms, .. } => *until_ms <= now_ms,
-                State::Storing(_) | State::Doubtful => false,
-            };
-            if keys.states.get(&key).is_some_and(over) {
-                keys.states.remove(&key);
-                self.len -= 1;
-            }
+            let Reverse((_, key)) = keys.ends.pop().expect("just seen");
+            keys.states.remove(&key);
+            self.len -= 1;
         }
     }
 
@@ -214,7 +205,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Op {
         Send(u64, u8),
-        Store(u8),
+        /// Which one, and for how long.
+        Store(u8, u8),
         Fail(u8, bool),
         Pass(u8),
     }
@@ -222,7 +214,7 @@ mod tests {
     fn op() -> impl Strategy<Value = Op> {
         prop_oneof![
             4 => (1..3u64, 0..6u8).prop_map(|(topic, key)| Op::Send(topic, key)),
-            3 => any::<u8>().prop_map(Op::Store),
+            3 => (any::<u8>(), 1..3 * WINDOW_MS as u8).prop_map(|(n, ms)| Op::Store(n, ms)),
             1 => (any::<u8>(), any::<bool>()).prop_map(|(n, doubt)| Op::Fail(n, doubt)),
             2 => (0..WINDOW_MS as u8).prop_map(Op::Pass),
         ]
@@ -307,9 +299,9 @@ mod tests {
                         let right = expected(&mut model, (topic, number), count, ms);
                         prop_assert_eq!(verdict, right);
                     }
-                    Op::Store(which) if !storing.is_empty() => {
+                    Op::Store(which, for_ms) if !storing.is_empty() => {
                         let at = storing[usize::from(which) % storing.len()];
-                        let (offset, end_ms) = (count as u64, ms + WINDOW_MS);
+                        let (offset, end_ms) = (count as u64, ms + i64::from(for_ms));
                         let told = guard.stored(at.0, &key(at.1), place(offset), end_ms);
                         let waited = model.insert(at, Ok((offset, end_ms)));
                         let told = told.iter().map(|to| to.opaque).collect();
@@ -325,11 +317,13 @@ mod tests {
                         }
                     }
                     Op::Pass(for_ms) => ms += i64::from(for_ms),
-                    Op::Store(_) | Op::Fail(..) => {}
+                    Op::Store(..) | Op::Fail(..) => {}
                 }
                 prop_assert!(guard.len <= MOST);
                 let held: usize = guard.topics.values().map(|keys| keys.states.len()).sum();
                 prop_assert_eq!(held, guard.len);
+                let ends: usize = guard.topics.values().map(|keys| keys.ends.len()).sum();
+                prop_assert!(ends <= held);
             }
         }
     }

@@ -27,8 +27,6 @@ pub struct Stats {
     pub damaged_reads: u64,
     /// Delayed messages that could not be delivered to their topic.
     pub undeliverable: u64,
-    /// Sends that the duplicate guard answered with an earlier message.
-    pub duplicates: u64,
     started: Now,
     samples: VecDeque<(Mono, Totals)>,
 }
@@ -40,7 +38,6 @@ impl Stats {
             bad_frames: 0,
             damaged_reads: 0,
             undeliverable: 0,
-            duplicates: 0,
             started: now,
             samples: VecDeque::from([(now.mono, Totals::default())]),
         }

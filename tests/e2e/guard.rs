@@ -122,6 +122,14 @@ fn what_the_guard_cannot_keep_is_refused() {
         "{batch:?}"
     );
     assert_eq!(stored(&mut client, TOPIC), 0);
+    let long = format!("UNIQ_KEY\u{1}{}\u{2}", "k".repeat(129));
+    let answer = client.try_send_with(TOPIC, 0, b"a long key", &long, false);
+    let answer = answer.unwrap();
+    assert!(
+        answer.code == 13 && answer.remark.contains("129 bytes"),
+        "{answer:?}"
+    );
+    assert_eq!(stored(&mut client, TOPIC), 0);
     // Without a key there is nothing to tell a second try by.
     client.sent(TOPIC, 0, b"no key");
     client.sent(TOPIC, 0, b"no key");

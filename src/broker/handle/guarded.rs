@@ -56,6 +56,9 @@ pub fn send(
     let Some(key) = key.map(str::to_owned) else {
         return Ok(false);
     };
+    if key.len() > guard::KEY_BYTES_MAX {
+        return Err(too_long(topic, key.len()));
+    }
     let home = guard::home(&topic.name, &key, broker.options.control.shards);
     if home != broker.me {
         broker.forward(home, request, out);
@@ -84,9 +87,8 @@ pub fn send(
             let message = OwnedMessage::of(&draft);
             begin(broker, now, topic, Sent { first, message }, out);
         }
-        Verdict::Waits => broker.stats.duplicates += 1,
+        Verdict::Waits => {}
         Verdict::Again(place) => {
-            broker.stats.duplicates += 1;
             to.into_iter().for_each(|to| tell(broker, to, &place, out));
         }
         Verdict::Doubtful => return Err(doubtful(topic)),
@@ -100,6 +102,15 @@ fn refused(topic: &Topic, what: &str) -> Reject {
         "topic {} has dedup.window, which does not go with {what}: send single messages, or \
          another topic",
         topic.name
+    );
+    Reject::new(response::MESSAGE_ILLEGAL, remark)
+}
+
+fn too_long(topic: &Topic, bytes: usize) -> Reject {
+    let (name, limit) = (&topic.name, guard::KEY_BYTES_MAX);
+    let remark = format!(
+        "UNIQ_KEY has {bytes} bytes, topic {name} has dedup.window, which remembers keys of at \
+         most {limit}"
     );
     Reject::new(response::MESSAGE_ILLEGAL, remark)
 }
@@ -163,7 +174,6 @@ pub fn found(broker: &mut Broker, now: Now, sent: Sent, rows: &[Row], out: &mut 
     });
     match (earlier, refused) {
         (Some(place), _) => {
-            broker.stats.duplicates += 1;
             ended(broker, now, sent.first, Ok(place), out);
         }
         (None, Some(reject)) => ended(broker, now, sent.first, Err(reject), out),
