@@ -119,6 +119,13 @@ pub struct Dial {
     pub addr: String,
 }
 
+/// A line for the log, for a person who runs the process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    Info(String),
+    Warn(String),
+}
+
 /// What a machine wants done, gathered during one call and carried out by the driver after it.
 pub struct Outbox<P> {
     me: ShardId,
@@ -133,6 +140,8 @@ pub struct Outbox<P> {
     /// Connections to end once their output is sent.
     pub closes: Vec<ConnId>,
     pub orders: Vec<(OrderId, Order)>,
+    /// Rare: their number per minute is the machine's to bound.
+    pub notes: Vec<Note>,
 }
 
 /// Frames for the connections of one other shard.
@@ -205,6 +214,7 @@ impl<P> Outbox<P> {
             dials: Vec::new(),
             closes: Vec::new(),
             orders: Vec::new(),
+            notes: Vec::new(),
         }
     }
 

@@ -389,6 +389,7 @@ fn broker_options(config: &Config, meta: &Meta, salvage: bool) -> Result<BrokerO
         trace_topic: config
             .trace_topic_enable
             .then(|| "RMQ_SYS_TRACE_TOPIC".to_owned()),
+        reject_different_subscription: config.reject_different_subscription,
         notify_consumer_ids_changed: config.notify_consumer_ids_changed_enable,
         channel_expired_ms: config.channel_expired_timeout,
         ..ControlOptions::default()

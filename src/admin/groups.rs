@@ -88,31 +88,51 @@ pub fn members(link: &mut Link, group: &str) -> Result<Sheet, Trouble> {
         Sheet::new(columns).or_absent(format!("nobody of the group {group} is connected"));
     let mut seen = BTreeSet::new();
     for broker in link.brokers()? {
-        let (fields, code) = (
-            [("consumerGroup", group)],
-            request::GET_CONSUMER_CONNECTION_LIST,
-        );
-        let known = match link.ask(&broker.addr, code, &fields, b"") {
-            Ok(answer) => answer.read::<ConsumerConnection>()?,
-            Err(Trouble::Refused { .. }) => continue,
-            Err(trouble) => return Err(trouble),
+        let Some(known) = connected(link, &broker.addr, group)? else {
+            continue;
         };
         let wanted = known.subscription_table.values();
-        let wanted: Vec<String> = wanted
-            .map(|one| format!("{} ({})", one.topic, one.sub_string))
-            .collect();
+        let wanted = wanted.map(|one| (one.topic.as_str(), one.sub_string.as_str()));
+        let of_group = listed(wanted);
         for member in known.connection_set {
             if seen.insert(member.client_id.clone()) {
+                let own = member.wants.as_ref().map(|wants| wants.topics.iter());
+                let own = own.map(|own| listed(own.map(|(topic, wish)| (&**topic, &**wish))));
+                let mut wanted = own.unwrap_or_else(|| of_group.clone());
+                if member.refused.is_some() {
+                    wanted.insert_str(0, "refused: ");
+                }
                 sheet.push(vec![
                     member.client_id.into(),
                     member.client_addr.into(),
                     member.language.name().into(),
-                    wanted.join(", ").into(),
+                    wanted.into(),
                 ]);
             }
         }
     }
     Ok(sheet)
+}
+
+fn listed<'a>(wanted: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let wanted: Vec<String> = wanted
+        .map(|(topic, wish)| format!("{topic} ({wish})"))
+        .collect();
+    wanted.join(", ")
+}
+
+/// Who is connected to one broker as the group; of our broker also what each of them wants.
+pub fn connected(
+    link: &mut Link,
+    addr: &str,
+    group: &str,
+) -> Result<Option<ConsumerConnection>, Trouble> {
+    let fields = [("consumerGroup", group), ("wantsOfEach", "true")];
+    match link.ask(addr, request::GET_CONSUMER_CONNECTION_LIST, &fields, b"") {
+        Ok(answer) => answer.read().map(Some),
+        Err(Trouble::Refused { .. }) => Ok(None),
+        Err(trouble) => Err(trouble),
+    }
 }
 
 pub fn reset(

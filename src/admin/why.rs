@@ -3,18 +3,20 @@
 //! Both questions walk the same way a message goes: topic, group, members, subscription, filter,
 //! store, offsets, retries. The first thing on the way that explains it is the answer.
 
+use super::groups::connected;
 use super::link::{Answer, Link, Trouble};
 use super::sheet::{Sheet, time};
 use crate::broker::control::names::{
     DLQ_PREFIX, SCHEDULE_TOPIC, TIMER_TOPIC, TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC,
     pop_retry_topics, retry_topic,
 };
+use crate::broker::splits::differences;
 use crate::client::route::BrokerRoute;
 use crate::filter::sql::SqlFilter;
 use crate::filter::tag::{TagFilter, java_hash};
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
-use crate::remoting::body::client::ConsumerConnection;
+use crate::remoting::body::client::{Connection, ConsumerConnection, Wants};
 use crate::remoting::body::group::GroupTable;
 use crate::remoting::body::heartbeat::{MessageModel, SubscriptionData};
 use crate::remoting::body::stats::{ConsumeOffset, ConsumeStats, TopicStats};
@@ -250,6 +252,9 @@ fn subscription(
         let Some(known) = connected(link, &broker.addr, group)? else {
             continue;
         };
+        if let Some(reason) = split(topic, &known) {
+            return Ok(Err(reason));
+        }
         members = members.max(known.connection_set.len());
         if known.message_model == Some(MessageModel::Broadcasting) {
             let evidence = format!("{members} members, each gets everything");
@@ -270,20 +275,48 @@ fn subscription(
     }))
 }
 
-fn connected(
-    link: &mut Link,
-    addr: &str,
-    group: &str,
-) -> Result<Option<ConsumerConnection>, Trouble> {
-    let (fields, code) = (
-        [("consumerGroup", group)],
-        request::GET_CONSUMER_CONNECTION_LIST,
-    );
-    match link.ask(addr, code, &fields, b"") {
-        Ok(answer) => answer.read().map(Some),
-        Err(Trouble::Refused { .. }) => Ok(None),
-        Err(trouble) => Err(trouble),
+/// Whether clients of the group want different things of the topic: then it is the newest
+/// heartbeat's wish that counts, or a client is kept out.
+fn split(topic: &str, known: &ConsumerConnection) -> Option<Reason> {
+    let cause = "the members subscribe differently";
+    let next = "subscribe all members alike, or use one group for each subscription; what was \
+                skipped comes again with orbitmq admin reset";
+    let wants_it = |one: &&Connection| {
+        let wants = one.wants.as_ref();
+        wants.is_some_and(|wants| wants.topics.contains_key(topic))
+    };
+    let mut these = known.connection_set.iter().filter(wants_it);
+    if let Some(refused) = these.find_map(|one| one.refused.clone()) {
+        return Some(reason(cause, refused, next));
     }
+    let mine = |wants: &Wants| {
+        let of_topic = wants.topics.iter().filter(|(name, _)| *name == topic);
+        Wants {
+            message_model: wants.message_model,
+            topics: of_topic
+                .map(|(name, wish)| (name.clone(), wish.clone()))
+                .collect(),
+        }
+    };
+    let said = known.connection_set.iter().filter_map(|one| {
+        let wants = one
+            .wants
+            .as_ref()
+            .filter(|wants| !wants.topics.is_empty())?;
+        Some((one, mine(wants)))
+    });
+    let said: Vec<(&Connection, Wants)> = said.collect();
+    let (one, first) = said.first()?;
+    let (other, second) = said.iter().find(|(_, wants)| wants != first)?;
+    let evidence = format!(
+        "{} ({}) and {} ({}): {}",
+        one.client_id,
+        one.client_addr,
+        other.client_id,
+        other.client_addr,
+        differences(first, second).join("; ")
+    );
+    Some(reason(cause, evidence, next))
 }
 
 /// Where a group is in one queue.

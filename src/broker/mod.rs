@@ -29,6 +29,7 @@ pub mod puts;
 pub mod record;
 pub mod registry;
 pub mod snapshot;
+pub mod splits;
 pub mod stats;
 pub mod survey;
 pub mod tallies;

@@ -112,6 +112,7 @@ impl Broker {
             out.write(conn, |bytes| bytes.extend_from_slice(&frame));
         });
         out.closes.extend(effects.closes);
+        out.notes.extend(effects.notes);
         for Answer {
             conn,
             frame,

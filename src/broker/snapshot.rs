@@ -8,9 +8,9 @@
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use crate::base::{Map, Mono};
+use crate::base::{ConnId, Map, Mono};
 use crate::broker::groups::Forbidden;
-use crate::broker::members::GroupSubscriptions;
+use crate::broker::members::{GroupSubscriptions, Refusals};
 use crate::broker::record::Stamp;
 use crate::broker::topics::Topic;
 use crate::remoting::body::group::GroupConfig;
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub forbidden: Forbidden,
     /// Groups that have members now.
     pub subscriptions: Catalog<GroupSubscriptions>,
+    /// Clients that may not consume, for they do not subscribe as the members of their group do.
+    pub refusals: Arc<Refusals>,
     /// Groups whose members hold order locks, with the time until which at least one lock lives
     /// if nobody renews or releases. Up to 30 s behind renewals, never behind a release of all.
     pub order_locks: Catalog<Mono>,
@@ -45,8 +47,19 @@ impl Snapshot {
             groups: Catalog::default(),
             forbidden: Catalog::default(),
             subscriptions: Catalog::default(),
+            refusals: Arc::default(),
             order_locks: Catalog::default(),
         }
+    }
+
+    /// Why this client may not consume as a member of the group, if that is so.
+    #[inline]
+    pub fn refusal(&self, group: &str, conn: ConnId) -> Option<&str> {
+        if self.refusals.is_empty() {
+            return None;
+        }
+        let refused = self.refusals.get(&conn)?.get(group)?;
+        Some(&refused.remark)
     }
 
     /// Whether a member of `group` holds an order lock: failed messages of such a group go to its

@@ -139,7 +139,7 @@ pub enum Row {
     },
 }
 
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct ShardRow {
     pub totals: Totals,
     pub put_rates: [f64; 3],
@@ -149,6 +149,8 @@ pub struct ShardRow {
     pub log_end: u64,
     pub unwritten: u64,
     pub unsynced: u64,
+    /// Groups that are split, how often one was, and clients refused for that: shard 0's.
+    pub splits: [u64; 3],
 }
 
 #[derive(Default)]
@@ -497,6 +499,12 @@ fn shard_row(broker: &Broker, now: Now) -> ShardRow {
         log_end: log.end().0,
         unwritten: log.end().0 - log.written().0,
         unsynced: log.end().0 - log.durable().0,
+        splits: broker.lead.as_ref().map_or([0; 3], |lead| {
+            let members = &lead.control.members;
+            let splits = members.splits();
+            let refused = members.refused_count() as u64;
+            [splits.groups() as u64, splits.noticed(), refused]
+        }),
     }
 }
 
@@ -677,18 +685,10 @@ fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Rej
     Ok(table.encode())
 }
 
-/// The keys that mqadmin and the dashboard read (`spec/mqadmin.md` §8).
+/// The keys that mqadmin and the dashboard read (`spec/mqadmin.md` §8), and ours about split groups
+/// (`docs/groups.md`).
 fn runtime_body(broker: &Broker, now: Now, answers: &[Row]) -> Vec<u8> {
-    let mut sum = ShardRow {
-        totals: Totals::default(),
-        put_rates: [0.0; 3],
-        got_rates: [0.0; 3],
-        found_rates: [0.0; 3],
-        missed_rates: [0.0; 3],
-        log_end: 0,
-        unwritten: 0,
-        unsynced: 0,
-    };
+    let mut sum = ShardRow::default();
     for row in answers {
         if let Row::Shard(row) = row {
             sum.add(row);
@@ -701,7 +701,8 @@ fn runtime_body(broker: &Broker, now: Now, answers: &[Row]) -> Vec<u8> {
     let all: Vec<f64> = (0..3)
         .map(|n| sum.found_rates[n] + sum.missed_rates[n])
         .collect();
-    let rows: [(&str, String); 36] = [
+    let [split, splits, refused] = sum.splits;
+    let rows: [(&str, String); 39] = [
         ("brokerActive", "true".into()),
         ("brokerVersion", VERSION.to_string()),
         ("brokerVersionDesc", "V5_5_0".into()),
@@ -741,6 +742,9 @@ fn runtime_body(broker: &Broker, now: Now, answers: &[Row]) -> Vec<u8> {
         ("runtime", uptime(uptime_s)),
         ("putMessageTimesTotal", put.to_string()),
         ("putMessageAverageSize", format!("{average:.1}")),
+        ("splitGroups", split.to_string()),
+        ("splitGroupsTotal", splits.to_string()),
+        ("splitGroupsRefusedClients", refused.to_string()),
     ];
     let table = rows
         .into_iter()
@@ -766,6 +770,7 @@ impl ShardRow {
             self.got_rates[n] += other.got_rates[n];
             self.found_rates[n] += other.found_rates[n];
             self.missed_rates[n] += other.missed_rates[n];
+            self.splits[n] += other.splits[n];
         }
         self.log_end += other.log_end;
         self.unwritten += other.unwritten;

@@ -219,6 +219,10 @@ keys! {
     notify_consumer_ids_changed_enable: bool = "notifyConsumerIdsChangedEnable", Shape::Flag,
         Fixed("true"), "broker",
         "Members of a group are told at once when another joins or leaves.";
+    reject_different_subscription: bool = "rejectDifferentSubscription", Shape::Flag,
+        Fixed("false"), "broker",
+        "Refuses a consumer that does not subscribe as the members of its group do. Otherwise it \
+         joins, with a warning in the log: what only some members want may be skipped.";
     channel_expired_timeout: u64 = "channelExpiredTimeout",
         Number { min: 1_000, max: 3_600_000, unit: "ms" }, Fixed("120000"), "broker",
         "A client without a heartbeat for this long leaves its groups.";

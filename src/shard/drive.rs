@@ -12,7 +12,7 @@ use super::token::{Kind, Place, pack};
 use super::{Options, Stats};
 use crate::base::disk::Done;
 use crate::base::{ConnId, DiskError, Mono, Now, OrderId, ShardId};
-use crate::machine::{Dial, Event, FrameIn, Link, Machine, Outbox};
+use crate::machine::{Dial, Event, FrameIn, Link, Machine, Note, Outbox};
 use crate::remoting::frame::{FrameError, frame_len};
 use crate::remoting::sniff::{Protocol, refusal, sniff};
 use bytes::{Bytes, BytesMut};
@@ -170,6 +170,7 @@ impl<M: Machine> Shard<M> {
             self.send_outputs(now, engine);
             self.post_letters(now, post);
             self.start_orders(now, engine);
+            self.log_notes();
             self.end_rests(engine);
             let admits = self.machine.admits();
             if !std::mem::replace(&mut self.admits, admits) && admits {
@@ -657,6 +658,16 @@ impl<M: Machine> Shard<M> {
             self.hang_up(slot);
         }
         self.log_trouble();
+    }
+
+    /// What the machine has to say to people.
+    fn log_notes(&mut self) {
+        for note in self.out.notes.drain(..) {
+            match note {
+                Note::Info(text) => tracing::info!("{text}"),
+                Note::Warn(text) => tracing::warn!("{text}"),
+            }
+        }
     }
 
     /// One line for all refused and broken peers since the last one.

@@ -30,8 +30,13 @@ pub struct Desk {
 
 impl Desk {
     pub fn open() -> Desk {
+        Desk::with(|launch| launch)
+    }
+
+    /// On a server that is started differently.
+    pub fn with(how: impl FnOnce(Launch) -> Launch) -> Desk {
         let dir = tempfile::tempdir().unwrap();
-        let server = Launch::standalone(dir.path()).set("shards", 2).start();
+        let server = how(Launch::standalone(dir.path()).set("shards", 2)).start();
         Desk {
             namesrv: server.launch.namesrv.to_string(),
             server,

@@ -1,23 +1,29 @@
 //! `orbitmq admin why`: each cause is staged, and must be the one that is named.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use orbitmq::remoting::code::request as ask;
 use serde_json::Value;
 
 use crate::admin::Desk;
-use crate::server::free_port;
-use crate::wire::Client;
+use crate::server::{Launch, free_port};
+use crate::wire::{Answer, Client};
 
 const GROUP: &str = "e2e-consumers";
 
 impl Desk {
     fn cause(&self, words: &[&str]) -> String {
+        self.reason(words).0
+    }
+
+    /// Cause and evidence.
+    fn reason(&self, words: &[&str]) -> (String, String) {
         let rows = self.rows(&[&["why"], words].concat());
         assert_eq!(rows.len(), 1);
         let text = |name: &str| rows[0][name].as_str().expect("a text").to_owned();
         assert!(!text("evidence").is_empty() && !text("next").is_empty());
-        text("cause")
+        (text("cause"), text("evidence"))
     }
 
     fn of_group(&self, group: &str, topic: &str) -> String {
@@ -44,25 +50,32 @@ impl Desk {
 
 /// A member of a group, as long as the connection lives.
 fn join(client: &mut Client, group: &str, model: &str, wants: &[(&str, &str)]) {
+    let answer = beat(client, &format!("{group}-1"), group, model, wants);
+    assert_eq!(answer.code, 0, "{answer:?}");
+}
+
+fn beat(client: &mut Client, id: &str, group: &str, model: &str, wants: &[(&str, &str)]) -> Answer {
+    // Each is newer than what was said before, as a client's clock has it.
+    static VERSION: AtomicI64 = AtomicI64::new(1);
+    let version = VERSION.fetch_add(1, Ordering::Relaxed);
     let wants: Vec<Value> = wants
         .iter()
         .map(|(topic, expression)| {
             serde_json::json!({
-                "topic": topic, "subString": expression, "subVersion": 1,
+                "topic": topic, "subString": expression, "subVersion": version,
                 "expressionType": "TAG", "tagsSet": [], "codeSet": [], "classFilterMode": false,
             })
         })
         .collect();
     let body = serde_json::json!({
-        "clientID": format!("{group}-1"), "producerDataSet": [],
+        "clientID": id, "producerDataSet": [],
         "consumerDataSet": [{
             "groupName": group, "consumeType": "CONSUME_PASSIVELY", "messageModel": model,
             "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET", "subscriptionDataSet": wants,
             "unitMode": false,
         }],
     });
-    let answer = client.call(ask::HEART_BEAT, &[], body.to_string().as_bytes());
-    assert_eq!(answer.code, 0, "{answer:?}");
+    client.call(ask::HEART_BEAT, &[], body.to_string().as_bytes())
 }
 
 #[test]
@@ -142,6 +155,144 @@ fn send_back(member: &mut Client, id: &str, level: &str) {
     ];
     let answer = member.call(ask::CONSUMER_SEND_MSG_BACK, &fields, b"");
     assert_eq!(answer.code, 0, "{answer:?}");
+}
+
+const SPLIT: &str = "the members subscribe differently";
+
+/// The numbers of the runtime information about split groups.
+fn counted(client: &mut Client) -> [String; 3] {
+    let told = client.call(ask::GET_BROKER_RUNTIME_INFO, &[], b"");
+    let body: Value = serde_json::from_slice(&told.body).expect("JSON");
+    let names = [
+        "splitGroups",
+        "splitGroupsTotal",
+        "splitGroupsRefusedClients",
+    ];
+    names.map(|name| body["table"][name].as_str().expect(name).to_owned())
+}
+
+#[test]
+fn why_a_split_group_loses_messages() {
+    let desk = Desk::open();
+    let broker = desk.server.launch.broker;
+    desk.create(&["way", "other"]);
+    let id = desk.send("way", &["--tag", "A"]);
+    desk.send("other", &[]);
+    let (mut one, mut two) = (Client::connect(broker), Client::connect(broker));
+    join(
+        &mut one,
+        GROUP,
+        "CLUSTERING",
+        &[("way", "A"), ("other", "*")],
+    );
+    assert_eq!(desk.of_group(GROUP, "way"), "the group is behind");
+    assert_eq!(counted(&mut one), ["0", "0", "0"]);
+    let wants = [("way", "B"), ("other", "*")];
+    let joined = beat(&mut two, "two", GROUP, "CLUSTERING", &wants);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    let ids = [&format!("{GROUP}-1 (127.0.0.1:"), "two (127.0.0.1:"];
+    let warning = [
+        ids[0],
+        ids[1],
+        "WARN",
+        GROUP,
+        "is split",
+        "topic way `A` and `B`",
+    ];
+    desk.server.log.wait_for(&warning);
+    assert_eq!(counted(&mut one), ["1", "1", "0"]);
+    let (cause, evidence) = desk.reason(&["group", GROUP, "way"]);
+    assert_eq!(cause, SPLIT);
+    for word in [ids[0], ids[1], "topic way `A` and `B`"] {
+        assert!(evidence.contains(word), "{word}: {evidence}");
+    }
+    assert_eq!(desk.of_message(&id), SPLIT);
+    assert_eq!(desk.of_group(GROUP, "other"), "the group is behind");
+    let members = desk.rows(&["members", GROUP]);
+    let wanted = |at: usize| members[at]["subscriptions"].as_str().expect("a text");
+    assert_eq!(
+        [wanted(0), wanted(1)],
+        ["other (*), way (A)", "other (*), way (B)"]
+    );
+    join(&mut one, GROUP, "CLUSTERING", &wants);
+    desk.server
+        .log
+        .wait_for(&["INFO", GROUP, "not split any more"]);
+    assert_eq!(counted(&mut one), ["0", "1", "0"]);
+    assert_eq!(desk.of_message(&id), "the filter does not want it");
+    desk.server.stop();
+}
+
+/// With `rejectDifferentSubscription` the second one gets nothing, in no way and from no shard.
+#[test]
+fn why_a_client_is_kept_out() {
+    let desk = Desk::with(|launch: Launch| launch.set("rejectDifferentSubscription", true));
+    let broker = desk.server.launch.broker;
+    desk.rows(&["create-topic", "way", "--queues", "2"]);
+    desk.send("way", &["--tag", "A"]);
+    let (mut one, mut two) = (Client::connect(broker), Client::connect(broker));
+    join(&mut one, GROUP, "CLUSTERING", &[("way", "A")]);
+    let refused = beat(&mut two, "two", GROUP, "BROADCASTING", &[("way", "A")]);
+    assert_eq!(refused.code, 16, "{refused:?}");
+    let words = "CLUSTERING and BROADCASTING (there and here)";
+    let named = |text: &str| text.contains(&format!("{GROUP}-1 (")) && text.contains(words);
+    assert!(named(&refused.remark), "{refused:?}");
+    desk.server.log.wait_for(&["WARN", "two (", words]);
+    assert_eq!(counted(&mut one), ["0", "1", "1"]);
+    for queue in 0..2 {
+        let pulled = two.try_pull("way", queue, 0, 1).unwrap();
+        assert_eq!(
+            (pulled.code, named(&pulled.remark)),
+            (16, true),
+            "{pulled:?}"
+        );
+        assert_ne!(one.try_pull("way", queue, 0, 1).unwrap().code, 16);
+        let popped = two.call(ask::POP_MESSAGE, &pop(&queue.to_string()), b"");
+        assert_eq!(
+            (popped.code, named(&popped.remark)),
+            (16, true),
+            "{popped:?}"
+        );
+    }
+    let wish = format!(
+        r#"{{"topic":"way","consumerGroup":"{GROUP}","clientId":"two",
+        "strategyName":"AVG","messageModel":"BROADCASTING"}}"#
+    );
+    let shares = |client: &mut Client| {
+        let share = client.call(ask::QUERY_ASSIGNMENT, &[], wish.as_bytes());
+        String::from_utf8(share.body).unwrap().contains("queueId")
+    };
+    assert!(shares(&mut one) && !shares(&mut two));
+    let (cause, evidence) = desk.reason(&["group", GROUP, "way"]);
+    assert_eq!(
+        (cause.as_str(), named(&evidence)),
+        (SPLIT, true),
+        "{evidence}"
+    );
+    let members = desk.rows(&["members", GROUP]);
+    assert_eq!(members[1]["subscriptions"], "refused: way (A)");
+
+    let unregister = [("clientID", "one"), ("consumerGroup", GROUP)];
+    assert_eq!(one.call(ask::UNREGISTER_CLIENT, &unregister, b"").code, 0);
+    let joined = beat(&mut two, "two", GROUP, "BROADCASTING", &[("way", "A")]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    assert_ne!(two.try_pull("way", 0, 0, 1).unwrap().code, 16);
+    assert!(shares(&mut two));
+    desk.server.stop();
+}
+
+/// A pop of one message, which does not wait.
+fn pop(queue: &str) -> [(&str, &str); 8] {
+    [
+        ("consumerGroup", GROUP),
+        ("topic", "way"),
+        ("queueId", queue),
+        ("maxMsgNums", "1"),
+        ("invisibleTime", "60000"),
+        ("pollTime", "0"),
+        ("bornTime", "0"),
+        ("initMode", "0"),
+    ]
 }
 
 #[test]

@@ -100,6 +100,8 @@ impl<M: Machine> Node<M> {
         let (letters, closes) = self.letters();
         let mut orders: Vec<_> = self.out.orders.drain(..).collect();
         let dials = self.out.dials.drain(..).collect();
+        // Nobody reads a log here.
+        self.out.notes.clear();
         while self.flushing < self.flushing_max {
             let Some(write) = self.machine.poll_write(now) else {
                 break;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::ConnId;
 use crate::broker::topics::Topic;
+use crate::machine::Note;
 use crate::remoting::code::response;
 use crate::remoting::header::HeaderError;
 
@@ -23,6 +24,8 @@ pub struct Effects {
     pub notices: Vec<(ConnId, Vec<u8>)>,
     /// Connections that expired: end them.
     pub closes: Vec<ConnId>,
+    /// For the log.
+    pub notes: Vec<Note>,
     /// Created or changed: register with the name servers at once, when durable.
     pub changed_topics: Vec<Arc<str>>,
     /// Gone: drop their queues and consumer offsets, when durable.

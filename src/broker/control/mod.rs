@@ -103,7 +103,7 @@ impl Control {
             topics: Topics::new(options.shards),
             groups: Groups::default(),
             modes: Modes::default(),
-            members: Members::new(options.members_max),
+            members: Members::new(options.members_max, options.reject_different_subscription),
             locks: Locks::new(options.locks_max),
             started_ms: 0,
             version: 0,
@@ -237,6 +237,7 @@ impl Control {
 
     fn answer(&mut self, call: &Call<'_>, result: Result<Reply, Reject>, effects: &mut Effects) {
         self.notice_locks();
+        effects.notes.extend(self.members.take_notes());
         if call.command.is_oneway() {
             return;
         }
@@ -325,6 +326,10 @@ impl Control {
         for group in consumer {
             member::leave(self, &group, conn, effects);
         }
+        if self.members.forget_refusals(conn) {
+            self.changed();
+        }
+        effects.notes.extend(self.members.take_notes());
     }
 
     /// Ends what is overdue, if it is time to look.
@@ -343,6 +348,7 @@ impl Control {
             member::leave(self, &group, conn, effects);
             effects.closes.push(conn);
         }
+        effects.notes.extend(self.members.take_notes());
         effects.closes.sort_unstable();
         effects.closes.dedup();
         self.locks.sweep(now.mono);
@@ -371,6 +377,7 @@ impl Control {
                 groups: self.groups.table().clone(),
                 forbidden: self.groups.forbidden().clone(),
                 subscriptions: self.members.subscriptions().clone(),
+                refusals: Arc::clone(self.members.refusals()),
                 order_locks: self.locks.shared().clone(),
             });
         }

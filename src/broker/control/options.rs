@@ -20,6 +20,8 @@ pub struct ControlOptions {
     /// The trace topic if the broker makes one (`traceTopicEnable`, `msgTraceTopicName`).
     pub trace_topic: Option<String>,
     pub reject_pull_consumer: bool,
+    /// Whether a group's members must subscribe alike (`rejectDifferentSubscription`).
+    pub reject_different_subscription: bool,
     pub notify_consumer_ids_changed: bool,
     /// Whether topics may be for messages of all kinds (`enableMixedMessageType`).
     pub mixed_message_type: bool,
@@ -53,6 +55,7 @@ impl Default for ControlOptions {
             revive_queues: 8,
             trace_topic: None,
             reject_pull_consumer: false,
+            reject_different_subscription: false,
             notify_consumer_ids_changed: true,
             mixed_message_type: false,
             channel_expired_ms: 120_000,

@@ -166,6 +166,8 @@ fn answer(
         .as_ref()
         .expect("control requests are shard 0's");
     let mode = lead.control.modes.of(&ask.topic, &ask.consumer_group);
+    let refused = broker.snapshot.refusal(&ask.consumer_group, to.conn);
+    let queues = queues.filter(|_| refused.is_none());
     let mine = queues.and_then(|mut queues| {
         if ask.message_model == "BROADCASTING" {
             return Some(queues);

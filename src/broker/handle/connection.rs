@@ -14,24 +14,23 @@ use crate::remoting::body::heartbeat::SubscriptionData;
 use crate::remoting::body::json;
 use crate::remoting::code::response;
 use crate::remoting::header::group::{ProducerGroup, TopicAndGroup};
-use crate::remoting::header::member::ConsumerGroup;
+use crate::remoting::header::member::ConsumerConnections;
 
 /// GET_CONSUMER_CONNECTION_LIST 203.
 pub fn consumers(control: &Control, call: &Call<'_>) -> Result<Reply, Reject> {
-    let header = ConsumerGroup::decode(&call.command.ext)?;
+    let header = ConsumerConnections::decode(&call.command.ext)?;
     let group = &*header.consumer_group;
     let shared = control.members.subscriptions().get(group).ok_or_else(|| {
         let remark = format!("the consumer group[{group}] not online");
         Reject::new(response::CONSUMER_NOT_ONLINE, remark)
     })?;
     let topics = shared.topics.iter();
+    let members = control.members.consumers(group).iter();
     let connection = ConsumerConnection {
-        connection_set: control
-            .members
-            .consumers(group)
-            .iter()
-            .map(connection)
-            .collect(),
+        connection_set: match header.each {
+            true => each(control, group),
+            false => members.map(connection).collect(),
+        },
         subscription_table: topics
             .map(|(topic, subscription)| (topic.to_string(), shown(topic, subscription)))
             .collect(),
@@ -93,7 +92,22 @@ fn connection(member: &Member) -> Connection {
         client_addr: member.peer.to_string(),
         language: member.language,
         version: member.version,
+        ..Connection::default()
     }
+}
+
+/// Members and those who are refused, each with what it wants itself.
+fn each(control: &Control, group: &str) -> Vec<Connection> {
+    let members = control.members.consumers(group).iter();
+    let members = members.map(|member| (member, None));
+    let refused = control.members.refused(group);
+    let refused = refused.map(|refused| (&refused.member, Some(refused.remark.to_string())));
+    let told = |(member, refused): (&Member, Option<String>)| Connection {
+        wants: member.wants.as_deref().cloned(),
+        refused,
+        ..connection(member)
+    };
+    members.chain(refused).map(told).collect()
 }
 
 pub(super) fn shown(topic: &str, subscription: &Subscription) -> SubscriptionData {

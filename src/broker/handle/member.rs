@@ -2,7 +2,8 @@
 //!
 //! Unlike the reference: `notifyConsumerIdsChangedEnable` of a group counts whatever the reason of
 //! the change; a group that lost its members forgets its fingerprint, and a heartbeat without
-//! subscriptions for such a group is asked for them; unregistering creates no group.
+//! subscriptions for such a group, or on a connection that has not said any, is asked for them;
+//! unregistering creates no group; a client may be refused because it subscribes differently.
 //!
 //! Source: `ClientManageProcessor`, `ConsumerManageProcessor`, `DefaultConsumerIdsChangeListener`;
 //! spec pages remoting §11, semantics §5.
@@ -14,7 +15,7 @@ use crate::base::ConnId;
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply, names};
 use crate::broker::handle::{check_length, parse};
-use crate::broker::members::{ConsumeMode, Member, SQL92, Subscription, TAG};
+use crate::broker::members::{ConsumeMode, Member, Refusal, SQL92, Subscription, TAG};
 use crate::broker::topics::{perm, sys_flag};
 use crate::filter::Filter;
 use crate::filter::sql::SqlFilter;
@@ -36,7 +37,8 @@ use crate::remoting::header::member::{
 const EXPRESSION_BYTES_MAX: usize = 64 * 1024;
 
 /// HEART_BEAT 34. A group that may not be created is left out silently: its pulls hear why. One
-/// that passes a limit is left out as well, and the whole answer is that refusal.
+/// that is refused (a limit, a subscription unlike the members') is left out as well, the others
+/// are not, and the whole answer is that refusal.
 pub fn heartbeat(
     control: &mut Control,
     call: &Call<'_>,
@@ -51,6 +53,7 @@ pub fn heartbeat(
         language: call.command.language,
         version: call.command.version,
         seen: call.now,
+        wants: None,
     };
     let mut refused = Ok(());
     let mut changed = data.heartbeat_fingerprint == 0;
@@ -63,6 +66,8 @@ pub fn heartbeat(
         changed |= fingerprint_changed(control, &data, consumer);
         let joined = join_consumers(control, call, &member, &data, consumer, effects);
         refused = refused.and(joined);
+        // A member of a new connection that does not repeat what it wants.
+        changed |= data.without_sub && !control.members.knows(&consumer.group_name, member.conn);
     }
     for producer in &data.producer_data_set {
         refused = refused.and(join_producers(control, &member, &producer.group_name));
@@ -142,14 +147,21 @@ fn join_consumers(
     let joined = control
         .members
         .join_consumers(name, member, mode, fingerprint, subscriptions);
-    let change = joined.map_err(too_many_members)?;
+    let (change, answer) = match joined {
+        Ok(change) => (change, Ok(())),
+        Err(Refusal::Full(most)) => return Err(too_many_members(most)),
+        Err(Refusal::Different { remark, change }) => {
+            let refused = Reject::new(response::NO_PERMISSION, &*remark);
+            (change, Err(refused))
+        }
+    };
     if change.subscriptions {
         control.changed();
     }
     if change.members {
         tell(control, name, effects);
     }
-    Ok(())
+    answer
 }
 
 /// The retry topic exists, and has the order flag that its consumers' topics give it.
@@ -295,6 +307,9 @@ pub(in crate::broker) fn leave(
     conn: ConnId,
     effects: &mut Effects,
 ) {
+    if control.members.let_in(group, conn) {
+        control.changed();
+    }
     if !control.members.leave_consumers(group, conn) {
         return;
     }

@@ -230,6 +230,9 @@ fn check(
         let remark = format!("subscription group no permission, {group_name}");
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
+    if let Some(remark) = snapshot.refusal(group_name, request.link.conn) {
+        return Err(Reject::new(response::NO_PERMISSION, remark));
+    }
     Ok(Some((topic, name.clone())))
 }
 

@@ -119,6 +119,9 @@ fn check(
         let remark = format!("subscription group no permission, {group_name}");
         return Err(Refusal::Forbidden(Forbidden::Group, remark));
     }
+    if let Some(remark) = snapshot.refusal(&group_name, request.link.conn) {
+        return Err(Refusal::Forbidden(Forbidden::Group, remark.to_owned()));
+    }
     let Some(topic) = snapshot.topics.get(&topic_name) else {
         let remark = format!("topic[{topic_name}] not exist, apply first please!");
         return Err(Reject::new(response::TOPIC_NOT_EXIST, remark).into());
@@ -313,7 +316,7 @@ pub fn run(broker: &mut Broker, now: Now, pull: Pull, out: &mut Outbox<Peer>) {
     answer(broker, now, &pull, status, out);
 }
 
-/// A pull that waited may find its queue gone or its group stopped.
+/// A pull that waited may find its queue gone, its group stopped, or its client refused.
 fn still_allowed(broker: &Broker, pull: &Pull) -> Result<(), Reject> {
     let topic = broker.snapshot.topics.get(&pull.topic.name);
     if topic.is_none_or(|topic| topic.id != pull.topic.id) {
@@ -327,6 +330,9 @@ fn still_allowed(broker: &Broker, pull: &Pull) -> Result<(), Reject> {
         .is_some_and(|group| group.consume_enable)
     {
         let remark = format!("subscription group no permission, {}", pull.group);
+        return Err(Reject::new(response::NO_PERMISSION, remark));
+    }
+    if let Some(remark) = broker.snapshot.refusal(&pull.group, pull.to.conn) {
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
     let forbidden = &broker.snapshot.forbidden;

@@ -38,6 +38,25 @@ pub struct Connection {
     pub language: Language,
     /// `MQVersion` ordinal.
     pub version: i32,
+    /// Not the reference's: what this member wants, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wants: Option<Wants>,
+    /// Likewise: why this client is no member, though it sends heartbeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// What one member of a group subscribes to.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Wants {
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "MessageModel::optional"
+    )]
+    pub message_model: Option<MessageModel>,
+    /// Expressions by topic, of `TAG` alone without their kind.
+    pub topics: BTreeMap<String, String>,
 }
 
 /// Response of 203.

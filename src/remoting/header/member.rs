@@ -18,10 +18,18 @@ header! {
 }
 
 header! {
-    /// GET_CONSUMER_LIST_BY_GROUP 38 and NOTIFY_CONSUMER_IDS_CHANGED 40 (one-way, to clients); also
-    /// GET_CONSUMER_CONNECTION_LIST 203.
+    /// GET_CONSUMER_LIST_BY_GROUP 38 and NOTIFY_CONSUMER_IDS_CHANGED 40 (one-way, to clients).
     struct ConsumerGroup<'a> {
         consumer_group: text "consumerGroup",
+    }
+}
+
+header! {
+    /// GET_CONSUMER_CONNECTION_LIST 203.
+    struct ConsumerConnections<'a> {
+        consumer_group: text "consumerGroup",
+        /// Not the reference's: also what each client wants, and who is refused.
+        each: bool "wantsOfEach" or false,
     }
 }
 
