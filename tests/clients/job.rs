@@ -82,6 +82,10 @@ impl Running {
             ])
             .args(["--count", &COUNT.to_string(), "--seed", &SEED.to_string()])
             .env("HOME", &directory);
+        let log = context.directory.join("server.log");
+        if log.exists() {
+            command.env("SERVER_LOG", log);
+        }
         Running::spawn(command, &directory)
     }
 

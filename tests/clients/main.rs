@@ -34,8 +34,8 @@ const OUTAGE: Duration = Duration::from_secs(4);
 struct Phase {
     name: &'static str,
     layout: Layout,
-    /// All scenarios, or only those through a restart.
-    whole: bool,
+    /// The scenarios for it.
+    cases: fn() -> Vec<Case>,
 }
 
 fn main() {
@@ -86,34 +86,43 @@ fn phases() -> Vec<Phase> {
             vec![Phase {
                 name: "given-cluster",
                 layout: Layout::Given { namesrv },
-                whole: false,
+                cases: matrix::cluster_cases,
             }]
         }
         Ok(namesrv) => {
             vec![Phase {
                 name: "given",
                 layout: Layout::Given { namesrv },
-                whole: true,
+                cases: matrix::cases,
             }]
         }
         Err(_) => vec![
             Phase {
                 name: "two-brokers",
                 layout: Layout::TwoOfEach,
-                whole: false,
+                cases: matrix::cluster_cases,
+            },
+            Phase {
+                name: "refusing",
+                layout: standalone(2, &["rejectDifferentSubscription=true"]),
+                cases: matrix::refusing_cases,
             },
             Phase {
                 name: "one-shard",
-                layout: Layout::Standalone { shards: 1 },
-                whole: true,
+                layout: standalone(1, &[]),
+                cases: matrix::cases,
             },
             Phase {
                 name: "three-shards",
-                layout: Layout::Standalone { shards: 3 },
-                whole: true,
+                layout: standalone(3, &[]),
+                cases: matrix::cases,
             },
         ],
     }
+}
+
+fn standalone(shards: u32, settings: &'static [&'static str]) -> Layout {
+    Layout::Standalone { shards, settings }
 }
 
 fn scratch() -> PathBuf {
@@ -126,11 +135,7 @@ fn scratch() -> PathBuf {
 }
 
 fn chosen(phase: &Phase, filters: &[String]) -> Vec<Case> {
-    let mut cases = if phase.whole {
-        matrix::cases()
-    } else {
-        matrix::cluster_cases()
-    };
+    let mut cases = (phase.cases)();
     cases.retain(|case| {
         let name = format!("{}/{case}", phase.name);
         filters.iter().all(|filter| name.contains(filter.as_str()))
@@ -168,6 +173,9 @@ fn run_phase(
     run_plain(&context, plain);
     if !through.is_empty() {
         run_through(&context, through, &mut server);
+    }
+    if let Some(text) = server.false_alarm() {
+        report.add(phase.name, "warnings", Duration::ZERO, Outcome::Fail(text));
     }
     if let Some(text) = server.unexpected_end() {
         report.add(phase.name, "server", Duration::ZERO, Outcome::Fail(text));

@@ -40,6 +40,7 @@ const JAVA: &[&str] = &[
     "sql",
     "query",
     "rpc",
+    "split",
     "restart",
 ];
 const JAVA5: &[&str] = &[
@@ -57,6 +58,7 @@ const JAVA5: &[&str] = &[
     "sql",
     "query",
     "rpc",
+    "split",
     "restart",
 ];
 const JAVA_BINARY: &[&str] = &[
@@ -115,6 +117,7 @@ const DOCS: &[&str] = &[
     "delays.md",
     "duplicates.md",
     "filters.md",
+    "groups.md",
     "offsets.md",
     "order.md",
     "pop.md",
@@ -216,6 +219,18 @@ pub fn cases() -> Vec<Case> {
         (case.client.program == Program::Rust, place)
     });
     cases
+}
+
+/// What runs against a server that lets the members of a group subscribe alike only.
+pub fn refusing_cases() -> Vec<Case> {
+    let clients = CLIENTS.iter();
+    clients
+        .filter(|client| client.scenarios.contains(&"split"))
+        .map(|client| Case {
+            client,
+            scenario: "refused",
+        })
+        .collect()
 }
 
 /// What runs against two name servers and two brokers.

@@ -24,6 +24,8 @@ const PORTS: std::ops::Range<u16> = 12_000..31_000;
 pub enum Layout {
     Standalone {
         shards: u32,
+        /// `key=value`, beside those that every server has.
+        settings: &'static [&'static str],
     },
     TwoOfEach,
     /// Somebody else's server; `ORBITMQ_TEST_RESTART` names a program that restarts it.
@@ -53,7 +55,9 @@ impl Server {
     pub fn start(layout: &Layout, directory: &Path) -> Result<Self, String> {
         std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
         match layout {
-            Layout::Standalone { shards } => Self::standalone(*shards, directory),
+            Layout::Standalone { shards, settings } => {
+                Self::standalone(*shards, settings, directory)
+            }
             Layout::TwoOfEach => Self::two_of_each(directory),
             Layout::Given { namesrv } => Ok(Self {
                 namesrv: namesrv.clone(),
@@ -65,7 +69,7 @@ impl Server {
         }
     }
 
-    fn standalone(shards: u32, directory: &Path) -> Result<Self, String> {
+    fn standalone(shards: u32, settings: &[&str], directory: &Path) -> Result<Self, String> {
         let mut ports = Ports::new();
         let (broker, namesrv) = (ports.pick(), ports.pick());
         let arguments = [
@@ -86,7 +90,10 @@ impl Server {
             "recallMessageEnable=true",
         ]
         .map(str::to_owned);
-        let part = Part::start(arguments.to_vec(), directory.join("server.log"))?;
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let settings = settings.map(str::to_owned);
+        let arguments = arguments.into_iter().chain(settings).collect();
+        let part = Part::start(arguments, directory.join("server.log"))?;
         Ok(Self {
             namesrv: address(namesrv),
             parts: vec![part],
@@ -177,6 +184,17 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Warnings of split groups other than those that a scenario splits.
+    pub fn false_alarm(&self) -> Option<String> {
+        let logs = self.parts.iter().map(|part| tail(&part.log, usize::MAX));
+        let lines: Vec<String> = logs
+            .flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>())
+            .filter(|line| line.contains("is split:") || line.contains("is refused as a member"))
+            .filter(|line| !line.contains("-split-") && !line.contains("-refused-"))
+            .collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
 
     /// The log of a part that ended by itself.

@@ -30,6 +30,8 @@ public final class Main {
         SCENARIOS.put("rpc", Rpc::run);
         SCENARIOS.put("pop", Pop::run);
         SCENARIOS.put("again", Again::run);
+        SCENARIOS.put("split", Split::noticed);
+        SCENARIOS.put("refused", Split::refused);
         SCENARIOS.put("restart", Restart::run);
         SCENARIOS.put("member", Push::member);
     }
