@@ -792,10 +792,12 @@ mod tests {
                     Step::Pass { .. } => {}
                 }
                 prop_assert_eq!(refused, expected);
-                let beat_of = |at| matches!(*step, Step::Beat { group, .. } | Step::Bare { group, .. }
-                    if group == at);
+                let beat = match *step {
+                    Step::Beat { group, .. } | Step::Bare { group, .. } => Some(group),
+                    _ => None,
+                };
                 for (at, model) in models.iter_mut().enumerate() {
-                    let (warns, over) = model.notes(now, beat_of(at));
+                    let (warns, over) = model.notes(now, beat == Some(at));
                     (warnings, infos) = (warnings + warns, infos + over);
                 }
                 // The driver ends a connection that was silent in one group, also for the other.
