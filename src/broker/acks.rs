@@ -2,6 +2,7 @@
 
 use crate::base::{ConnId, LogOffset, Mono, Now, ShardId};
 use crate::broker::control::effects::Reject;
+use crate::broker::light;
 use crate::broker::publish::Publish;
 use crate::broker::puts::Stored;
 use crate::broker::survey::{self, Row};
@@ -35,6 +36,12 @@ pub enum Ack {
         from: ShardId,
         ticket: u64,
         stored: Stored,
+    },
+    /// A message for light queues, stored for another shard.
+    LightCopy {
+        from: ShardId,
+        ticket: u64,
+        offsets: light::Offsets,
     },
     /// A consumer offset is safe; with a value it was a query.
     Offset {
@@ -126,6 +133,14 @@ impl Broker {
             } => {
                 self.tell_put(now, from, ticket, Ok(stored), out);
             }
+            Ack::LightCopy {
+                from,
+                ticket,
+                offsets,
+            } => {
+                let result = Ok(offsets);
+                out.peers.push((from, Peer::LightCopied { ticket, result }));
+            }
             Ack::Offset { to, value } => answer_offset(to, value, out),
             Ack::Rows { from, ticket, rows } => survey::give(self, from, ticket, rows, out),
             Ack::Ready(ready) => ready.send(out),
@@ -148,6 +163,10 @@ impl Broker {
                     let doubtful = true;
                     let reject = Reject { doubtful, ..reject };
                     self.tell_put(now, from, ticket, Err(reject), out);
+                }
+                Ack::LightCopy { from, ticket, .. } => {
+                    let result = Err(reject);
+                    out.peers.push((from, Peer::LightCopied { ticket, result }));
                 }
                 Ack::Rows { from, ticket, .. } => {
                     survey::give(self, from, ticket, vec![Row::Refused(reject)], out);

@@ -88,6 +88,10 @@ impl Server {
             "enablePropertyFilter=true",
             "--set",
             "recallMessageEnable=true",
+            "--set",
+            "enableLmq=true",
+            "--set",
+            "enableMultiDispatch=true",
         ]
         .map(str::to_owned);
         let settings = settings.iter().flat_map(|setting| ["--set", setting]);
