@@ -25,8 +25,12 @@ mod node;
 mod options;
 #[path = "sim/popper.rs"]
 mod popper;
+#[path = "sim/priority.rs"]
+mod priority;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/set.rs"]
+mod set;
 #[path = "sim/world.rs"]
 mod world;
 

@@ -175,6 +175,12 @@ pub struct BrokerOptions {
     /// `transactionCheckInterval`: and then again after this, `transactionCheckMax` times.
     pub transaction_interval_ms: i64,
     pub transaction_checks_max: u32,
+    /// `popFromRetryProbability`, `popFromRetryProbabilityForPriority`: so many of a hundred pops
+    /// look at the retry topic first.
+    pub pop_retry_percent: u32,
+    pub pop_retry_percent_priority: u32,
+    /// `priorityOrderAsc`: a pop begins with the queue of the highest number.
+    pub pop_highest_first: bool,
     /// `brokerPermission`.
     pub permission: i32,
     pub long_polling: bool,

@@ -51,11 +51,26 @@ pub enum What {
     Notice,
 }
 
+/// In which order a pop goes through the queues; decided anew each time it sets out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Course {
+    /// How far the first queue is from the end of the row.
+    pub shift: i32,
+    /// Retry topics come before the topic itself.
+    pub retry_first: bool,
+    /// Which of the two forms of a retry topic.
+    pub retry_form: usize,
+    /// Never a queue before one that comes earlier: the visit stops at each run of queues that one
+    /// shard owns, and this is the number of the run it is at.
+    pub strict: Option<usize>,
+}
+
 /// A pop on its way through the shards.
 pub struct Visit {
     pub ask: Arc<Ask>,
     pub home: ShardId,
     pub ticket: u64,
+    pub course: Course,
     /// Where it goes next; the last one first.
     pub left: Vec<ShardId>,
 }

@@ -186,6 +186,14 @@ keys! {
         "Messages for a time further away than this are refused; 0 takes any time.";
     recall_message_enable: bool = "recallMessageEnable", Shape::Flag, Fixed("false"), "broker",
         "Whether producers may take back messages whose time has not come.";
+    pop_from_retry_probability: u64 = "popFromRetryProbability",
+        Number { min: 0, max: 100, unit: "percent" }, Fixed("20"), "broker",
+        "In so many pops what was not acknowledged in time comes before new messages.";
+    pop_from_retry_probability_for_priority: u64 = "popFromRetryProbabilityForPriority",
+        Number { min: 0, max: 100, unit: "percent" }, Fixed("0"), "broker",
+        "The same for pops in priority mode.";
+    priority_order_asc: bool = "priorityOrderAsc", Shape::Flag, Fixed("true"), "broker",
+        "A higher number is more urgent: pops begin with the highest queue, not with queue 0.";
     transaction_time_out: u64 = "transactionTimeOut",
         Number { min: 1, max: 86_400_000, unit: "ms" }, Fixed("6000"), "broker",
         "A transaction that is open for longer has its producer asked how it ended.";
