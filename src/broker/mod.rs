@@ -390,12 +390,13 @@ impl Broker {
     }
 
     /// Takes a new snapshot into use and drops what it says is gone.
-    fn adopt(&mut self, now: Now, snapshot: Arc<Snapshot>, gone: &Gone) {
+    fn adopt(&mut self, now: Now, snapshot: Arc<Snapshot>, gone: &Gone, out: &mut Outbox<Peer>) {
         assert!(
             snapshot.version >= self.snapshot.version,
             "snapshots come in order"
         );
-        self.snapshot = snapshot;
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        self.notice_topics(now, &before, out);
         for topic in &gone.topics {
             self.tallies.drop_topic(topic.id);
             let slots: Vec<_> = (0..topic.owners.len() as i32)
@@ -672,7 +673,7 @@ impl Broker {
             Peer::Snapshot { snapshot, gone } => {
                 let first = self.snapshot.version == 0;
                 let version = snapshot.version;
-                self.adopt(now, snapshot, &gone);
+                self.adopt(now, snapshot, &gone, out);
                 if first {
                     self.begin(now);
                 }

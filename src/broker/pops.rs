@@ -233,6 +233,11 @@ impl Pops {
         }
     }
 
+    /// Whose pops wait here.
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.lines.keys()
+    }
+
     /// How many wait here for this queue, or for any.
     pub fn waiting_for(&self, line: &Line, queue_id: i32) -> usize {
         let tickets = self.lines.get(line).into_iter().flatten();

@@ -18,6 +18,7 @@ use crate::broker::handle::{Parked, Request, bad_header, filter, make_group, rej
 use crate::broker::leases::{self, POP_MAX};
 use crate::broker::members::TAG;
 use crate::broker::pops::{Ask, Course, Empty, Visit, Wake, What};
+use crate::broker::snapshot::Snapshot;
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::topics::{Topic, perm};
 use crate::broker::{Broker, Peer};
@@ -586,6 +587,30 @@ impl Broker {
         let (topic, queue_id) = (queue.topic.clone(), queue.queue_id);
         let any = topic.starts_with(RETRY_PREFIX);
         self.tell_interested(&topic, None, if any { -1 } else { queue_id }, out);
+    }
+
+    /// Control state changed: pops that wait look at a retry topic that was not there when they
+    /// went round. Its shard may not know that they wait.
+    pub(in crate::broker) fn notice_topics(
+        &mut self,
+        now: Now,
+        before: &Snapshot,
+        out: &mut Outbox<Peer>,
+    ) {
+        if before.topics_stamp == self.snapshot.topics_stamp {
+            return;
+        }
+        let mut made = Vec::new();
+        for line in self.pops.lines() {
+            let names = pop_retry_topics(&line.0, &line.1);
+            for name in names.iter().filter(|name| !before.topics.contains(name)) {
+                let owners = self.snapshot.topics.get(name).map(|topic| &topic.owners);
+                made.extend(owners.into_iter().flatten().map(|at| (*at, line.clone())));
+            }
+        }
+        for (at, line) in made {
+            wake(self, now, at, line, -1, out);
+        }
     }
 
     pub(in crate::broker) fn tell_interested(
