@@ -45,6 +45,7 @@ const JAVA: &[&str] = &[
 const JAVA5: &[&str] = &[
     "transaction",
     "pop",
+    "priority",
     "again",
     "retry",
     "delay",
@@ -118,6 +119,7 @@ const DOCS: &[&str] = &[
     "offsets.md",
     "order.md",
     "pop.md",
+    "priority.md",
     "queries.md",
     "request-reply.md",
     "retries.md",
