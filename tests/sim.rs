@@ -23,6 +23,8 @@ mod model;
 mod node;
 #[path = "sim/options.rs"]
 mod options;
+#[path = "sim/pending.rs"]
+mod pending;
 #[path = "sim/popper.rs"]
 mod popper;
 #[path = "sim/priority.rs"]

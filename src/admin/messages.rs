@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::link::{Answer, Link, Trouble};
 use super::sheet::{Sheet, time};
 use crate::message::id::OffsetId;
-use crate::message::{names, properties};
 use crate::message::view::RecordView;
+use crate::message::{names, properties};
 use crate::remoting::code::{request, response};
 
 /// Characters of a body that a table shows.

@@ -23,6 +23,7 @@ pub mod leases;
 pub mod locks;
 pub mod members;
 pub mod offsets;
+pub mod pending;
 pub mod pops;
 pub mod publish;
 pub mod puts;
@@ -67,7 +68,7 @@ use crate::remoting::code::response;
 use crate::remoting::layout::Layouts;
 use crate::store::durability::Waiting;
 use crate::store::record::Kind;
-use crate::store::recovery::{Report, StoreError};
+use crate::store::recovery::{Replayed, Report, StoreError};
 use crate::store::{Refused, Store, StoreOptions};
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -263,23 +264,34 @@ impl Broker {
             shard,
             ..options.store.clone()
         };
-        let (store, report) =
-            Store::open(
-                dir,
-                store_options,
-                &mut |kind, version, payload| match kind {
-                    Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
-                    Kind::ConsumerOffsets => offsets.apply(version, payload),
-                    Kind::DelayProgress => delays.apply(version, payload),
-                    Kind::Transaction => transactions.apply(version, payload),
-                    Kind::Timer => timers.apply(version, payload),
-                    Kind::Lease => leases.apply(version, payload),
-                    Kind::QueueDropped => offsets
-                        .apply_drop(payload)
-                        .and_then(|()| leases.apply_drop(payload)),
-                    Kind::QueueOpened | Kind::QueuePosition => Ok(()),
-                },
-            )?;
+        let (store, report) = Store::open(dir, store_options, &mut |replayed| {
+            let (kind, version, payload) = match replayed {
+                Replayed::System {
+                    kind,
+                    version,
+                    payload,
+                } => (kind, version, payload),
+                Replayed::Timed {
+                    store_ms,
+                    properties,
+                } => {
+                    timers.found(store_ms, properties);
+                    return Ok(());
+                }
+            };
+            match kind {
+                Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
+                Kind::ConsumerOffsets => offsets.apply(version, payload),
+                Kind::DelayProgress => delays.apply(version, payload),
+                Kind::Transaction => transactions.apply(version, payload),
+                Kind::Timer => timers.apply(version, payload),
+                Kind::Lease => leases.apply(version, payload),
+                Kind::QueueDropped => offsets
+                    .apply_drop(payload)
+                    .and_then(|()| leases.apply_drop(payload)),
+                Kind::QueueOpened | Kind::QueuePosition => Ok(()),
+            }
+        })?;
         transactions.start(now);
         leases.start(now);
         let lead = (shard == ShardId(0)).then(|| {
