@@ -246,6 +246,62 @@ struct Lead {
     calls: Calls,
 }
 
+/// What a replay of the log builds besides the store.
+struct Tables {
+    control: Control,
+    offsets: Offsets,
+    delays: Delays,
+    transactions: Transactions,
+    timers: Timers,
+    leases: Leases,
+}
+
+impl Tables {
+    fn new(options: &BrokerOptions) -> Self {
+        Tables {
+            control: Control::new(options.control.clone()),
+            offsets: Offsets::default(),
+            delays: Delays::new(options.delay_levels_ms.clone()),
+            transactions: Transactions::default(),
+            timers: Timers::default(),
+            leases: Leases::default(),
+        }
+    }
+
+    fn apply(&mut self, replayed: Replayed<'_>) -> Result<(), String> {
+        let (kind, version, payload) = match replayed {
+            Replayed::System {
+                kind,
+                version,
+                payload,
+            } => (kind, version, payload),
+            Replayed::Timed {
+                store_ms,
+                properties,
+            } => {
+                self.timers.found(store_ms, properties);
+                return Ok(());
+            }
+        };
+        match kind {
+            Kind::Control => self
+                .control
+                .apply(payload)
+                .map_err(|error| error.to_string()),
+            Kind::ConsumerOffsets => self.offsets.apply(version, payload),
+            Kind::DelayProgress => self.delays.apply(version, payload),
+            Kind::Transaction => self.transactions.apply(version, payload),
+            Kind::Timer => self.timers.apply(version, payload),
+            Kind::Lease => self.leases.apply(version, payload),
+            Kind::QueueDropped => self
+                .offsets
+                .apply_drop(payload)
+                .and_then(|()| self.leases.apply_drop(payload)),
+            Kind::QueueOpened | Kind::QueuePosition => Ok(()),
+        }
+    }
+}
+
 impl Broker {
     /// Recovers the shard in `dir`.
     pub fn open(
@@ -254,44 +310,21 @@ impl Broker {
         shard: ShardId,
         now: Now,
     ) -> Result<(Broker, Report), StoreError> {
-        let mut control = Control::new(options.control.clone());
-        let mut offsets = Offsets::default();
-        let mut delays = Delays::new(options.delay_levels_ms.clone());
-        let mut transactions = Transactions::default();
-        let mut timers = Timers::default();
-        let mut leases = Leases::default();
+        let mut tables = Tables::new(&options);
         let store_options = StoreOptions {
             shard,
             ..options.store.clone()
         };
-        let (store, report) = Store::open(dir, store_options, &mut |replayed| {
-            let (kind, version, payload) = match replayed {
-                Replayed::System {
-                    kind,
-                    version,
-                    payload,
-                } => (kind, version, payload),
-                Replayed::Timed {
-                    store_ms,
-                    properties,
-                } => {
-                    timers.found(store_ms, properties);
-                    return Ok(());
-                }
-            };
-            match kind {
-                Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
-                Kind::ConsumerOffsets => offsets.apply(version, payload),
-                Kind::DelayProgress => delays.apply(version, payload),
-                Kind::Transaction => transactions.apply(version, payload),
-                Kind::Timer => timers.apply(version, payload),
-                Kind::Lease => leases.apply(version, payload),
-                Kind::QueueDropped => offsets
-                    .apply_drop(payload)
-                    .and_then(|()| leases.apply_drop(payload)),
-                Kind::QueueOpened | Kind::QueuePosition => Ok(()),
-            }
-        })?;
+        let apply = &mut |replayed: Replayed<'_>| tables.apply(replayed);
+        let (store, report) = Store::open(dir, store_options, apply)?;
+        let Tables {
+            control,
+            offsets,
+            delays,
+            mut transactions,
+            timers,
+            mut leases,
+        } = tables;
         transactions.start(now);
         leases.start(now);
         let lead = (shard == ShardId(0)).then(|| {

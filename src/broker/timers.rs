@@ -257,8 +257,8 @@ impl Timers {
         self.later.push(now.mono.after_ms(UNREAD_MS), timer);
     }
 
-    /// A delivery is over, and its message no longer counted; or it is to be tried again in a while,
-    /// and under way until then.
+    /// A delivery is over, and its message no longer counted; or it is to be tried again in a
+    /// while, and under way until then.
     pub fn delivered(&mut self, now: Now, timer: Timer, counted: Counted, over: bool) {
         if !over {
             return self.later.push(now.mono.after_ms(RETRY_MS), timer);

@@ -92,7 +92,9 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let wait_ms = prop_oneof![1..300u32, 1..9_000_000u32];
     prop_oneof![
-        8 => (0..3u8, any::<u32>(), wait_ms).prop_map(|(topic, queue, ms)| Op::Send(topic, queue, ms)),
+        8 => (0..3u8, any::<u32>(), wait_ms).prop_map(|(topic, queue, ms)| {
+            Op::Send(topic, queue, ms)
+        }),
         1 => Just(Op::Recall),
         3 => prop_oneof![1..400u32, 1..4_000_000u32].prop_map(Op::Pass),
         1 => Just(Op::Restart),
@@ -100,14 +102,18 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 300, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        max_shrink_iters: 300,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn counts_are_those_of_the_ledger(
         shards in 1..4u16,
         seed in any::<u64>(),
         ops in prop::collection::vec(op(), 1..40),
     ) {
-        let mut set = Set::new(shards, seed, seed % 2 == 0);
+        let mut set = Set::new(shards, seed, seed.is_multiple_of(2));
         let topics = ["A", "B", "C"];
         topics.iter().for_each(|topic| create(&mut set, topic));
         let mut ledger: Vec<(&str, i64)> = Vec::new();
@@ -141,8 +147,9 @@ proptest! {
             let stored = ledger.len() as i64;
             prop_assert_eq!(&numbers[1..5], &[0, stored, stored, 0]);
             prop_assert!(numbers[0] <= now_ms && numbers[5] <= now_ms, "{:?}", numbers);
-            let next_ms = ledger.iter().map(|(_, due_ms)| *due_ms).filter(|due_ms| *due_ms > now_ms);
-            prop_assert!(numbers[0] <= next_ms.min().unwrap_or(i64::MAX), "{:?}", numbers);
+            let times = ledger.iter().map(|(_, due_ms)| *due_ms);
+            let next_ms = times.filter(|due_ms| *due_ms > now_ms).min();
+            prop_assert!(numbers[0] <= next_ms.unwrap_or(i64::MAX), "{:?}", numbers);
             prop_assert_eq!(numbers.len(), 7);
         }
     }

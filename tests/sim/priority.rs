@@ -254,7 +254,9 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         12 => (0..9u8).prop_map(Op::Send),
-        6 => (0..4u8, 1..7u8, any::<u32>()).prop_map(|(shard, most, acks)| Op::Pop(shard, most, acks)),
+        6 => (0..4u8, 1..7u8, any::<u32>()).prop_map(|(shard, most, acks)| {
+            Op::Pop(shard, most, acks)
+        }),
         2 => (0..4u8).prop_map(Op::Wait),
         1 => Just(Op::Lapse),
         1 => Just(Op::Restart),
@@ -314,7 +316,7 @@ struct Run {
 
 impl Run {
     fn new(shards: u16, queues: i32, seed: u64) -> Run {
-        let mut set = Set::new(shards, seed, seed % 2 == 0);
+        let mut set = Set::new(shards, seed, seed.is_multiple_of(2));
         prepare(&mut set, "T", queues, "PRIORITY", "100");
         Run {
             set,
@@ -427,7 +429,11 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 500, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        max_shrink_iters: 500,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn what_is_more_urgent_comes_first(
         shards in 1..4u16,

@@ -377,8 +377,8 @@ pub(super) fn places_here(broker: &Broker, ask: &Ask, course: Course) -> Vec<Pla
     let mut places = places(broker, ask, course);
     if let Some(run) = course.strict {
         places.retain(|place| owner(place).is_some());
-        let runs = places.chunk_by(|a, b| owner(a) == owner(b));
-        places = runs.skip(run).next().unwrap_or_default().to_vec();
+        let mut runs = places.chunk_by(|a, b| owner(a) == owner(b));
+        places = runs.nth(run).unwrap_or_default().to_vec();
     }
     places.retain(|place| owner(place) == Some(broker.me));
     places

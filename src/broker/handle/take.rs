@@ -209,14 +209,17 @@ fn take_from(
         Fetch::Busy => Err(disk_busy()),
         Fetch::Missing | Fetch::Damaged(_) => {
             broker.stats.damaged_reads += 1;
-            let name = &topic.name;
-            let remark = format!(
-                "a message of topic {name}, queue {queue_id} at offset {from} or behind cannot be \
-                 read. Restore the file, or reset the group's offset beyond it"
-            );
-            Err(Reject::new(response::SYSTEM_ERROR, remark))
+            Err(unreadable(&topic.name, queue_id, from))
         }
     }
+}
+
+fn unreadable(topic: &str, queue_id: i32, from: u64) -> Reject {
+    let remark = format!(
+        "a message of topic {topic}, queue {queue_id} at offset {from} or behind cannot be read. \
+         Restore the file, or reset the group's offset beyond it"
+    );
+    Reject::new(response::SYSTEM_ERROR, remark)
 }
 
 /// Messages that are only looked at.
