@@ -124,19 +124,18 @@ pub const CASES: &[Case] = &[
     pull("what came after a time", "topic=Later&queueOffset=1"),
     pull("what came at once", "topic=Later&queueId=1"),
     create("create to wait", "topic=Waiting"),
-    send(
-        "send to wait",
-        "b=Waiting&i=TIMER_DELAY_SEC\x0190000\x02UNIQ_KEY\x017F0000010001000000000000DDDD0002\x02",
-    ),
+    send("send to wait", "b=Waiting&i=TIMER_DELAY_SEC\x0190000\x02").mask(&["queueOffset"]),
     send(
         "send a second to wait",
-        "b=Waiting&i=TIMER_DELAY_MS\x0190000000\x02UNIQ_KEY\x017F0000010001000000000000DDDD0003\x02",
-    ),
+        "b=Waiting&i=TIMER_DELAY_MS\x0190000000\x02",
+    )
+    .mask(&["queueOffset"]),
     metrics("what waits", "body.timingCount.Waiting.count=2"),
     send(
         "send to wait for a second",
-        "b=Waiting&i=TIMER_DELAY_MS\x011100\x02UNIQ_KEY\x017F0000010001000000000000DDDD0004\x02",
-    ),
+        "b=Waiting&i=TIMER_DELAY_MS\x011100\x02",
+    )
+    .mask(&["queueOffset"]),
     filled("waited a second", "topic=Waiting&queueId=0", "ext.offset=1"),
     metrics("what waits longer", "body.timingCount.Waiting.count=2"),
     recall("recall", ""),
