@@ -13,6 +13,7 @@ use crate::shard::checks::hold;
 use crate::shard::dir::FsDir;
 use crate::store::check::{Damage, Fault, Identity, Summary, check, log_bytes};
 use crate::store::record::Kind;
+use crate::store::recovery::Replayed;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -93,9 +94,17 @@ fn check_shard(
         segment_bytes: meta.segment_bytes,
     };
     let mut offsets = Offsets::default();
-    let mut apply = |kind, version, payload: &[u8]| match kind {
-        Kind::ConsumerOffsets => offsets.apply(version, payload),
-        Kind::Control => match Record::decode(payload) {
+    let mut apply = |replayed: Replayed<'_>| match replayed {
+        Replayed::System {
+            kind: Kind::ConsumerOffsets,
+            version,
+            payload,
+        } => offsets.apply(version, payload),
+        Replayed::System {
+            kind: Kind::Control,
+            payload,
+            ..
+        } => match Record::decode(payload) {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         },

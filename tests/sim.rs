@@ -23,10 +23,16 @@ mod model;
 mod node;
 #[path = "sim/options.rs"]
 mod options;
+#[path = "sim/pending.rs"]
+mod pending;
 #[path = "sim/popper.rs"]
 mod popper;
+#[path = "sim/priority.rs"]
+mod priority;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/set.rs"]
+mod set;
 #[path = "sim/world.rs"]
 mod world;
 

@@ -1,11 +1,12 @@
 //! Dead letters: look at them, and send them to their group again.
 //!
-//! How far a group's dead letters were sent again is kept as the group's own offset in its dead
-//! letter queue, so that a second run goes on where the first one ended.
+//! How far a group's dead letters were sent again is kept as the group's own offset in each of its
+//! dead letter queues, so that a second run goes on where the first one ended.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::link::{Link, Trouble};
+use super::link::{Answer, Link, Trouble};
 use super::messages;
 use super::sheet::Sheet;
 use crate::broker::control::names::{DLQ_PREFIX, retry_topic};
@@ -36,38 +37,45 @@ pub struct Redrive {
 pub fn list(link: &mut Link, group: &str, count: u32) -> Result<Sheet, Trouble> {
     let topic = format!("{DLQ_PREFIX}{group}");
     let mut sheet = messages::sheet().or_absent(format!("{group} has no dead letters"));
-    for broker in letters(link, group)? {
-        let from = reached(link, &broker, group, &topic)?;
-        let answer = messages::pull(link, &broker.addr, &topic, 0, from, count)?;
-        messages::show(&mut sheet, &answer, &broker.addr)?;
+    let mut left = count;
+    for letters in letters(link, group, &topic)? {
+        if left > 0 {
+            let from = letters.reached(link)?;
+            let answer = letters.pull(link, from, left)?;
+            left -= RecordView::iter(&answer.body).count() as u32;
+            messages::show(&mut sheet, &answer, &letters.broker.addr)?;
+        }
     }
     Ok(sheet)
 }
 
-/// The brokers that have the group's dead letter queue.
-fn letters(link: &mut Link, group: &str) -> Result<Vec<BrokerRoute>, Trouble> {
-    match link.route(&format!("{DLQ_PREFIX}{group}")) {
-        Err(Trouble::Absent(_)) => Ok(Vec::new()),
-        other => other,
-    }
+/// One dead letter queue of a group.
+struct Letters<'a> {
+    broker: BrokerRoute,
+    group: &'a str,
+    topic: &'a str,
+    queue: i32,
 }
 
-fn reached(
+/// All of them: every queue of every broker.
+fn letters<'a>(
     link: &mut Link,
-    broker: &BrokerRoute,
-    group: &str,
-    topic: &str,
-) -> Result<i64, Trouble> {
-    let fields = [
-        ("consumerGroup", group),
-        ("topic", topic),
-        ("queueId", "0"),
-        ("setZeroIfNotFound", "false"),
-    ];
-    let is_good = |code| code == response::SUCCESS || code == response::QUERY_NOT_FOUND;
-    let code = request::QUERY_CONSUMER_OFFSET;
-    let answer = link.ask_until(&broker.addr, code, &fields, b"", is_good)?;
-    Ok(answer.field("offset").parse().unwrap_or(0))
+    group: &'a str,
+    topic: &'a str,
+) -> Result<Vec<Letters<'a>>, Trouble> {
+    let brokers = match link.route(topic) {
+        Err(Trouble::Absent(_)) => Vec::new(),
+        other => other?,
+    };
+    let queues = brokers.into_iter().flat_map(|broker| {
+        (0..broker.readable).map(move |queue| Letters {
+            broker: broker.clone(),
+            group,
+            topic,
+            queue,
+        })
+    });
+    Ok(queues.collect())
 }
 
 /// Sends dead letters to the group's retry topic, where only this group gets them.
@@ -77,11 +85,61 @@ pub fn redrive(link: &mut Link, wish: &Redrive) -> Result<Sheet, Trouble> {
     let mut sheet = Sheet::new(&["group", "broker", "dead letters", "sent again"])
         .or_absent(format!("{group} has no dead letters"));
     let mut left = wish.most;
-    for broker in letters(link, group)? {
-        let (mut from, mut seen, mut sent) = (reached(link, &broker, group, &topic)?, 0, 0);
-        while left > 0 {
-            let most = PIECE.min(u32::try_from(left).unwrap_or(PIECE));
-            let answer = messages::pull(link, &broker.addr, &topic, 0, from, most)?;
+    let mut done: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for letters in letters(link, group, &topic)? {
+        let (seen, sent) = letters.redrive(link, wish, &mut left)?;
+        let sum = done.entry(letters.broker.name).or_default();
+        *sum = (sum.0 + seen, sum.1 + sent);
+    }
+    for (broker, (seen, sent)) in done {
+        sheet.push(vec![group.into(), broker.into(), seen.into(), sent.into()]);
+    }
+    Ok(sheet)
+}
+
+impl Letters<'_> {
+    fn pull(&self, link: &mut Link, from: i64, most: u32) -> Result<Answer, Trouble> {
+        messages::pull(link, &self.broker.addr, self.topic, self.queue, from, most)
+    }
+
+    /// How far the group's dead letters were sent again.
+    fn reached(&self, link: &mut Link) -> Result<i64, Trouble> {
+        let queue = self.queue.to_string();
+        let fields = [
+            ("consumerGroup", self.group),
+            ("topic", self.topic),
+            ("queueId", &queue),
+            ("setZeroIfNotFound", "false"),
+        ];
+        let is_good = |code| code == response::SUCCESS || code == response::QUERY_NOT_FOUND;
+        let code = request::QUERY_CONSUMER_OFFSET;
+        let answer = link.ask_until(&self.broker.addr, code, &fields, b"", is_good)?;
+        Ok(answer.field("offset").parse().unwrap_or(0))
+    }
+
+    fn commit(&self, link: &mut Link, offset: i64) -> Result<(), Trouble> {
+        let (queue, offset) = (self.queue.to_string(), offset.to_string());
+        let fields = [
+            ("consumerGroup", self.group),
+            ("topic", self.topic),
+            ("queueId", &queue),
+            ("commitOffset", &offset),
+        ];
+        let code = request::UPDATE_CONSUMER_OFFSET;
+        link.ask(&self.broker.addr, code, &fields, b"").map(drop)
+    }
+
+    /// Gives how many there were, and how many were sent again.
+    fn redrive(
+        &self,
+        link: &mut Link,
+        wish: &Redrive,
+        left: &mut u64,
+    ) -> Result<(usize, usize), Trouble> {
+        let (mut from, mut seen, mut sent) = (self.reached(link)?, 0, 0);
+        while *left > 0 {
+            let most = PIECE.min(u32::try_from(*left).unwrap_or(PIECE));
+            let answer = self.pull(link, from, most)?;
             let records: Vec<RecordView<'_>> = RecordView::iter(&answer.body)
                 .filter_map(Result::ok)
                 .collect();
@@ -90,14 +148,14 @@ pub fn redrive(link: &mut Link, wish: &Redrive) -> Result<Sheet, Trouble> {
             };
             from = last.queue_offset() + 1;
             seen += records.len();
-            left -= records.len() as u64;
+            *left -= records.len() as u64;
             if wish.dry_run {
                 continue;
             }
             for record in &records {
-                if let Err(trouble) = again(link, &broker, group, record) {
+                if let Err(trouble) = again(link, &self.broker, self.group, record) {
                     // The next run begins with this one.
-                    commit(link, &broker, group, &topic, record.queue_offset())?;
+                    self.commit(link, record.queue_offset())?;
                     return Err(trouble);
                 }
                 sent += 1;
@@ -105,16 +163,10 @@ pub fn redrive(link: &mut Link, wish: &Redrive) -> Result<Sheet, Trouble> {
                     std::thread::sleep(Duration::from_secs(1) / wish.rate);
                 }
             }
-            commit(link, &broker, group, &topic, from)?;
+            self.commit(link, from)?;
         }
-        sheet.push(vec![
-            group.into(),
-            broker.name.into(),
-            seen.into(),
-            sent.into(),
-        ]);
+        Ok((seen, sent))
     }
-    Ok(sheet)
 }
 
 fn again(
@@ -162,21 +214,3 @@ fn again(
 
 /// Bits of a system flag that say how the body is compressed (`MessageSysFlag`).
 const COMPRESSION: i32 = 0x1 | 0x700;
-
-fn commit(
-    link: &mut Link,
-    broker: &BrokerRoute,
-    group: &str,
-    topic: &str,
-    offset: i64,
-) -> Result<(), Trouble> {
-    let offset = offset.to_string();
-    let fields = [
-        ("consumerGroup", group),
-        ("topic", topic),
-        ("queueId", "0"),
-        ("commitOffset", &offset),
-    ];
-    let code = request::UPDATE_CONSUMER_OFFSET;
-    link.ask(&broker.addr, code, &fields, b"").map(drop)
-}

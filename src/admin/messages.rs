@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::link::{Answer, Link, Trouble};
 use super::sheet::{Sheet, time};
 use crate::message::id::OffsetId;
-use crate::message::properties;
 use crate::message::view::RecordView;
+use crate::message::{names, properties};
 use crate::remoting::code::{request, response};
 
 /// Characters of a body that a table shows.
@@ -24,6 +24,7 @@ pub struct Letter<'a> {
     pub delay_ms: Option<u64>,
     /// `NAME=VALUE` each.
     pub properties: &'a [String],
+    pub priority: Option<u32>,
 }
 
 pub fn find(
@@ -223,6 +224,9 @@ pub fn send(link: &mut Link, letter: &Letter<'_>, queue: Option<i32>) -> Result<
     }
     if let Some(ms) = letter.delay_ms {
         properties::append(&mut stored, "TIMER_DELAY_MS", &ms.to_string());
+    }
+    if let Some(priority) = letter.priority {
+        properties::append(&mut stored, names::PRIORITY, &priority.to_string());
     }
     let words = |_| Trouble::Wrong("keys and tags must be text".to_owned());
     let stored = String::from_utf8(stored).map_err(words)?;

@@ -155,6 +155,9 @@ enum Verb {
         /// A property of the message; may be given several times
         #[arg(long, value_name = "NAME=VALUE")]
         property: Vec<String>,
+        /// A higher number is more urgent; it chooses the queue
+        #[arg(long)]
+        priority: Option<u32>,
     },
 }
 
@@ -251,6 +254,7 @@ fn answer(link: &mut Link, verb: &Verb) -> Result<Sheet, Trouble> {
             queue,
             delay_ms,
             property,
+            priority,
         } => {
             let letter = messages::Letter {
                 topic,
@@ -259,6 +263,7 @@ fn answer(link: &mut Link, verb: &Verb) -> Result<Sheet, Trouble> {
                 tag: tag.as_deref(),
                 delay_ms: *delay_ms,
                 properties: property,
+                priority: *priority,
             };
             messages::send(link, &letter, *queue)
         }

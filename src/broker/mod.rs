@@ -24,6 +24,7 @@ pub mod light;
 pub mod locks;
 pub mod members;
 pub mod offsets;
+pub mod pending;
 pub mod pops;
 pub mod publish;
 pub mod puts;
@@ -70,7 +71,7 @@ use crate::remoting::code::response;
 use crate::remoting::layout::Layouts;
 use crate::store::durability::Waiting;
 use crate::store::record::Kind;
-use crate::store::recovery::{Report, StoreError};
+use crate::store::recovery::{Replayed, Report, StoreError};
 use crate::store::{Refused, Store, StoreOptions};
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -188,6 +189,12 @@ pub struct BrokerOptions {
     /// in one shard, if that is limited (`maxLmqConsumeQueueNum`).
     pub light: bool,
     pub light_queues_max: Option<usize>,
+    /// `popFromRetryProbability`, `popFromRetryProbabilityForPriority`: so many of a hundred pops
+    /// look at the retry topic first.
+    pub pop_retry_percent: u32,
+    pub pop_retry_percent_priority: u32,
+    /// `priorityOrderAsc`: a pop begins with the queue of the highest number.
+    pub pop_highest_first: bool,
     /// `brokerPermission`.
     pub permission: i32,
     pub long_polling: bool,
@@ -253,6 +260,62 @@ struct Lead {
     calls: Calls,
 }
 
+/// What a replay of the log builds besides the store.
+struct Tables {
+    control: Control,
+    offsets: Offsets,
+    delays: Delays,
+    transactions: Transactions,
+    timers: Timers,
+    leases: Leases,
+}
+
+impl Tables {
+    fn new(options: &BrokerOptions) -> Self {
+        Tables {
+            control: Control::new(options.control.clone()),
+            offsets: Offsets::default(),
+            delays: Delays::new(options.delay_levels_ms.clone()),
+            transactions: Transactions::default(),
+            timers: Timers::default(),
+            leases: Leases::default(),
+        }
+    }
+
+    fn apply(&mut self, replayed: Replayed<'_>) -> Result<(), String> {
+        let (kind, version, payload) = match replayed {
+            Replayed::System {
+                kind,
+                version,
+                payload,
+            } => (kind, version, payload),
+            Replayed::Timed {
+                store_ms,
+                properties,
+            } => {
+                self.timers.found(store_ms, properties);
+                return Ok(());
+            }
+        };
+        match kind {
+            Kind::Control => self
+                .control
+                .apply(payload)
+                .map_err(|error| error.to_string()),
+            Kind::ConsumerOffsets => self.offsets.apply(version, payload),
+            Kind::DelayProgress => self.delays.apply(version, payload),
+            Kind::Transaction => self.transactions.apply(version, payload),
+            Kind::Timer => self.timers.apply(version, payload),
+            Kind::Lease => self.leases.apply(version, payload),
+            Kind::QueueDropped => self
+                .offsets
+                .apply_drop(payload)
+                .and_then(|()| self.leases.apply_drop(payload)),
+            Kind::QueueOpened | Kind::QueuePosition | Kind::Light | Kind::LightCopy => Ok(()),
+        }
+    }
+}
+
 impl Broker {
     /// Recovers the shard in `dir`.
     pub fn open(
@@ -261,35 +324,21 @@ impl Broker {
         shard: ShardId,
         now: Now,
     ) -> Result<(Broker, Report), StoreError> {
-        let mut control = Control::new(options.control.clone());
-        let mut offsets = Offsets::default();
-        let mut delays = Delays::new(options.delay_levels_ms.clone());
-        let mut transactions = Transactions::default();
-        let mut timers = Timers::default();
-        let mut leases = Leases::default();
+        let mut tables = Tables::new(&options);
         let store_options = StoreOptions {
             shard,
             ..options.store.clone()
         };
-        let (store, report) =
-            Store::open(
-                dir,
-                store_options,
-                &mut |kind, version, payload| match kind {
-                    Kind::Control => control.apply(payload).map_err(|error| error.to_string()),
-                    Kind::ConsumerOffsets => offsets.apply(version, payload),
-                    Kind::DelayProgress => delays.apply(version, payload),
-                    Kind::Transaction => transactions.apply(version, payload),
-                    Kind::Timer => timers.apply(version, payload),
-                    Kind::Lease => leases.apply(version, payload),
-                    Kind::QueueDropped => offsets
-                        .apply_drop(payload)
-                        .and_then(|()| leases.apply_drop(payload)),
-                    Kind::QueueOpened | Kind::QueuePosition | Kind::Light | Kind::LightCopy => {
-                        Ok(())
-                    }
-                },
-            )?;
+        let apply = &mut |replayed: Replayed<'_>| tables.apply(replayed);
+        let (store, report) = Store::open(dir, store_options, apply)?;
+        let Tables {
+            control,
+            offsets,
+            delays,
+            mut transactions,
+            timers,
+            mut leases,
+        } = tables;
         transactions.start(now);
         leases.start(now);
         let lead = (shard == ShardId(0)).then(|| {
@@ -401,12 +450,13 @@ impl Broker {
     }
 
     /// Takes a new snapshot into use and drops what it says is gone.
-    fn adopt(&mut self, now: Now, snapshot: Arc<Snapshot>, gone: &Gone) {
+    fn adopt(&mut self, now: Now, snapshot: Arc<Snapshot>, gone: &Gone, out: &mut Outbox<Peer>) {
         assert!(
             snapshot.version >= self.snapshot.version,
             "snapshots come in order"
         );
-        self.snapshot = snapshot;
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        self.notice_topics(now, &before, out);
         for topic in &gone.topics {
             self.tallies.drop_topic(topic.id);
             let slots: Vec<_> = (0..topic.owners.len() as i32)
@@ -688,7 +738,7 @@ impl Broker {
             Peer::Snapshot { snapshot, gone } => {
                 let first = self.snapshot.version == 0;
                 let version = snapshot.version;
-                self.adopt(now, snapshot, &gone);
+                self.adopt(now, snapshot, &gone, out);
                 if first {
                     self.begin(now);
                 }

@@ -196,6 +196,11 @@ impl Offsets {
         self.count == 0
     }
 
+    /// Whether more than `most` are committed; what is only pulled does not count.
+    pub fn exceeds(&self, most: usize) -> bool {
+        self.count > most && self.iter().nth(most).is_some()
+    }
+
     /// Every committed offset in this shard.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, QueueSlot, u64)> + '_ {
         self.groups.iter().flat_map(|(group, queues)| {
@@ -365,6 +370,18 @@ mod tests {
             mono: Mono(ms),
             wall_ms: ms as i64,
         }
+    }
+
+    #[test]
+    fn what_was_only_pulled_is_below_every_limit() {
+        let (mut offsets, now) = (Offsets::default(), Now::default());
+        let group: Arc<str> = "pulls".into();
+        (0..10).for_each(|slot| offsets.note_pull(&group, QueueSlot(slot), 5));
+        assert!(offsets.len() == 10 && !offsets.exceeds(0));
+        for slot in 0..3 {
+            assert!(offsets.commit(now, "commits", QueueSlot(slot), 5));
+        }
+        assert!(offsets.exceeds(2) && !offsets.exceeds(3));
     }
 
     #[test]

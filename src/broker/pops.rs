@@ -14,7 +14,7 @@ use crate::base::{ConnId, Map, Mono, ShardId};
 use crate::broker::acks::ReplyTo;
 use crate::broker::topics::Topic;
 use crate::filter::Filter;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Pops of one group, topic and shard that wait (`popPollingSize`).
@@ -51,11 +51,26 @@ pub enum What {
     Notice,
 }
 
+/// In which order a pop goes through the queues; decided anew each time it sets out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Course {
+    /// How far the first queue is from the end of the row.
+    pub shift: i32,
+    /// Retry topics come before the topic itself.
+    pub retry_first: bool,
+    /// Which of the two forms of a retry topic.
+    pub retry_form: usize,
+    /// Never a queue before one that comes earlier: the visit stops at each run of queues that one
+    /// shard owns, and this is the number of the run it is at.
+    pub strict: Option<usize>,
+}
+
 /// A pop on its way through the shards.
 pub struct Visit {
     pub ask: Arc<Ask>,
     pub home: ShardId,
     pub ticket: u64,
+    pub course: Course,
     /// Where it goes next; the last one first.
     pub left: Vec<ShardId>,
 }
@@ -83,6 +98,8 @@ struct Interest {
 pub struct Pops {
     waiting: Map<u64, Waiting>,
     lines: Map<Line, VecDeque<u64>>,
+    /// Those in `waiting`, by connection.
+    conns: BTreeSet<(ConnId, u64)>,
     due: Deadlines<u64>,
     tickets: u64,
     /// By the name of the topic that a message comes to.
@@ -119,6 +136,7 @@ impl Pops {
         self.tickets += 1;
         let line = line_of(&ask);
         self.lines.entry(line).or_default().push_back(self.tickets);
+        self.conns.insert((ask.to.conn, self.tickets));
         let waiting = Waiting {
             ask,
             parked: false,
@@ -132,6 +150,7 @@ impl Pops {
     /// A pop was answered.
     pub fn leave(&mut self, ticket: u64) -> Option<Arc<Ask>> {
         let waiting = self.waiting.remove(&ticket)?;
+        self.conns.remove(&(waiting.ask.to.conn, ticket));
         let line = line_of(&waiting.ask);
         if let Some(tickets) = self.lines.get_mut(&line) {
             tickets.retain(|known| *known != ticket);
@@ -208,14 +227,16 @@ impl Pops {
 
     /// A connection is gone: its pops take nothing any more.
     pub fn closed(&mut self, conn: ConnId) {
-        let gone = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| waiting.ask.to.conn == conn);
-        let gone: Vec<u64> = gone.map(|(ticket, _)| *ticket).collect();
+        let gone = self.conns.range((conn, 0)..=(conn, u64::MAX));
+        let gone: Vec<u64> = gone.map(|(_, ticket)| *ticket).collect();
         for ticket in gone {
             self.leave(ticket);
         }
+    }
+
+    /// Whose pops wait here.
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.lines.keys()
     }
 
     /// How many wait here for this queue, or for any.
@@ -276,4 +297,63 @@ impl Pops {
 
 pub fn line_of(ask: &Ask) -> Line {
     (ask.topic.name.clone(), ask.group.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::topics::config_with;
+    use crate::remoting::frame::Codec;
+
+    fn ask(slot: u32) -> Arc<Ask> {
+        let conn = ConnId {
+            shard: ShardId(0),
+            slot,
+            generation: 1,
+        };
+        let topic = Topic {
+            name: "t".into(),
+            id: 1,
+            config: config_with(1, 6),
+            owners: vec![ShardId(0)],
+        };
+        Arc::new(Ask {
+            to: ReplyTo {
+                conn,
+                opaque: 1,
+                codec: Codec::Json,
+            },
+            topic: Arc::new(topic),
+            group: "g".into(),
+            queue_id: -1,
+            filter: Filter::ALL,
+            order: false,
+            attempt: String::new(),
+            until: Mono(1_000),
+            what: What::Notice,
+        })
+    }
+
+    #[test]
+    fn a_connection_takes_its_own_pops_with_it() {
+        let mut pops = Pops::default();
+        let tickets = [1, 2, 1, 3].map(|slot| pops.enter(ask(slot)));
+        assert!(pops.leave(tickets[2]).is_some(), "answered");
+        for ticket in tickets {
+            pops.empty(Mono(0), ticket);
+        }
+        let line = line_of(&ask(1));
+        assert_eq!(pops.waiting_for(&line, -1), 3);
+        pops.closed(ask(1).to.conn);
+        assert_eq!(pops.waiting_for(&line, -1), 2);
+        assert!(matches!(pops.empty(Mono(0), tickets[0]), Empty::Gone));
+        assert_eq!(
+            pops.conns.len(),
+            2,
+            "what was answered or closed is not looked at again"
+        );
+        pops.closed(ask(2).to.conn);
+        pops.closed(ask(3).to.conn);
+        assert!(pops.conns.is_empty() && pops.waiting.is_empty() && pops.lines.is_empty());
+    }
 }

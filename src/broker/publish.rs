@@ -208,7 +208,7 @@ impl Broker {
             };
             out.peers.push((shard, message));
         }
-        self.adopt(now, snapshot, &gone);
+        self.adopt(now, snapshot, &gone, out);
         if first {
             self.begin(now);
         }

@@ -11,6 +11,7 @@ use crate::broker::control::names::SCHEDULE_TOPIC;
 use crate::broker::guard::Place;
 use crate::broker::handle::guarded::First;
 use crate::broker::leases::Lapsed;
+use crate::broker::pending::Counted;
 use crate::broker::timers::Timer;
 use crate::broker::topics::{config_with, perm};
 use crate::broker::{Broker, Peer, handle};
@@ -113,7 +114,7 @@ pub enum Purpose {
     /// The message of a transaction: then that is over.
     Commit { to: Option<ReplyTo>, offset: u64 },
     /// A message whose time has come.
-    Timed { timer: Timer },
+    Timed { timer: Timer, counted: Counted },
     /// A message that was popped and not acknowledged in time.
     Revive { lapsed: Lapsed },
     /// A half that waits for an operator.
@@ -349,10 +350,10 @@ impl Broker {
                 let result = result.map(drop);
                 handle::transaction::stored_elsewhere(self, now, to, offset, result, out);
             }
-            Purpose::Timed { timer } => {
+            Purpose::Timed { timer, counted } => {
                 let again = result.as_ref().is_err_and(is_passing);
                 self.stats.undeliverable += u64::from(result.is_err() && !again);
-                self.timers.delivered(now, timer, !again);
+                self.timers.delivered(now, timer, counted, !again);
             }
             Purpose::Revive { lapsed } => {
                 let again = result.as_ref().is_err_and(is_passing);

@@ -21,6 +21,7 @@ use crate::broker::handle::timer::{self, Recall};
 use crate::broker::handle::{
     Parked, Request, bad_header, preset, refuse_to, reject_to, succeed, succeed_with, tell,
 };
+use crate::broker::pending::Count;
 use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
 use crate::broker::tallies::{Sums, Tally};
@@ -66,6 +67,10 @@ pub enum Question {
     Acks(Vec<ack::Batch>),
     Direct(Direct),
     Tally(tally::View),
+    /// How far messages for a time are delivered.
+    TimersRead,
+    /// How many of them wait, by topic.
+    TimersPending,
     /// Which groups consume which topics; only topics in order, if true.
     Consumers(bool),
     Consumption(Vec<Pair>),
@@ -115,6 +120,15 @@ pub enum Row {
     Tally(Box<Sums>),
     /// Not counted, for there is no room.
     TalliesFull,
+    /// About messages for a time.
+    Timers {
+        read_ms: i64,
+        stored: u64,
+        /// How often counts changed, and when they did last.
+        version: (u64, i64),
+    },
+    /// Those of one topic.
+    Pending(Arc<str>, Count),
     /// Grows with each change.
     Version(u64),
     /// Store times, ms.
@@ -367,6 +381,8 @@ fn rows(
         Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
         Question::TopicsOf { group } => Some(topics_here(broker, group)),
         Question::Tally(view) => Some(tally::rows(broker, asked.now, view)),
+        Question::TimersRead => Some(timer::read_here(broker, asked.now)),
+        Question::TimersPending => Some(timer::pending_here(broker, asked.now)),
         Question::Consumers(_) => Some(consumption::pairs_here(broker)),
         Question::Consumption(pairs) => {
             consumption::go_on(broker, asked.now, pairs, &mut asked.walk, waiter)
@@ -562,6 +578,8 @@ fn conclude(
         Question::Reset(reset) => reset_body(broker, &reset.topic, &rows),
         Question::Progress(wanted) => progress::body(broker, now, wanted, &rows),
         Question::Tally(view) => tally::body(view, &rows),
+        Question::TimersRead => Ok(timer::checkpoint(&rows)),
+        Question::TimersPending => Ok(timer::metrics(broker, &rows)),
         Question::Consumers(ordered) => {
             return consumption::pairs_known(broker, now, to, *ordered, rows, out);
         }

@@ -11,7 +11,8 @@
 //! [`PROGRESS_MS`], so a crash repeats that much and loses nothing.
 //!
 //! `Timer` payload, big-endian: progress i64, count u32, then for each recalled message its key
-//! hash u64 and its time i64 (wall ms).
+//! hash u64 and its time i64 (wall ms); then, since layout 2, what changed of the counts
+//! ([`Pending`]).
 //!
 //! Unlike the reference: to the millisecond instead of the second, and without a horizon.
 //!
@@ -19,13 +20,17 @@
 
 use crate::base::cursor::Cursor;
 use crate::base::heap::Deadlines;
-use crate::base::{Map, Mono, Now};
+use crate::base::{LogOffset, Map, Mono, Now};
+use crate::broker::pending::{Counted, Pending};
+use crate::message::{names, properties};
 use crate::store::consumequeue::QueueSlot;
 use crate::store::record::{Kind, put_system};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+/// The layout without counts.
+const UNCOUNTED: u16 = 1;
 /// Milliseconds of a queue.
 pub const HOUR_MS: i64 = crate::store::dispatch::TIMER_QUEUE_MS;
 /// What is due within this time is in memory.
@@ -97,6 +102,10 @@ pub struct Timers {
     /// Wall clock less monotonic clock, ms, as of the last call.
     skew_ms: i64,
     started: bool,
+    /// How many wait, by topic.
+    pub pending: Pending,
+    /// The last record replayed has no counts; the next one says from where on there are some.
+    is_uncounted: bool,
 }
 
 impl Timers {
@@ -114,9 +123,10 @@ impl Timers {
 
     /// Replays one record.
     pub fn apply(&mut self, version: u16, payload: &[u8]) -> Result<(), String> {
-        if version != VERSION {
+        if ![VERSION, UNCOUNTED].contains(&version) {
             return Err(format!("timers of layout {version}, known is {VERSION}"));
         }
+        self.is_uncounted = version == UNCOUNTED;
         self.apply_rows(&mut Cursor::new(payload))
             .ok_or_else(|| "a record of timers is cut short".to_owned())
     }
@@ -129,7 +139,17 @@ impl Timers {
             self.recalled.insert(hash, due_ms);
         }
         self.prune();
-        Some(())
+        match self.is_uncounted {
+            true => Some(()),
+            false => self.pending.apply(c),
+        }
+    }
+
+    /// A replay comes by a message that was stored for a time.
+    pub fn found(&mut self, store_ms: i64, stored: &[u8]) {
+        if let Some(topic) = properties::find_str(stored, names::REAL_TOPIC) {
+            self.pending.store(store_ms, topic);
+        }
     }
 
     fn prune(&mut self) {
@@ -149,19 +169,34 @@ impl Timers {
 
     pub fn dump(&self, now: Now, out: &mut Vec<u8>) {
         let recalled: Vec<_> = self.recalled.iter().map(|(k, v)| (*k, *v)).collect();
-        for piece in recalled
-            .chunks(4096)
-            .chain(recalled.is_empty().then_some(&[][..]))
-        {
-            let payload = self.encode(piece.iter().copied());
+        for piece in recalled.chunks(4096) {
+            let mut payload = self.encode(piece.iter().copied());
+            self.pending.encode_passed(&[], &mut payload);
+            put_system(out, Kind::Timer, VERSION, now.wall_ms, &payload);
+        }
+        for counts in self.pending.encode_all() {
+            let mut payload = self.encode(std::iter::empty());
+            payload.extend_from_slice(&counts);
             put_system(out, Kind::Timer, VERSION, now.wall_ms, &payload);
         }
     }
 
-    /// After recovery: the queues there are. What is overdue is delivered first.
-    pub fn start(&mut self, now: Now, queues: impl Iterator<Item = (i64, QueueSlot)>) {
+    /// After recovery: the queues there are, and where the log ends. What is overdue is delivered
+    /// first.
+    pub fn start(
+        &mut self,
+        now: Now,
+        queues: impl Iterator<Item = (i64, QueueSlot)>,
+        log_end: LogOffset,
+    ) {
         self.queues.extend(queues);
         self.started = true;
+        if self.is_uncounted {
+            self.pending.begin(log_end);
+        }
+        if self.queues.is_empty() {
+            self.pending.none_waits();
+        }
         self.skew_ms = now.wall_ms - now.mono.0 as i64;
         let first = self
             .queues
@@ -222,10 +257,14 @@ impl Timers {
         self.later.push(now.mono.after_ms(UNREAD_MS), timer);
     }
 
-    /// A delivery is over; or is to be tried again in a while, and under way until then.
-    pub fn delivered(&mut self, now: Now, timer: Timer, over: bool) {
+    /// A delivery is over, and its message no longer counted; or it is to be tried again in a
+    /// while, and under way until then.
+    pub fn delivered(&mut self, now: Now, timer: Timer, counted: Counted, over: bool) {
         if !over {
             return self.later.push(now.mono.after_ms(RETRY_MS), timer);
+        }
+        if let Some(topic) = counted {
+            self.pending.deliver(now.wall_ms, timer.due_ms, topic);
         }
         self.under_way_count -= 1;
         let with_time = self.under_way.get_mut(&timer.due_ms);
@@ -248,21 +287,37 @@ impl Timers {
         near.min(under_way).min(self.loaded_ms).min(now.wall_ms)
     }
 
+    /// The same for who asks: if nothing waits, that is now.
+    pub fn read_ms(&self, now: Now) -> i64 {
+        match self.is_empty() {
+            true => now.wall_ms,
+            false => self.reached_ms(now),
+        }
+    }
+
     /// The payload of a record that says how far delivery has come and what was recalled, if there
     /// is something to say and it is time.
     pub fn take_unlogged(&mut self, now: Now) -> Option<Vec<u8>> {
         let due = self.progress_due.is_some_and(|due| due <= now.mono);
-        if !due && self.unlogged.is_empty() {
+        if !due && self.unlogged.is_empty() && !self.is_uncounted {
             return None;
         }
         self.progress_due = None;
-        self.progress_ms = self.progress_ms.max(self.reached_ms(now));
-        if self.progress_ms == self.logged_ms && self.unlogged.is_empty() {
+        let reached_ms = self.progress_ms.max(self.reached_ms(now));
+        let (passed_ms, taken) = self.pending.pass(reached_ms);
+        self.progress_ms = self.progress_ms.max(passed_ms);
+        if passed_ms < reached_ms {
+            self.progress_due = Some(now.mono);
+        }
+        let moved = self.progress_ms != self.logged_ms || !taken.is_empty();
+        if !moved && self.unlogged.is_empty() && !self.is_uncounted {
             return None;
         }
+        self.is_uncounted = false;
         self.logged_ms = self.progress_ms;
         let recalled = std::mem::take(&mut self.unlogged);
-        let payload = self.encode(recalled.into_iter());
+        let mut payload = self.encode(recalled.into_iter());
+        self.pending.encode_passed(&taken, &mut payload);
         self.prune();
         Some(payload)
     }
@@ -276,9 +331,12 @@ impl Timers {
             .copied()
             .take_while(|hour| over(*hour))
             .collect();
-        done.iter()
-            .filter_map(|hour| self.queues.remove(hour))
-            .collect()
+        let slots = done.iter().filter_map(|hour| self.queues.remove(hour));
+        let slots: Vec<_> = slots.collect();
+        if !slots.is_empty() && self.is_empty() {
+            self.pending.none_waits();
+        }
+        slots
     }
 
     /// Begins to load the next window if it is time; `range_of` gives the offsets of a queue, those
@@ -425,15 +483,50 @@ mod tests {
         }
     }
 
-    /// The queues as a store would keep them: times within the hour, by hour.
+    const TOPICS: [&str; 3] = ["a", "b", "c"];
+
+    /// The queues as a store would keep them: times within the hour, by hour; and the log since the
+    /// last snapshot, with places in it.
     #[derive(Default)]
     struct Disk {
         queues: BTreeMap<i64, Vec<u32>>,
         slots: Vec<i64>,
+        snapshot: Vec<u8>,
+        log: Vec<Logged>,
+        /// Records before the log.
+        begins: u64,
+        /// Topic and place of each message.
+        kept: Map<(QueueSlot, u64), (&'static str, u64)>,
+    }
+
+    enum Logged {
+        Message(&'static str),
+        Record(Vec<u8>),
     }
 
     impl Disk {
-        fn store(&mut self, table: &mut Timers, due_ms: i64) -> Timer {
+        fn end(&self) -> u64 {
+            self.begins + self.log.len() as u64
+        }
+
+        fn checkpoint(&mut self, table: &Timers, now: Now) {
+            self.begins = self.end();
+            (self.snapshot, self.log) = (Vec::new(), Vec::new());
+            table.dump(now, &mut self.snapshot);
+        }
+
+        fn save(&mut self, table: &mut Timers, now: Now) {
+            self.log
+                .extend(table.take_unlogged(now).map(Logged::Record));
+        }
+
+        fn deliver(&self, table: &mut Timers, now: Now, timer: Timer, over: bool) {
+            let (topic, at) = self.kept[&(timer.slot, timer.offset)];
+            let counted = table.pending.counted(topic, LogOffset(at));
+            table.delivered(now, timer, counted, over);
+        }
+
+        fn store(&mut self, table: &mut Timers, due_ms: i64, topic: &'static str) -> Timer {
             let hour = due_ms.div_euclid(HOUR_MS);
             let slot = match table.queue(hour) {
                 Some(slot) => slot,
@@ -453,6 +546,9 @@ mod tests {
                 offset,
             };
             table.add(timer);
+            table.pending.store(due_ms, topic);
+            self.kept.insert((slot, offset), (topic, self.end()));
+            self.log.push(Logged::Message(topic));
             timer
         }
 
@@ -475,6 +571,9 @@ mod tests {
         Store(u32),
         Pass(u32),
         Refuse,
+        /// A snapshot of everything.
+        Checkpoint,
+        /// From the last snapshot and the log behind it.
         Restart,
     }
 
@@ -483,15 +582,14 @@ mod tests {
             6 => prop_oneof![0..2_000u32, 0..200_000u32, 0..9_000_000u32].prop_map(Op::Store),
             5 => prop_oneof![0..500u32, 0..100_000u32, 0..5_000_000u32].prop_map(Op::Pass),
             1 => Just(Op::Refuse),
+            1 => Just(Op::Checkpoint),
             1 => Just(Op::Restart),
         ]
     }
 
     fn restarted(table: &Timers, disk: &Disk, now: Now) -> Timers {
-        let mut bytes = Vec::new();
-        table.dump(now, &mut bytes);
         let mut again = Timers::default();
-        for record in walk(&bytes) {
+        for record in walk(&disk.snapshot) {
             let Ok((
                 _,
                 Record::System {
@@ -503,35 +601,56 @@ mod tests {
             };
             again.apply(version, payload).unwrap();
         }
+        for logged in &disk.log {
+            match logged {
+                Logged::Message(topic) => {
+                    again.found(0, format!("REAL_TOPIC\u{1}{topic}\u{2}").as_bytes());
+                }
+                Logged::Record(payload) => again.apply(VERSION, payload).unwrap(),
+            }
+        }
         let slots = disk.slots.iter().enumerate();
         let known = slots.filter(|(_, hour)| table.queue(**hour).is_some());
-        again.start(now, known.map(|(n, hour)| (*hour, QueueSlot(n as u32))));
+        let known = known.map(|(n, hour)| (*hour, QueueSlot(n as u32)));
+        again.start(now, known, LogOffset(disk.end()));
         again
     }
 
+    fn waits(table: &Timers) -> BTreeMap<String, u64> {
+        let counts = table.pending.counts().filter(|(_, count)| count.waits > 0);
+        counts
+            .map(|(topic, count)| (topic.to_string(), count.waits))
+            .collect()
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]
         fn everything_is_delivered_in_its_time_and_not_before(
             ops in prop::collection::vec(op(), 1..80)
         ) {
             let (mut table, mut disk) = (Timers::default(), Disk::default());
-            table.start(at(0), std::iter::empty());
+            table.start(at(0), std::iter::empty(), LogOffset(0));
             let (mut ms, mut refuse, mut restarts) = (0u64, false, 0);
-            // When each is due, and how often it was delivered.
-            let mut model: BTreeMap<(u32, u64), (i64, u32)> = BTreeMap::new();
+            // When each is due, how often it was delivered, and whether it still is to be.
+            let mut model: BTreeMap<(QueueSlot, u64), (i64, u32, bool)> = BTreeMap::new();
             for op in ops {
                 match op {
                     Op::Store(wait) => {
                         let due_ms = at(ms).wall_ms + 1 + i64::from(wait);
-                        let timer = disk.store(&mut table, due_ms);
-                        model.insert((timer.slot.0, timer.offset), (due_ms, 0));
+                        let topic = TOPICS[wait as usize % TOPICS.len()];
+                        let timer = disk.store(&mut table, due_ms, topic);
+                        model.insert((timer.slot, timer.offset), (due_ms, 0, true));
                     }
                     Op::Pass(by) => ms += u64::from(by),
                     Op::Refuse => refuse = true,
+                    Op::Checkpoint => disk.checkpoint(&table, at(ms)),
                     Op::Restart => {
                         table = restarted(&table, &disk, at(ms));
                         restarts += 1;
+                        for known in model.values_mut() {
+                            known.2 |= known.0 >= table.progress_ms;
+                        }
                     }
                 }
                 // As a broker would wake: at each deadline up to now.
@@ -540,27 +659,32 @@ mod tests {
                     while let Some(timer) = table.pop_due(at(ms)) {
                         let over = !std::mem::take(&mut refuse);
                         if over {
-                            let known = model.get_mut(&(timer.slot.0, timer.offset)).unwrap();
+                            let known = model.get_mut(&(timer.slot, timer.offset)).unwrap();
                             prop_assert!(known.0 <= at(ms).wall_ms, "early");
-                            known.1 += 1;
+                            (known.1, known.2) = (known.1 + 1, false);
                         }
-                        table.delivered(at(ms), timer, over);
+                        disk.deliver(&mut table, at(ms), timer, over);
                     }
-                    drop(table.take_unlogged(at(ms)));
+                    disk.save(&mut table, at(ms));
                     table.take_done();
                     if table.deadline().is_none_or(|due| due > at(ms).mono) {
                         break;
                     }
                 }
+                let mut left: BTreeMap<String, u64> = BTreeMap::new();
+                for (place, _) in model.iter().filter(|(_, known)| known.2) {
+                    *left.entry(disk.kept[place].0.to_owned()).or_default() += 1;
+                }
+                prop_assert_eq!(waits(&table), left);
             }
             // A refused one is tried again.
             ms += 1000;
             disk.load(&mut table, at(ms));
             while let Some(timer) = table.pop_due(at(ms)) {
-                model.get_mut(&(timer.slot.0, timer.offset)).unwrap().1 += 1;
-                table.delivered(at(ms), timer, true);
+                model.get_mut(&(timer.slot, timer.offset)).unwrap().1 += 1;
+                disk.deliver(&mut table, at(ms), timer, true);
             }
-            for (place, (due_ms, times)) in model {
+            for (place, (due_ms, times, _)) in model {
                 let is_due = due_ms <= at(ms).wall_ms;
                 prop_assert!(times > 0 || !is_due, "{place:?} is late");
                 prop_assert!(times <= 1 + restarts, "{place:?} came {times} times");
@@ -572,13 +696,42 @@ mod tests {
     #[test]
     fn recalls_are_kept_until_their_time_is_over() {
         let mut table = Timers::default();
-        table.start(at(0), std::iter::empty());
+        table.start(at(0), std::iter::empty(), LogOffset(0));
         assert!(table.recall(7, START_MS + 1000));
         let payload = table.take_unlogged(at(0)).unwrap();
         let mut again = Timers::default();
         again.apply(VERSION, &payload).unwrap();
         assert!(again.is_recalled(7) && !again.is_recalled(8));
-        assert_eq!(restarted(&again, &Disk::default(), at(10)).recalled(), 1);
+        let mut disk = Disk::default();
+        disk.checkpoint(&again, at(10));
+        assert_eq!(restarted(&again, &disk, at(10)).recalled(), 1);
         assert!(again.apply(VERSION, &payload[1..]).is_err());
+    }
+
+    /// Layout 1 had no counts: what waits then is delivered, and takes nothing away from what is
+    /// counted later.
+    #[test]
+    fn an_older_store_counts_from_its_first_start_on() {
+        let mut disk = Disk::default();
+        let mut old = Timers::default();
+        old.start(at(0), std::iter::empty(), LogOffset(0));
+        disk.store(&mut old, at(50).wall_ms, "a");
+        let mut payload = at(0).wall_ms.to_be_bytes().to_vec();
+        payload.extend_from_slice(&0u32.to_be_bytes());
+        put_system(&mut disk.snapshot, Kind::Timer, UNCOUNTED, 0, &payload);
+        let mut table = restarted(&old, &disk, at(10));
+        disk.save(&mut table, at(10));
+        disk.store(&mut table, at(60).wall_ms, "a");
+        for mut table in [restarted(&table, &disk, at(20)), table] {
+            assert_eq!(waits(&table), BTreeMap::from([("a".to_owned(), 1)]));
+            disk.load(&mut table, at(100));
+            for left in [1, 0] {
+                let timer = table.pop_due(at(100)).unwrap();
+                disk.deliver(&mut table, at(100), timer, true);
+                let counted: u64 = waits(&table).values().sum();
+                assert_eq!(counted, left, "the older one first");
+            }
+        }
+        assert!(Timers::default().apply(VERSION + 1, &payload).is_err());
     }
 }

@@ -78,6 +78,12 @@ impl Topic {
         self.config.perm & perm::WRITE != 0
     }
 
+    /// Whether its queues are popped by urgency.
+    pub fn is_for_priorities(&self) -> bool {
+        let kind = self.config.attributes.get(attributes::MESSAGE_TYPE);
+        kind.is_some_and(|kind| kind == "PRIORITY")
+    }
+
     /// How long a unique key that was sent is not stored again, if the topic has the attribute.
     pub fn dedup_window_ms(&self) -> Option<i64> {
         let text = self.config.attributes.get(attributes::DEDUP_WINDOW)?;

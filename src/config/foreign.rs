@@ -131,7 +131,7 @@ const NOT_YET: &[(&str, &[&str], &str)] = &[
     (
         "defaultMessageRequestMode",
         &["PULL"],
-        "pop consumption is not there yet",
+        "the mode of a group is set by setConsumeMode",
     ),
 ];
 
@@ -202,18 +202,18 @@ const NOT_NEEDED: &[(&str, &str)] = &[
          useSeparateStorePathForRocksdbCQ useSingleRocksDBForAllConfigs",
     ),
     (
-        "pop consumption is not there yet",
+        "how messages are popped here has none of these settings",
         "appendAckAsync appendCkAsync defaultPopShareQueueNum enableLitePopLog \
          enableNotifyAfterPopOrderLockRelease enableNotifyBeforePopCalculateLag enablePopBatchAck \
          enablePopBufferMerge enablePopLog enablePopMessageThreshold enablePopMetrics \
          enableRetryTopicV2 enableSkipLongAwaitingAck initPopOffsetByCheckMsgInMem \
          maxMessageFilterNumForNotification maxPopPollingSize popCkMaxBufferSize \
          popCkOffsetMaxQueueSize popCkStayBufferTime popCkStayBufferTimeOut \
-         popFromRetryProbability popFromRetryProbabilityForPriority popInflightMessageThreshold \
+         popInflightMessageThreshold \
          popLongPollingForceNotifyInterval popPollingMapExpireTimeSeconds popPollingMapSize \
          popPollingSize popResponseReturnActualRetryTopic popReviveConcurrency \
          popReviveMaxAttemptTimes popReviveMaxReturnSizePerRead popReviveSkipIfGroupAbsent \
-         priorityOrderAsc retrieveMessageFromPopRetryTopicV1 reviveAckWaitMs reviveInterval \
+         retrieveMessageFromPopRetryTopicV1 reviveAckWaitMs reviveInterval \
          reviveMaxSlow reviveQueueNum reviveScanTime serverLoadBalancerEnable \
          skipWhenCKRePutReachMaxTimes useMessageFilterForNotification useSeparateRetryQueue",
     ),

@@ -196,6 +196,14 @@ keys! {
     max_lmq_consume_queue_num: u64 = "maxLmqConsumeQueueNum",
         Number { min: 1, max: 60_000_000, unit: "" }, Fixed("20000"), "broker",
         "With enableLmqQuota: light queues there may be, shared equally by the shards.";
+    pop_from_retry_probability: u64 = "popFromRetryProbability",
+        Number { min: 0, max: 100, unit: "percent" }, Fixed("20"), "broker",
+        "In so many pops what was not acknowledged in time comes before new messages.";
+    pop_from_retry_probability_for_priority: u64 = "popFromRetryProbabilityForPriority",
+        Number { min: 0, max: 100, unit: "percent" }, Fixed("0"), "broker",
+        "The same for pops in priority mode.";
+    priority_order_asc: bool = "priorityOrderAsc", Shape::Flag, Fixed("true"), "broker",
+        "A higher number is more urgent: pops begin with the highest queue, not with queue 0.";
     transaction_time_out: u64 = "transactionTimeOut",
         Number { min: 1, max: 86_400_000, unit: "ms" }, Fixed("6000"), "broker",
         "A transaction that is open for longer has its producer asked how it ended.";

@@ -20,7 +20,7 @@ use crate::store::light::LightRecord;
 use crate::store::merge::Reader;
 use crate::store::queues::QueueRecord;
 use crate::store::record::{Kind, Record, walk};
-use crate::store::recovery::Apply;
+use crate::store::recovery::{Apply, Replayed};
 use crate::store::replay::Replay;
 use crate::store::runs::{self, Run};
 use crate::store::segment::{FOLDER, file_name};
@@ -436,7 +436,11 @@ fn system(
             _ => Err(unreadable()),
         },
         Kind::QueuePosition => Err("a queue position outside a snapshot".to_owned()),
-        _ => apply(kind, version, payload),
+        _ => apply(Replayed::System {
+            kind,
+            version,
+            payload,
+        }),
     }
 }
 

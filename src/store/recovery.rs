@@ -11,7 +11,7 @@ use crate::store::checkpoint::{Checkpoint, decode_snapshot, is_snapshot, load, s
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::{CommitLog, LogEnd, LogOptions};
 use crate::store::consumequeue::{Entry, Limits, QueueIndex, QueueSlot, QueueState};
-use crate::store::dispatch::Dispatch;
+use crate::store::dispatch::{Dispatch, TIMER_TOPIC};
 use crate::store::durability::Waiting;
 use crate::store::index::{KeyIndex, KeyLimits};
 use crate::store::light::LightRecord;
@@ -80,9 +80,20 @@ impl From<DiskError> for StoreError {
     }
 }
 
-/// Takes the system records that are not the store's own, in log order, and those that drop a
-/// queue, for others keep things by its slot.
-pub type Apply<'a> = &'a mut dyn FnMut(Kind, u16, &[u8]) -> Result<(), String>;
+/// What a replay comes by that is not, or not only, the store's own.
+pub enum Replayed<'a> {
+    /// A system record, one that drops a queue too, for others keep things by its slot.
+    System {
+        kind: Kind,
+        version: u16,
+        payload: &'a [u8],
+    },
+    /// A message for a time, behind the snapshot.
+    Timed { store_ms: i64, properties: &'a [u8] },
+}
+
+/// Takes that, in log order.
+pub type Apply<'a> = &'a mut dyn FnMut(Replayed<'_>) -> Result<(), String>;
 
 /// What recovery found, for the log line a person reads.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -283,7 +294,11 @@ impl Base {
                 Some(QueueRecord::Dropped { slot }) => {
                     self.queues.drop_queue(slot);
                     self.index.drop_queue(slot);
-                    return apply(kind, version, payload);
+                    return apply(Replayed::System {
+                        kind,
+                        version,
+                        payload,
+                    });
                 }
                 _ => return Err(unreadable()),
             },
@@ -294,7 +309,13 @@ impl Base {
                 }
                 _ => return Err(unreadable()),
             },
-            _ => return apply(kind, version, payload),
+            _ => {
+                return apply(Replayed::System {
+                    kind,
+                    version,
+                    payload,
+                });
+            }
         }
         Ok(())
     }
@@ -475,7 +496,7 @@ impl Opening<'_> {
             })?;
             let at = LogOffset(header.at.0 + (HEADER_BYTES + at) as u64);
             let done = match record {
-                Record::Message(bytes) => self.message(at, bytes),
+                Record::Message(bytes) => self.message(at, bytes, apply),
                 Record::System {
                     kind: kind @ (Kind::Light | Kind::LightCopy),
                     store_ms,
@@ -494,7 +515,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn message(&mut self, at: LogOffset, bytes: &[u8]) -> Result<(), String> {
+    fn message(&mut self, at: LogOffset, bytes: &[u8], apply: Apply<'_>) -> Result<(), String> {
         let view = RecordView::parse(bytes).map_err(|error| error.to_string())?;
         let Some(slot) = self.base.queues.find(view.topic(), view.queue_id()) else {
             return Err(format!(
@@ -518,7 +539,13 @@ impl Opening<'_> {
             self.base.keys.append(*key, at, view.store_timestamp());
         }
         self.report.messages += 1;
-        Ok(())
+        if view.topic() != TIMER_TOPIC {
+            return Ok(());
+        }
+        apply(Replayed::Timed {
+            store_ms: view.store_timestamp(),
+            properties: view.properties(),
+        })
     }
 
     /// Light queues that hold the message before, or the one in the payload.

@@ -47,6 +47,7 @@ const JAVA: &[&str] = &[
 const JAVA5: &[&str] = &[
     "transaction",
     "pop",
+    "priority",
     "again",
     "retry",
     "delay",
@@ -124,6 +125,7 @@ const DOCS: &[&str] = &[
     "offsets.md",
     "order.md",
     "pop.md",
+    "priority.md",
     "queries.md",
     "request-reply.md",
     "retries.md",

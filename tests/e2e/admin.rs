@@ -153,3 +153,28 @@ fn what_is_absent_wrong_or_away_is_said_with_its_code() {
     assert!(err.contains(&nobody) && err.contains("--namesrv"), "{err}");
     desk.server.stop();
 }
+
+#[test]
+fn dead_letters_of_all_queues_are_sent_again() {
+    let desk = Desk::open();
+    let topic = "%DLQ%lost";
+    desk.rows(&["create-topic", topic, "--queues", "3"]);
+    for (queue, body) in [("0", "one"), ("2", "two"), ("2", "three")] {
+        desk.rows(&["send", topic, body, "--queue", queue]);
+    }
+    let bodies = |words: &[&str]| -> Vec<String> {
+        let rows = desk.rows(words).into_iter();
+        rows.map(|row| row["body"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    assert_eq!(bodies(&["dead-letters", "lost"]), ["one", "two", "three"]);
+    let done = desk.rows(&["redrive", "lost", "--most", "2"]);
+    assert_eq!((done.len(), &done[0]["sent_again"]), (1, &2.into()));
+    assert_eq!(bodies(&["dead-letters", "lost"]), ["three"]);
+    let done = desk.rows(&["redrive", "lost"]);
+    assert_eq!(done[0]["sent_again"], 1);
+    desk.fails(&["dead-letters", "lost"], 4);
+    let sent = bodies(&["read", "%RETRY%lost", "--queue", "0"]);
+    assert_eq!(sent, ["one", "two", "three"]);
+    desk.server.stop();
+}

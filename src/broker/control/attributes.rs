@@ -67,9 +67,12 @@ pub const DEDUP_WINDOW: &str = "dedup.window";
 /// The attribute that says which kind of messages a topic is for.
 pub const MESSAGE_TYPE: &str = "message.type";
 
+/// In so many of a hundred pops a group takes the most urgent message first.
+pub const PRIORITY_FACTOR: &str = "priority.factor";
+
 /// Attributes of subscription groups.
 pub const OF_GROUPS: [Attribute; 8] = [
-    attribute("priority.factor", true, Values::Range(0, 100)),
+    attribute(PRIORITY_FACTOR, true, Values::Range(0, 100)),
     attribute("lite.bind.topic", true, Values::Text),
     attribute(
         "lite.sub.model",

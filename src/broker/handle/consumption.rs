@@ -48,8 +48,8 @@ pub fn all(
 
 /// Which groups have offsets on which topics of this shard.
 pub fn pairs_here(broker: &Broker) -> Vec<Row> {
-    if broker.offsets.len() > QUEUES_MAX {
-        return vec![Row::Refused(too_many(broker.offsets.len()))];
+    if broker.offsets.exceeds(QUEUES_MAX) {
+        return vec![Row::Refused(too_many(QUEUES_MAX + 1))];
     }
     let mut pairs: BTreeSet<Pair> = BTreeSet::new();
     for (group, slot, _) in broker.offsets.iter() {

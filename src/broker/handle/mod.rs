@@ -337,6 +337,12 @@ fn control(
             let delays = Question::Progress(Progress::Delays);
             return survey::ask(broker, request, delays, out);
         }
+        request::GET_TIMER_CHECK_POINT => {
+            return survey::ask(broker, request, Question::TimersRead, out);
+        }
+        request::GET_TIMER_METRICS => {
+            return survey::ask(broker, request, Question::TimersPending, out);
+        }
         request::QUERY_TOPIC_CONSUME_BY_WHO => return progress::groups_of(broker, request, out),
         request::QUERY_TOPICS_BY_CONSUMER => return progress::topics_of(broker, request, out),
         request::QUERY_CORRECTION_OFFSET => return progress::corrections(broker, request, out),

@@ -10,18 +10,21 @@
 
 use crate::base::{Now, ShardId};
 use crate::broker::acks::{Ack, Ready, ReplyTo};
+use crate::broker::control::attributes;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{RETRY_PREFIX, pop_retry_topics};
 use crate::broker::handle::take::{self, Looked, Taken};
 use crate::broker::handle::{Parked, Request, bad_header, filter, make_group, reject_to, tell};
 use crate::broker::leases::{self, POP_MAX};
 use crate::broker::members::TAG;
-use crate::broker::pops::{Ask, Empty, Visit, Wake, What};
+use crate::broker::pops::{Ask, Course, Empty, Visit, Wake, What};
+use crate::broker::snapshot::Snapshot;
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::topics::{Topic, perm};
 use crate::broker::{Broker, Peer};
 use crate::filter::Filter;
 use crate::machine::Outbox;
+use crate::remoting::body::group::GroupConfig;
 use crate::remoting::code::response;
 use crate::remoting::command::FrameWriter;
 use crate::remoting::header::pop::{
@@ -43,8 +46,6 @@ const WAIT_MS_MAX: i64 = 300_000;
 pub(super) const INVISIBLE_MS_MAX: i64 = 7 * 24 * 3_600_000;
 /// Offsets that wait to be entered, beyond which they are before a pop begins.
 const JOINT_BYTES: usize = 16 * 1024;
-/// In a hundred pops so many look at the retry topic first (`popFromRetryProbability`).
-const RETRY_FIRST: u32 = 20;
 
 pub fn pop(
     broker: &mut Broker,
@@ -228,14 +229,10 @@ fn check(
         let remark = format!("subscription group no permission, {group_name}");
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
-<<<<<<< HEAD
-    if let Some(remark) = snapshot.refusal(group_name, request.link.conn) {
+    if let Some(remark) = broker.snapshot.refusal(group_name, request.link.conn) {
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
-    Ok(Some((topic, name.clone())))
-=======
     Ok(Some((topic, name)))
->>>>>>> w-light
 }
 
 fn wanted(broker: &Broker, kind: Option<&str>, expression: Option<&str>) -> Result<Filter, Reject> {
@@ -256,45 +253,93 @@ fn start(broker: &mut Broker, now: Now, ask: Ask, out: &mut Outbox<Peer>) {
 }
 
 fn set_out(broker: &mut Broker, now: Now, ticket: u64, ask: Arc<Ask>, out: &mut Outbox<Peer>) {
-    let left = route(broker, &ask);
+    let course = course(broker, &ask);
+    let left = route(broker, &ask, course);
     let home = broker.me;
     let visit = Visit {
         ask,
         home,
         ticket,
+        course,
         left,
     };
     go_on(broker, now, visit, out);
 }
 
-/// The shards to visit, the last one first; another one begins each time.
-fn route(broker: &mut Broker, ask: &Ask) -> Vec<ShardId> {
-    let mut shards = Vec::new();
-    for (topic, queue) in places(broker, ask) {
-        if let Some(owner) = broker.owner(&topic, queue)
-            && !shards.contains(&owner)
-        {
+/// Which way a pop goes this time. In priority mode, for as many in a hundred as the group wants,
+/// strictly from the highest queue down.
+fn course(broker: &mut Broker, ask: &Ask) -> Course {
+    broker.turn = broker.turn.wrapping_add(1);
+    let roll = percent(broker.turn);
+    let pops = matches!(ask.what, What::Pop { .. }) && !ask.order;
+    let strict = pops
+        && ask.topic.is_for_priorities()
+        && i64::from(roll)
+            < broker
+                .snapshot
+                .groups
+                .get(&ask.group)
+                .map_or(100, |group| priority_factor(group));
+    let options = &broker.options;
+    let retries = match strict {
+        true => options.pop_retry_percent_priority,
+        false => options.pop_retry_percent,
+    };
+    Course {
+        shift: if strict { 0 } else { roll as i32 },
+        retry_first: roll < retries,
+        retry_form: roll as usize,
+        strict: strict.then_some(0),
+    }
+}
+
+/// 0 to 99, evenly for every sequence of turns with the same step.
+fn percent(turn: u32) -> u32 {
+    let spread = turn.wrapping_mul(0x9E37_79B9);
+    ((u64::from(spread) * 100) >> 32) as u32
+}
+
+/// In so many of a hundred pops a group wants priority mode
+/// (`SubscriptionGroupConfig.getPriorityFactor`).
+fn priority_factor(group: &GroupConfig) -> i64 {
+    let text = group.attributes.get(attributes::PRIORITY_FACTOR);
+    text.and_then(|text| text.parse().ok()).unwrap_or(100)
+}
+
+/// The shards to visit, the last one first: each once, another one begins each time; or each as
+/// often as it owns a run of queues.
+fn route(broker: &Broker, ask: &Ask, course: Course) -> Vec<ShardId> {
+    let places = places(broker, ask, course);
+    let owners = places
+        .iter()
+        .filter_map(|(topic, queue)| broker.owner(topic, *queue));
+    let mut shards: Vec<ShardId> = Vec::new();
+    if course.strict.is_some() {
+        shards.extend(owners);
+        shards.dedup();
+        shards.reverse();
+        return shards;
+    }
+    for owner in owners {
+        if !shards.contains(&owner) {
             shards.push(owner);
         }
     }
-    broker.turn = broker.turn.wrapping_add(1);
     let first = broker.turn as usize % shards.len().max(1);
     shards.rotate_left(first);
     shards
 }
 
-/// The queues a pop may take from, in the order it looks at them: of the retry topics, in most
-/// cases behind those of the topic itself; these from the highest number down, from a changing one
-/// on (`priorityOrderAsc`).
-pub(super) fn places(broker: &Broker, ask: &Ask) -> Vec<(Arc<Topic>, i32)> {
+/// A queue that a pop may take from.
+type Place = (Arc<Topic>, i32);
+
+/// All of them, in the order in which the pop looks at them.
+fn places(broker: &Broker, ask: &Ask, course: Course) -> Vec<Place> {
     let mut own = Vec::new();
     if ask.queue_id >= 0 {
         own.push((ask.topic.clone(), ask.queue_id));
     } else {
-        let count = ask.topic.config.read_queue_nums;
-        let turn = broker.turn % 100;
-        let queues = (0..count).map(|n| (count - 1 - n + turn as i32) % count);
-        own.extend(queues.map(|queue| (ask.topic.clone(), queue)));
+        own.extend(row(broker, ask, &ask.topic, course.shift));
     }
     if ask.order {
         return own;
@@ -305,14 +350,39 @@ pub(super) fn places(broker: &Broker, ask: &Ask) -> Vec<(Arc<Topic>, i32)> {
         .filter_map(|name| broker.snapshot.topics.get(name));
     let known: Vec<_> = known.collect();
     // Clients take one of the two forms in one answer.
-    let retry = known.get(broker.turn as usize % known.len().max(1));
-    let retries = retry.into_iter().flat_map(|topic| {
-        (0..topic.config.read_queue_nums).map(|queue| (Arc::clone(topic), queue))
-    });
-    match broker.turn % 100 < RETRY_FIRST {
+    let retry = known.get(course.retry_form % known.len().max(1));
+    let retries = retry
+        .into_iter()
+        .flat_map(|topic| row(broker, ask, topic, course.shift));
+    match course.retry_first {
         true => retries.chain(own).collect(),
         false => own.into_iter().chain(retries).collect(),
     }
+}
+
+/// The queues of a topic: from the highest number down (`priorityOrderAsc`), of one that is only
+/// looked at from the lowest up, from some queue on.
+fn row(broker: &Broker, ask: &Ask, topic: &Arc<Topic>, shift: i32) -> impl Iterator<Item = Place> {
+    let topic = Arc::clone(topic);
+    let down = broker.options.pop_highest_first && matches!(ask.what, What::Pop { .. });
+    let count = topic.config.read_queue_nums;
+    (0..count).map(move |n| {
+        let first = if down { count - 1 - n } else { n };
+        (Arc::clone(&topic), (first + shift) % count)
+    })
+}
+
+/// Those of this shard that a visit may look at now.
+pub(super) fn places_here(broker: &Broker, ask: &Ask, course: Course) -> Vec<Place> {
+    let owner = |place: &Place| broker.owner(&place.0, place.1);
+    let mut places = places(broker, ask, course);
+    if let Some(run) = course.strict {
+        places.retain(|place| owner(place).is_some());
+        let mut runs = places.chunk_by(|a, b| owner(a) == owner(b));
+        places = runs.nth(run).unwrap_or_default().to_vec();
+    }
+    places.retain(|place| owner(place) == Some(broker.me));
+    places
 }
 
 /// Sends a pop to the next shard, or home.
@@ -387,13 +457,11 @@ fn peeked(rest: u64) -> PopResponse<'static> {
 }
 
 /// A pop looks at the queues of this shard.
-pub fn run(broker: &mut Broker, now: Now, visit: Visit, out: &mut Outbox<Peer>) {
+pub fn run(broker: &mut Broker, now: Now, mut visit: Visit, out: &mut Outbox<Peer>) {
     let waiter = broker.next_waiter();
     let looked = match visit.ask.what {
-        What::Pop { .. } | What::Peek { .. } => {
-            take::take(broker, now, &visit.ask, WaiterId(waiter))
-        }
-        What::Notice => Ok(Looked::from(take::has_messages(broker, now, &visit.ask))),
+        What::Pop { .. } | What::Peek { .. } => take::take(broker, now, &visit, WaiterId(waiter)),
+        What::Notice => Ok(Looked::from(take::has_messages(broker, now, &visit))),
     };
     match looked {
         Ok(Looked::Nothing) if matches!(visit.ask.what, What::Peek { .. }) => {
@@ -403,6 +471,7 @@ pub fn run(broker: &mut Broker, now: Now, visit: Visit, out: &mut Outbox<Peer>) 
             let [current, earlier] = pop_retry_topics(&visit.ask.topic.name, &visit.ask.group);
             let topics = [&*visit.ask.topic.name, &*current, &*earlier];
             broker.pops.note_interest(&visit.ask, visit.home, topics);
+            visit.course.strict = visit.course.strict.map(|run| run + 1);
             return go_on(broker, now, visit, out);
         }
         Ok(Looked::Waits) => {
@@ -521,6 +590,30 @@ impl Broker {
         self.tell_interested(&topic, None, if any { -1 } else { queue_id }, out);
     }
 
+    /// Control state changed: pops that wait look at a retry topic that was not there when they
+    /// went round. Its shard may not know that they wait.
+    pub(in crate::broker) fn notice_topics(
+        &mut self,
+        now: Now,
+        before: &Snapshot,
+        out: &mut Outbox<Peer>,
+    ) {
+        if before.topics_stamp == self.snapshot.topics_stamp {
+            return;
+        }
+        let mut made = Vec::new();
+        for line in self.pops.lines() {
+            let names = pop_retry_topics(&line.0, &line.1);
+            for name in names.iter().filter(|name| !before.topics.contains(name)) {
+                let owners = self.snapshot.topics.get(name).map(|topic| &topic.owners);
+                made.extend(owners.into_iter().flatten().map(|at| (*at, line.clone())));
+            }
+        }
+        for (at, line) in made {
+            wake(self, now, at, line, -1, out);
+        }
+    }
+
     pub(in crate::broker) fn tell_interested(
         &mut self,
         topic: &str,
@@ -557,12 +650,19 @@ pub fn wake(
     match broker.pops.wake(&line, queue_id) {
         Wake::UnderWay => {}
         Wake::Look(ticket, ask) => {
+            let course = course(broker, &ask);
+            let left = match course.strict {
+                // What is more urgent may have come elsewhere.
+                Some(_) => route(broker, &ask, course),
+                None => vec![at],
+            };
             let home = broker.me;
             let visit = Visit {
                 ask,
                 home,
                 ticket,
-                left: vec![at],
+                course,
+                left,
             };
             go_on(broker, now, visit, out);
         }

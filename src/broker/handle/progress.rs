@@ -156,7 +156,7 @@ pub fn rows(
             return Some(Vec::new());
         }
         Progress::Delays => return Some(delay_rows(broker)),
-        Progress::All if broker.offsets.len() > OFFSETS_MAX => {
+        Progress::All if broker.offsets.exceeds(OFFSETS_MAX) => {
             return Some(vec![Row::Refused(too_many())]);
         }
         Progress::All

@@ -119,14 +119,10 @@ fn check(
         let remark = format!("subscription group no permission, {group_name}");
         return Err(Refusal::Forbidden(Forbidden::Group, remark));
     }
-<<<<<<< HEAD
-    if let Some(remark) = snapshot.refusal(&group_name, request.link.conn) {
+    if let Some(remark) = broker.snapshot.refusal(&group_name, request.link.conn) {
         return Err(Refusal::Forbidden(Forbidden::Group, remark.to_owned()));
     }
-    let Some(topic) = snapshot.topics.get(&topic_name) else {
-=======
     let Some(topic) = broker.topic(&topic_name) else {
->>>>>>> w-light
         let remark = format!("topic[{topic_name}] not exist, apply first please!");
         return Err(Reject::new(response::TOPIC_NOT_EXIST, remark).into());
     };

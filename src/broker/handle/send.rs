@@ -42,6 +42,8 @@ pub struct Scratch {
 /// What the broker must know of a message's properties.
 #[derive(Default)]
 pub(super) struct Traits {
+    /// It has a delay level, if only one that means none.
+    delayed: bool,
     delay_level: usize,
     transaction: bool,
     timer: bool,
@@ -58,7 +60,7 @@ impl Traits {
     /// The priority counts for messages that are nothing else besides
     /// (`TopicMessageType.parseFromMessageProperty`).
     fn is_special(&self) -> bool {
-        self.is_deferred() || self.sharded
+        self.transaction || self.delayed || self.timer || self.sharded
     }
 
     /// Whether it is not to be seen at once.
@@ -407,7 +409,7 @@ pub(super) fn take_properties(
             b"WAIT" if value == b"true" => continue,
             b"POP_CK" => continue,
             b"UNIQ_KEY" => traits.has_key = true,
-            b"DELAY" => traits.delay_level = number(value),
+            b"DELAY" => (traits.delayed, traits.delay_level) = (true, number(value)),
             b"TRAN_MSG" => traits.transaction = value.eq_ignore_ascii_case(b"true"),
             b"__SHARDINGKEY" => traits.sharded = true,
             b"_SYS_MSG_PRIORITY_" => {

@@ -9,9 +9,9 @@ use crate::broker::control::effects::Reject;
 use crate::broker::control::names::RETRY_PREFIX;
 use crate::broker::handle::disk_busy;
 use crate::broker::handle::offset::is_young;
-use crate::broker::handle::pop::places;
+use crate::broker::handle::pop::places_here;
 use crate::broker::leases;
-use crate::broker::pops::{Ask, What};
+use crate::broker::pops::{Ask, Visit, What};
 use crate::broker::topics::Topic;
 use crate::filter::Filter;
 use crate::message::encode::{Draft, Placed, encode};
@@ -58,23 +58,26 @@ pub struct Taken {
 }
 
 /// Takes messages from the queues of this shard.
-pub fn take(broker: &mut Broker, now: Now, ask: &Ask, waiter: WaiterId) -> Result<Looked, Reject> {
+pub fn take(
+    broker: &mut Broker,
+    now: Now,
+    visit: &Visit,
+    waiter: WaiterId,
+) -> Result<Looked, Reject> {
+    let ask = &*visit.ask;
     if matches!(ask.what, What::Pop { .. }) {
         check_leases(broker)?;
         broker.begin_leases(now);
     }
     let mut taken = Taken::default();
-    for (topic, queue_id) in places(broker, ask) {
-        if broker.owner(&topic, queue_id) != Some(broker.me) {
-            continue;
-        }
+    for (topic, queue_id) in places_here(broker, ask, visit.course) {
         let Some(slot) = slot_of(broker, &topic, queue_id) else {
             continue;
         };
         match take_from(
             broker,
             now,
-            ask,
+            visit,
             (&topic, queue_id, slot),
             waiter,
             &mut taken,
@@ -142,15 +145,17 @@ fn position(broker: &mut Broker, now: Now, ask: &Ask, topic: &Topic, slot: Queue
     first
 }
 
-/// Takes messages from one queue; false if the disk was asked for them.
+/// Takes messages from one queue; false if what comes behind has to wait, first of all for the
+/// disk.
 fn take_from(
     broker: &mut Broker,
     now: Now,
-    ask: &Ask,
+    visit: &Visit,
     (topic, queue_id, slot): (&Arc<Topic>, i32, QueueSlot),
     waiter: WaiterId,
     taken: &mut Taken,
 ) -> Result<bool, Reject> {
+    let (ask, strict) = (&*visit.ask, visit.course.strict.is_some());
     let (What::Pop { most, .. } | What::Peek { most }) = ask.what else {
         return Ok(true);
     };
@@ -190,26 +195,31 @@ fn take_from(
                 .tallies
                 .got(now.mono, topic.id, &ask.group, messages, bytes);
             let place = (topic, queue_id, slot);
+            // What is left for want of its bytes is more urgent than what comes behind.
+            let short = strict && found.next.0 < max.0 && messages < limits.messages;
             match pops {
                 true => hand_out(broker, now, ask, place, from, found, taken),
                 false => show(found, taken),
             }
-            Ok(true)
+            Ok(!short || taken.messages == 0)
         }
         Fetch::Wait => Ok(false),
-        Fetch::Busy if taken.messages > 0 => Ok(true),
+        // What comes behind is the next pop's: it may be less urgent.
+        Fetch::Busy | Fetch::Missing | Fetch::Damaged(_) if taken.messages > 0 => Ok(false),
         Fetch::Busy => Err(disk_busy()),
-        Fetch::Missing | Fetch::Damaged(_) if taken.messages > 0 => Ok(true),
         Fetch::Missing | Fetch::Damaged(_) => {
             broker.stats.damaged_reads += 1;
-            let name = &topic.name;
-            let remark = format!(
-                "a message of topic {name}, queue {queue_id} at offset {from} or behind cannot be \
-                 read. Restore the file, or reset the group's offset beyond it"
-            );
-            Err(Reject::new(response::SYSTEM_ERROR, remark))
+            Err(unreadable(&topic.name, queue_id, from))
         }
     }
+}
+
+fn unreadable(topic: &str, queue_id: i32, from: u64) -> Reject {
+    let remark = format!(
+        "a message of topic {topic}, queue {queue_id} at offset {from} or behind cannot be read. \
+         Restore the file, or reset the group's offset beyond it"
+    );
+    Reject::new(response::SYSTEM_ERROR, remark)
 }
 
 /// Messages that are only looked at.
@@ -339,12 +349,11 @@ fn as_of_topic(
 }
 
 /// Whether a pop would find something here.
-pub fn has_messages(broker: &mut Broker, now: Now, ask: &Ask) -> bool {
-    places(broker, ask).iter().any(|(topic, queue_id)| {
-        if broker.owner(topic, *queue_id) != Some(broker.me) {
-            return false;
-        }
-        let Some(slot) = slot_of(broker, topic, *queue_id) else {
+pub fn has_messages(broker: &mut Broker, now: Now, visit: &Visit) -> bool {
+    let ask = &*visit.ask;
+    let mut places = places_here(broker, ask, visit.course).into_iter();
+    places.any(|(topic, queue_id)| {
+        let Some(slot) = slot_of(broker, &topic, queue_id) else {
             return false;
         };
         if ask.order

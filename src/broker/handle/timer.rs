@@ -1,7 +1,9 @@
-//! Messages for a time, and RECALL_MESSAGE 370, which takes one back.
+//! Messages for a time; RECALL_MESSAGE 370, which takes one back; GET_TIMER_CHECK_POINT 60 and
+//! GET_TIMER_METRICS 61, how far they are and how many wait.
 //!
 //! Sources: `HookUtils.transformTimerMessage`, `TimerMessageStore`, `RecallMessageProcessor`,
-//! `RecallMessageHandle`; `spec/semantics.md` §6.
+//! `RecallMessageHandle`, `AdminBrokerProcessor.getTimerCheckPoint`, `TimerMetrics`;
+//! `spec/semantics.md` §6.
 
 use crate::base::{Now, QueueOffset};
 use crate::broker::acks::{Ack, More, SendAck};
@@ -9,6 +11,7 @@ use crate::broker::control::effects::Reject;
 use crate::broker::control::names::RETRY_PREFIX;
 use crate::broker::delay::{TIMER_WAITER, due_message};
 use crate::broker::handle::{Parked, Request, bad_header};
+use crate::broker::pending::OTHERS;
 use crate::broker::puts::{OwnedMessage, Purpose};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::timers::{self, HOUR_MS, Timer};
@@ -18,6 +21,9 @@ use crate::machine::Outbox;
 use crate::message::encode::Draft;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
+use crate::remoting::body::json;
+use crate::remoting::body::stats::{TimerMetrics, TimingCount};
+use crate::remoting::body::topic::DataVersion;
 use crate::remoting::code::response;
 use crate::remoting::header::timer::RecallMessage;
 use crate::store::consumequeue::QueueSlot;
@@ -28,6 +34,7 @@ use crate::store::reader::Fetch;
 use crate::store::record::Kind;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
+use std::collections::BTreeMap;
 
 /// Steps of a scan in one turn.
 const SCANS_PER_TURN: usize = 16;
@@ -104,6 +111,7 @@ pub fn store(
         slot,
         offset: appended.offset.0,
     });
+    broker.timers.pending.store(now.wall_ms, draft.topic);
     broker.stats.put(1, draft.body.len());
     if !request.command.is_oneway() {
         let handle = handle(broker, draft, due_ms);
@@ -227,6 +235,87 @@ pub fn recall_here(broker: &mut Broker, now: Now, recall: &Recall) -> Vec<Row> {
     Vec::new()
 }
 
+/// What a shard says about the messages for a time that it holds.
+pub fn read_here(broker: &Broker, now: Now) -> Vec<Row> {
+    let timers = &broker.timers;
+    vec![Row::Timers {
+        read_ms: timers.read_ms(now),
+        stored: timers.pending.stored(),
+        version: timers.pending.version(),
+    }]
+}
+
+pub fn pending_here(broker: &Broker, now: Now) -> Vec<Row> {
+    let mut rows = read_here(broker, now);
+    let counts = broker.timers.pending.counts();
+    rows.extend(counts.map(|(topic, count)| Row::Pending(topic.clone(), count)));
+    rows
+}
+
+/// Of all shards: the first time that is not delivered, how many messages were stored for a time,
+/// and the version of the counts.
+fn together(rows: &[Row]) -> (i64, u64, DataVersion) {
+    let (mut first_ms, mut all, mut data_version) = (i64::MAX, 0, DataVersion::default());
+    for row in rows {
+        if let Row::Timers {
+            read_ms,
+            stored,
+            version: (changes, changed_ms),
+        } = row
+        {
+            first_ms = first_ms.min(*read_ms);
+            all += stored;
+            data_version.counter += *changes as i64;
+            data_version.timestamp = data_version.timestamp.max(*changed_ms);
+        }
+    }
+    (first_ms, all, data_version)
+}
+
+/// GET_TIMER_CHECK_POINT 60: times and places as a replica of the reference would go on from
+/// (`TimerCheckpoint.encode`): time read up to, place in the timer log, messages taken up, the same
+/// of the master; state version, time and number of the last change. There is no timer log here.
+pub fn checkpoint(rows: &[Row]) -> Vec<u8> {
+    let (read_ms, stored, version) = together(rows);
+    let stored = stored as i64;
+    let DataVersion {
+        counter,
+        state_version,
+        timestamp,
+    } = version;
+    let fields = [
+        read_ms,
+        0,
+        stored,
+        stored,
+        state_version,
+        timestamp,
+        counter,
+    ];
+    fields.map(i64::to_be_bytes).concat()
+}
+
+/// GET_TIMER_METRICS 61: how many messages wait for their time, by topic. A topic that was deleted
+/// is not listed (`TimerMetrics.removeTimingCount`).
+pub fn metrics(broker: &Broker, rows: &[Row]) -> Vec<u8> {
+    let (_, _, data_version) = together(rows);
+    let mut timing_count: BTreeMap<String, TimingCount> = BTreeMap::new();
+    for row in rows {
+        let Row::Pending(topic, count) = row else {
+            continue;
+        };
+        if **topic == *OTHERS || broker.snapshot.topics.contains(topic) {
+            let sum = timing_count.entry(topic.to_string()).or_default();
+            sum.count += count.waits as i64;
+            sum.time_stamp = sum.time_stamp.max(count.changed_ms);
+        }
+    }
+    json::to_vec(&TimerMetrics {
+        data_version,
+        timing_count,
+    })
+}
+
 impl Broker {
     /// After recovery and the first snapshot: the queues of pending messages.
     pub(in crate::broker) fn start_timers(&mut self, now: Now) {
@@ -235,7 +324,9 @@ impl Broker {
         let queues: Vec<_> = queues
             .map(|(slot, queue)| (i64::from(queue.queue_id), slot))
             .collect();
-        self.timers.start(now, queues.into_iter());
+        let log_end = self.log_end();
+        self.timers.start(now, queues.into_iter(), log_end);
+        self.log_timers(now);
     }
 
     /// Delivers what is due, and looks for what will be.
@@ -307,7 +398,7 @@ pub fn run(broker: &mut Broker, now: Now, timer: Timer, out: &mut Outbox<Peer>) 
     let (_, visible) = broker.store.visible_range(timer.slot);
     if timer.offset >= visible.0 {
         // Not confirmed yet.
-        return broker.timers.delivered(now, timer, false);
+        return broker.timers.delivered(now, timer, None, false);
     }
     let waiter = broker.next_waiter();
     let offset = QueueOffset(timer.offset);
@@ -319,39 +410,41 @@ pub fn run(broker: &mut Broker, now: Now, timer: Timer, out: &mut Outbox<Peer>) 
         Fetch::Ready(record) => record,
         other => return stalled(broker, now, timer, waiter, &other.map(|_| ())),
     };
-    match message(broker, now, &record) {
-        Some(message) => broker.request_put(now, message, 0, Purpose::Timed { timer }, out),
-        None => broker.timers.delivered(now, timer, true),
+    let Some((message, recalled)) = message(broker, now, &record) else {
+        broker.stats.undeliverable += 1;
+        return broker.timers.delivered(now, timer, None, true);
+    };
+    let counted = broker.timers.pending.counted(&message.topic, entry.at);
+    match recalled {
+        true => broker.timers.delivered(now, timer, counted, true),
+        false => {
+            let purpose = Purpose::Timed { timer, counted };
+            broker.request_put(now, message, 0, purpose, out);
+        }
     }
 }
 
 fn stalled(broker: &mut Broker, now: Now, timer: Timer, waiter: u64, why: &Fetch<()>) {
     match why {
         Fetch::Wait => drop(broker.parked.insert(waiter, Parked::Timer(timer))),
-        Fetch::Busy => broker.timers.delivered(now, timer, false),
+        Fetch::Busy => broker.timers.delivered(now, timer, None, false),
         _ => {
             broker.stats.undeliverable += 1;
-            broker.timers.delivered(now, timer, true);
+            broker.timers.delivered(now, timer, None, true);
         }
     }
 }
 
-/// `None` if it was recalled, or is not what it should be.
-fn message(broker: &mut Broker, now: Now, record: &[u8]) -> Option<OwnedMessage> {
-    let view = RecordView::parse(record).ok();
-    let Some(mut message) = view.as_ref().and_then(due_message) else {
-        broker.stats.undeliverable += 1;
-        return None;
-    };
+/// What is to be delivered, and whether it was recalled; `None` if it is not what it should be.
+fn message(broker: &Broker, now: Now, record: &[u8]) -> Option<(OwnedMessage, bool)> {
+    let view = RecordView::parse(record).ok()?;
+    let mut message = due_message(&view)?;
     let key = properties::find_str(&message.properties, names::UNIQUE_KEY).unwrap_or_default();
-    if broker.timers.is_recalled(key_hash(&message.topic, key)) {
-        return None;
-    }
-    let stored_ms = view.map_or(0, |view| view.store_timestamp());
-    let kept = &mut message.properties;
+    let recalled = broker.timers.is_recalled(key_hash(&message.topic, key));
+    let (kept, stored_ms) = (&mut message.properties, view.store_timestamp());
     properties::set(kept, names::TIMER_ENQUEUE_MS, &stored_ms.to_string());
     properties::set(kept, names::TIMER_DEQUEUE_MS, &now.wall_ms.to_string());
-    Some(message)
+    Some((message, recalled))
 }
 
 /// The disk did not give a message whose time has come: it may the next time.

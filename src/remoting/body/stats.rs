@@ -1,8 +1,9 @@
-//! Offsets per queue for operators: GET_TOPIC_STATS_INFO 202, GET_CONSUME_STATS 208 and
-//! INVOKE_BROKER_TO_RESET_OFFSET 222. All are maps keyed by queues, which Java clients read only
-//! with an object as key.
+//! Numbers for operators: GET_TOPIC_STATS_INFO 202, GET_CONSUME_STATS 208 and
+//! INVOKE_BROKER_TO_RESET_OFFSET 222, which are maps keyed by queues, which Java clients read only
+//! with an object as key; GET_TIMER_METRICS 61, and others.
 //!
-//! Sources: `TopicStatsTable`, `ConsumeStats`, `ResetOffsetBody`; spec page delta-5.5 §2.
+//! Sources: `TopicStatsTable`, `ConsumeStats`, `ResetOffsetBody`, `TimerMetrics`; spec page
+//! delta-5.5 §2.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +42,22 @@ impl TopicStats {
         out.push(b'}');
         out
     }
+}
+
+/// Response of 61 (`TimerMetricsSerializeWrapper`).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TimerMetrics {
+    pub data_version: DataVersion,
+    pub timing_count: BTreeMap<String, TimingCount>,
+}
+
+/// Messages of a topic that wait for their time, and when their number changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TimingCount {
+    pub count: i64,
+    pub time_stamp: i64,
 }
 
 /// Response of 208.

@@ -129,7 +129,6 @@ pub const UNSERVED: &[Case] = &[
     case("all delay offsets", GET_ALL_DELAY_OFFSET, "").mask(&["*"]),
     case("all modes", GET_ALL_MESSAGE_REQUEST_MODE, ""),
     case("timer checkpoint", GET_TIMER_CHECK_POINT, "").mask(&["*"]),
-    case("timer metrics", GET_TIMER_METRICS, "").mask(&["*"]),
     case("all producers", GET_ALL_PRODUCER_INFO, ""),
     case(
         "consumer status",

@@ -2,7 +2,7 @@
 
 use orbitmq::remoting::code::request::{
     ACK_MESSAGE, BATCH_ACK_MESSAGE, CHANGE_MESSAGE_INVISIBLETIME, NOTIFICATION, PEEK_MESSAGE,
-    POLLING_INFO, QUERY_CONSUMER_OFFSET,
+    POLLING_INFO, POP_MESSAGE, QUERY_CONSUMER_OFFSET,
 };
 
 use super::{filled, pop, send};
@@ -12,10 +12,18 @@ const ACK: &str = "consumerGroup=poppers&topic=Popped&queueId=0&offset=0\
                    &extraInfo=0 ${popped} 60000 ${revive} 0 broker-a 0 0";
 const CHANGE: &str = "consumerGroup=poppers&topic=Popped&queueId=0&offset=1&invisibleTime=30000\
                       &extraInfo=0 ${popped} 60000 ${revive} 0 broker-a 0 1";
+const RANKED: &str = "topic=Ranked&queueId=-1&maxMsgNums=32&invisibleTime=60000&pollTime=0\
+                      &bornTime=${now}&initMode=0&exp=*&expType=TAG&order=false";
 const ORDER: &str = "topic=PoppedInOrder&consumerGroup=ordered&order=true";
 const ORDER_ACK: &str = "consumerGroup=ordered&topic=PoppedInOrder&queueId=0&offset=0\
                          &extraInfo=0 ${orderly} 60000 999 0 broker-a 0 0";
 const NOTIFY: &str = "consumerGroup=notified&topic=Popped&queueId=0&pollTime=0&bornTime=${now}";
+
+const fn ranked(name: &'static str, fields: &'static str) -> Case {
+    case(name, POP_MESSAGE, fields)
+        .over(RANKED)
+        .mask(&["reviveQid"])
+}
 
 const fn ack(name: &'static str, fields: &'static str) -> Case {
     case(name, ACK_MESSAGE, fields).over(ACK)
@@ -98,6 +106,44 @@ pub const CASES: &[Case] = &[
         "!initMode&consumerGroup=uninitiated",
     ),
     pop("pop in a word", "queueId=first"),
+    send(
+        "send the least urgent",
+        "b=Ranked&e=1&i=_SYS_MSG_PRIORITY_\x010\x02",
+    ),
+    send(
+        "send the most urgent",
+        "b=Ranked&i=_SYS_MSG_PRIORITY_\x013\x02",
+    ),
+    send(
+        "send the less urgent",
+        "b=Ranked&i=_SYS_MSG_PRIORITY_\x011\x02",
+    ),
+    send(
+        "send a second most urgent",
+        "b=Ranked&i=_SYS_MSG_PRIORITY_\x013\x02",
+    ),
+    send(
+        "send beyond the most urgent",
+        "b=Ranked&i=_SYS_MSG_PRIORITY_\x0177\x02",
+    ),
+    send("send to a queue of urgency", "b=Ranked&e=2"),
+    filled(
+        "sent most urgently",
+        "topic=Ranked&queueId=3",
+        "ext.offset=3",
+    ),
+    filled("sent to urgency", "topic=Ranked&queueId=2", "ext.offset=1"),
+    // Groups in turn: the reference holds a queue's lock a little longer than the answer takes.
+    ranked("pop the most urgent", "consumerGroup=rank1&maxMsgNums=2"),
+    ranked("pop everything urgent", "consumerGroup=rank2"),
+    ranked("pop the next urgent", "consumerGroup=rank1&maxMsgNums=3"),
+    ranked(
+        "pop none that is urgent",
+        "consumerGroup=rank2&maxMsgNums=1",
+    ),
+    ranked("pop the last urgent", "consumerGroup=rank1&maxMsgNums=3"),
+    ranked("pop a queue of urgency", "consumerGroup=rank3&queueId=1"),
+    ranked("pop the rest of the urgent", "consumerGroup=rank3"),
     ack("ack", ""),
     ack("ack twice", ""),
     ack("ack beyond the end", "offset=99"),

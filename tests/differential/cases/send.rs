@@ -229,6 +229,22 @@ pub const CASES: &[Case] = &[
         "send urgently with a delay",
         "b=Urgent&e=1&i=_SYS_MSG_PRIORITY_\x012\x02DELAY\x0118\x02",
     ),
+    send(
+        "send urgently by level zero",
+        "b=Urgent&e=1&i=_SYS_MSG_PRIORITY_\x012\x02DELAY\x010\x02",
+    ),
+    send(
+        "send urgently in order",
+        "b=Urgent&e=1&i=_SYS_MSG_PRIORITY_\x012\x02__SHARDINGKEY\x01k\x02",
+    ),
+    send(
+        "send urgently with a plus",
+        "b=Urgent&e=1&i=_SYS_MSG_PRIORITY_\x01+2\x02",
+    ),
+    send(
+        "send urgently with an empty number",
+        "b=Urgent&e=1&i=_SYS_MSG_PRIORITY_\x01\x02",
+    ),
     create(
         "create compacted",
         "topic=Compacted&attributes=+cleanup.policy=COMPACTION",

@@ -1,6 +1,6 @@
 //! Messages for later: levels, times, and taking one back.
 
-use orbitmq::remoting::code::request::RECALL_MESSAGE;
+use orbitmq::remoting::code::request::{GET_TIMER_METRICS, RECALL_MESSAGE};
 
 use super::{create, filled, pull, send};
 use crate::script::{Case, case};
@@ -9,6 +9,17 @@ const RECALL: &str = "producerGroup=producers&topic=Later&recallHandle=${handle}
 
 const fn recall(name: &'static str, fields: &'static str) -> Case {
     case(name, RECALL_MESSAGE, fields).over(RECALL)
+}
+
+/// How many wait, by topic, once one of them has so many. What others have depends on the time.
+const fn metrics(name: &'static str, until: &'static str) -> Case {
+    case(name, GET_TIMER_METRICS, "").until(until).mask(&[
+        "counter",
+        "timestamp",
+        "timeStamp",
+        "body.timingCount.Later.count",
+        "body.timingCount.LaterAuto.count",
+    ])
 }
 
 pub const CASES: &[Case] = &[
@@ -112,6 +123,21 @@ pub const CASES: &[Case] = &[
     filled("came after a time", "topic=Later&queueId=0", "ext.offset=2"),
     pull("what came after a time", "topic=Later&queueOffset=1"),
     pull("what came at once", "topic=Later&queueId=1"),
+    create("create to wait", "topic=Waiting"),
+    send("send to wait", "b=Waiting&i=TIMER_DELAY_SEC\x0190000\x02").mask(&["queueOffset"]),
+    send(
+        "send a second to wait",
+        "b=Waiting&i=TIMER_DELAY_MS\x0190000000\x02",
+    )
+    .mask(&["queueOffset"]),
+    metrics("what waits", "body.timingCount.Waiting.count=2"),
+    send(
+        "send to wait for a second",
+        "b=Waiting&i=TIMER_DELAY_MS\x011100\x02",
+    )
+    .mask(&["queueOffset"]),
+    filled("waited a second", "topic=Waiting&queueId=0", "ext.offset=1"),
+    metrics("what waits longer", "body.timingCount.Waiting.count=2"),
     recall("recall", ""),
     recall("recall twice", ""),
     recall("recall from another topic", "topic=Plain"),

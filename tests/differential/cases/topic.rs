@@ -158,6 +158,10 @@ pub const MADE: &[Case] = &[
         "create for priorities",
         "topic=Urgent&attributes=+message.type=PRIORITY",
     ),
+    create(
+        "create for priorities to pop",
+        "topic=Ranked&attributes=+message.type=PRIORITY",
+    ),
 ];
 
 pub const LISTED: &[Case] = &[

@@ -5,10 +5,8 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
-import org.apache.rocketmq.client.impl.factory.MQClientInstance;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
-import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageQueue;
 
@@ -47,7 +45,7 @@ final class Again {
         System.setProperty("com.rocketmq.remoting.client.closeSocketIfTimeout", "false");
         DefaultMQProducer plain = Clients.producer(options);
         Clients.createTopic(plain, options);
-        guard(plain, options);
+        Clients.setAttribute(plain, options, "dedup.window", "600000");
         plain.shutdown();
         Lossy lossy = new Lossy(options, 0.1);
         Again again = new Again(options, lossy);
@@ -58,20 +56,6 @@ final class Again {
         Main.fact("lost", lossy.lost.get());
         Main.fact("tries", again.tries.get());
         again.producer.shutdown();
-    }
-
-    /** createTopic of 5.5.0 takes attributes, and does not send them. */
-    private static void guard(DefaultMQProducer producer, Options options) throws Exception {
-        TopicConfig config = new TopicConfig(options.topic());
-        config.setReadQueueNums(Clients.QUEUES);
-        config.setWriteQueueNums(Clients.QUEUES);
-        TopicConfig.class.getMethod("setAttributes", Map.class)
-            .invoke(config, Map.of("+dedup.window", "600000"));
-        MQClientInstance instance = producer.getDefaultMQProducerImpl().getMqClientFactory();
-        instance.updateTopicRouteInfoFromNameServer(options.topic());
-        String broker = producer.fetchPublishMessageQueues(options.topic()).get(0).getBrokerName();
-        instance.getMQClientAPIImpl().createTopic(
-            instance.findBrokerAddressInPublish(broker), "TBW102", config, 10_000);
     }
 
     private void sendAll() throws Exception {

@@ -13,7 +13,9 @@ import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
+import org.apache.rocketmq.client.impl.factory.MQClientInstance;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
@@ -109,6 +111,21 @@ final class Clients {
                 .getMethod("createTopic", String.class, String.class, int.class)
                 .invoke(producer, "TBW102", options.topic(), QUEUES);
         }
+    }
+
+    /** createTopic of 5.5.0 takes attributes, and does not send them. */
+    static void setAttribute(DefaultMQProducer producer, Options options, String name, String value)
+            throws Exception {
+        TopicConfig config = new TopicConfig(options.topic());
+        config.setReadQueueNums(QUEUES);
+        config.setWriteQueueNums(QUEUES);
+        TopicConfig.class.getMethod("setAttributes", Map.class)
+            .invoke(config, Map.of("+" + name, value));
+        MQClientInstance instance = producer.getDefaultMQProducerImpl().getMqClientFactory();
+        instance.updateTopicRouteInfoFromNameServer(options.topic());
+        String broker = producer.fetchPublishMessageQueues(options.topic()).get(0).getBrokerName();
+        instance.getMQClientAPIImpl().createTopic(
+            instance.findBrokerAddressInPublish(broker), "TBW102", config, 10_000);
     }
 
     static List<MessageQueue> queues(DefaultMQPullConsumer consumer, String topic)

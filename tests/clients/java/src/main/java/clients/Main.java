@@ -30,6 +30,7 @@ public final class Main {
         SCENARIOS.put("transaction", Transaction::run);
         SCENARIOS.put("rpc", Rpc::run);
         SCENARIOS.put("pop", Pop::run);
+        SCENARIOS.put("priority", Priority::run);
         SCENARIOS.put("again", Again::run);
         SCENARIOS.put("split", Split::noticed);
         SCENARIOS.put("refused", Split::refused);

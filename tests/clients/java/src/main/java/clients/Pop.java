@@ -26,7 +26,7 @@ final class Pop {
         for (int index = 0; index < count / 2; index++) {
             producer.send(Messages.make(options, "pop-" + index, index));
         }
-        choosePop(producer, options);
+        choose(producer, options);
         Member first = new Member(options);
         Member second = new Member(options);
         for (int index = count / 2; index < count; index++) {
@@ -49,7 +49,7 @@ final class Pop {
     }
 
     /** Tells every broker that the group pops the topic. 4.x clients do not know of it. */
-    private static void choosePop(DefaultMQProducer producer, Options options) throws Exception {
+    static void choose(DefaultMQProducer producer, Options options) throws Exception {
         MQClientInstance instance = producer.getDefaultMQProducerImpl().getMqClientFactory();
         Set<String> brokers = new HashSet<>();
         for (MessageQueue queue : producer.fetchPublishMessageQueues(options.topic())) {
@@ -64,6 +64,11 @@ final class Pop {
             set.invoke(instance.getMQClientAPIImpl(), instance.findBrokerAddressInPublish(broker),
                 options.topic(), options.group(), pop, 0, TIMEOUT_MS);
         }
+    }
+
+    /** The broker says what is consumed, and how. */
+    static void leaveRebalancing(DefaultMQPushConsumer consumer) throws Exception {
+        method(DefaultMQPushConsumer.class, "setClientRebalance").invoke(consumer, false);
     }
 
     private static Method method(Class<?> type, String name) {
@@ -85,7 +90,7 @@ final class Pop {
         Member(Options options) throws Exception {
             topic = options.topic();
             consumer = Clients.push(options, options.group());
-            method(DefaultMQPushConsumer.class, "setClientRebalance").invoke(consumer, false);
+            leaveRebalancing(consumer);
             consumer.subscribe(topic, "*");
             consumer.registerMessageListener(this);
             consumer.start();

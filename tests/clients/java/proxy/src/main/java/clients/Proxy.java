@@ -11,6 +11,7 @@ import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -63,6 +64,7 @@ public final class Proxy {
             proxy.push();
             proxy.ordered();
             proxy.delayed();
+            proxy.urgent();
             proxy.transactions();
         } catch (Throwable thrown) {
             thrown.printStackTrace();
@@ -282,6 +284,37 @@ public final class Proxy {
         check(System.currentTimeMillis() >= due, "too early");
         consumer.close();
         producer.close();
+    }
+
+    /** Sent by remoting, for 5.0.8 cannot give a priority: taken from the most urgent down. */
+    private void urgent() throws Exception {
+        String name = prepare("urgent", "PRIORITY", false);
+        DefaultMQProducer producer = new DefaultMQProducer(name + "-remoting");
+        producer.setNamesrvAddr(options.get("--namesrv"));
+        producer.start();
+        List<String> expected = new ArrayList<>();
+        for (int index = 0; index < 12; index++) {
+            int priority = index * 5 % 4;
+            var message = new org.apache.rocketmq.common.message.Message(
+                name, "A", (priority + " " + index).getBytes());
+            message.putUserProperty("of", "v5");
+            message.setPriority(priority);
+            producer.send(message);
+            expected.add(priority + " " + index);
+        }
+        expected.sort(Comparator.comparing((String text) -> -Integer.parseInt(text.split(" ")[0])));
+        SimpleConsumer consumer = consumer(name);
+        List<String> taken = new ArrayList<>();
+        until(90, "12 urgent messages", () -> {
+            for (MessageView message : consumer.receive(5, LEASE)) {
+                consumer.ack(message);
+                taken.add(text(message));
+            }
+            return taken.size() >= expected.size();
+        });
+        same(expected, taken, "order");
+        consumer.close();
+        producer.shutdown();
     }
 
     /** One committed, one rolled back, one decided when the broker asks back. */
