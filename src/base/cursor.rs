@@ -60,7 +60,7 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// What is to be added, wrapping, to get from one number to the next, as [`put_step`] writes it.
+    /// What is to be added, wrapping, to get to the next number, as [`put_step`] writes it.
     pub fn step(&mut self) -> Option<u64> {
         let zigzag = self.varint()?;
         Some((zigzag >> 1) ^ (zigzag & 1).wrapping_neg())

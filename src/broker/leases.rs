@@ -294,7 +294,7 @@ impl Leases {
         suspended: bool,
     ) -> bool {
         let lane = self.lane_mut(group, slot);
-        let Some(lease) = lane.and_then(|lane| lane.leases.get_mut(offset)) else {
+        let Some(lease) = lane.and_then(|lane| lane.leases.value_mut(offset)) else {
             return false;
         };
         if lease.pop_ms != pop_ms || lease.lapsed {
@@ -372,7 +372,7 @@ impl Leases {
         while self.can_revive().is_some_and(|from| from <= now.mono) {
             let (lapsed, until_ms) = self.ready.pop_front()?;
             let lane = self.lane_mut(&lapsed.group, lapsed.slot);
-            let lease = lane.and_then(|lane| lane.leases.get_mut(lapsed.offset));
+            let lease = lane.and_then(|lane| lane.leases.value_mut(lapsed.offset));
             let same = |lease: &&mut Lease| {
                 (lease.pop_ms, lease.until_ms()) == (lapsed.pop_ms, until_ms) && !lease.lapsed
             };
@@ -422,7 +422,7 @@ impl Leases {
         }
         let (group, slot, offset) = (&*lapsed.group, lapsed.slot, lapsed.offset);
         let lane = self.lane_mut(group, slot);
-        let Some(lease) = lane.and_then(|lane| lane.leases.get_mut(offset)) else {
+        let Some(lease) = lane.and_then(|lane| lane.leases.value_mut(offset)) else {
             return;
         };
         if !lease.lapsed || lease.pop_ms != lapsed.pop_ms {
@@ -444,7 +444,7 @@ impl Leases {
         self.reviving -= 1;
         let (group, slot, offset) = (&*lapsed.group, lapsed.slot, lapsed.offset);
         let lane = self.lane_mut(group, slot);
-        let Some(lease) = lane.and_then(|lane| lane.leases.get_mut(offset)) else {
+        let Some(lease) = lane.and_then(|lane| lane.leases.value_mut(offset)) else {
             return;
         };
         if !lease.lapsed || lease.pop_ms != lapsed.pop_ms {

@@ -14,11 +14,11 @@
 //! | 2 | ended | |
 //! | 3 | asked about | times u32, next check (wall ms) i64 |
 //! | 4 | parked for an operator: still open, asked about no more | |
-//! | 5 | open, this one and those after it; in a snapshot only | groups u16, their names (u16 length, UTF-8), halves u16, the halves |
+//! | 5 | open, as are others; snapshot only | groups u16, names (as above), halves u16, rows |
 //!
-//! A half of tag 5 is a row of short numbers (`base::cursor`): steps of queue offset, log offset and
-//! next check from the half before, from the offset named and zeros at first; place of the group;
-//! twice the times it was asked about, and one more if it is parked.
+//! A row of tag 5 is short numbers (`base::cursor`): steps of queue offset, log offset and next
+//! check from the half before, at first from the offset named and zeros; place of the group; twice
+//! the times it was asked about, and one more if it is parked.
 //!
 //! Unlike the reference, a half keeps its offsets when it is asked about, is asked about at its own
 //! time instead of at the next round over all, and is committed once however often it is told so.
@@ -222,7 +222,7 @@ impl Transactions {
     /// Its end is being worked at: it is not asked about meanwhile. False if it is not open, or
     /// that is so already.
     pub fn begin_end(&mut self, offset: u64) -> bool {
-        match self.halves.get_mut(offset) {
+        match self.halves.value_mut(offset) {
             Some(half) if !half.is_ending() => {
                 half.work = Work::Ending;
                 true
@@ -238,7 +238,7 @@ impl Transactions {
 
     /// It rests until `next_ms`.
     fn rest(&mut self, now: Now, offset: u64, next_ms: i64) {
-        if let Some(half) = self.halves.get_mut(offset) {
+        if let Some(half) = self.halves.value_mut(offset) {
             (half.work, half.next_ms) = (Work::Rests, next_ms);
             self.schedule(now, offset, next_ms);
         }
@@ -246,7 +246,7 @@ impl Transactions {
 
     /// It lies in the topic for operators; the log says so.
     pub fn park(&mut self, offset: u64) {
-        if let Some(half) = self.halves.get_mut(offset) {
+        if let Some(half) = self.halves.value_mut(offset) {
             (half.work, half.parked) = (Work::Rests, true);
         }
     }
@@ -299,7 +299,7 @@ impl Transactions {
 
     /// Its producers were asked, or there was none to ask.
     pub fn asked(&mut self, now: Now, offset: u64, next_ms: i64) {
-        let Some(half) = self.halves.get_mut(offset) else {
+        let Some(half) = self.halves.value_mut(offset) else {
             return;
         };
         half.checks = half.checks.saturating_add(1);
@@ -362,7 +362,7 @@ impl Transactions {
                 ASKED => {
                     let (checks, next_ms) = (c.u32()?, c.u64()? as i64);
                     let checks = u16::try_from(checks).unwrap_or(u16::MAX);
-                    if let Some(half) = self.halves.get_mut(offset) {
+                    if let Some(half) = self.halves.value_mut(offset) {
                         (half.checks, half.next_ms) = (checks, next_ms);
                     }
                 }
@@ -384,7 +384,7 @@ impl Transactions {
             let group = groups.get(usize::try_from(c.varint()?).ok()?)?;
             let state = c.varint()?;
             self.insert(offset, LogOffset(at), next_ms as i64, group);
-            let half = self.halves.get_mut(offset).expect("just inserted");
+            let half = self.halves.value_mut(offset).expect("just inserted");
             half.checks = u16::try_from(state / 2).unwrap_or(u16::MAX);
             half.parked = state % 2 == 1;
         }
