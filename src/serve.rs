@@ -265,7 +265,7 @@ impl Found {
         }
         let text = toml::to_string(&self.meta).expect("plain numbers");
         let dir = crate::shard::dir::FsDir::open(data).map_err(|error| error.to_string())?;
-        crate::base::disk::replace_file(&dir, META, text.as_bytes())
+        crate::base::disk::replace_file(&dir, META, &[text.as_bytes()])
             .map_err(|error| format!("{error}. Choose another directory with --data"))
     }
 }

@@ -134,11 +134,15 @@ pub trait Dir {
     fn remove(&self, file: &str) -> Result<(), DiskError>;
 }
 
-/// Writes a whole file so that a crash leaves the old one or the new one.
-pub fn replace_file(dir: &dyn Dir, file: &str, bytes: &[u8]) -> Result<(), DiskError> {
+/// Writes a whole file, given in pieces, so that a crash leaves the old one or the new one.
+pub fn replace_file(dir: &dyn Dir, file: &str, pieces: &[&[u8]]) -> Result<(), DiskError> {
     let temporary = format!("{file}.tmp");
     dir.remove(&temporary)?;
-    dir.write_at(&temporary, 0, bytes)?;
+    let mut at = 0;
+    for piece in pieces {
+        dir.write_at(&temporary, at, piece)?;
+        at += piece.len() as u64;
+    }
     dir.sync(&temporary)?;
     dir.rename(&temporary, file)
 }
@@ -336,9 +340,9 @@ mod tests {
         dir.crash();
         assert_eq!(dir.contents("log/a").unwrap(), b"one");
         assert_eq!(dir.names(), ["log/a"]);
-        replace_file(&dir, "meta", b"m").unwrap();
+        replace_file(&dir, "meta", &[b"me", b"", b"ta"]).unwrap();
         dir.crash();
-        assert_eq!(read_file(&dir, "meta").unwrap().unwrap(), b"m");
+        assert_eq!(read_file(&dir, "meta").unwrap().unwrap(), b"meta");
         assert_eq!(read_file(&dir, "none").unwrap(), None);
     }
 }

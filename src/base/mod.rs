@@ -1,4 +1,4 @@
-//! Words without a domain: offsets, time, disk orders, a deadline heap, fixed-hash tables.
+//! Words without a domain: offsets, time, disk orders, a deadline heap, tables.
 //!
 //! Nothing here knows what a message or a request is, and nothing here does I/O.
 
@@ -8,6 +8,7 @@ pub mod disk;
 pub mod heap;
 pub mod id;
 pub mod map;
+pub mod pages;
 pub mod time;
 
 pub use disk::{DiskError, Order, OrderId};

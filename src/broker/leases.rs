@@ -24,16 +24,17 @@
 
 use crate::base::cursor::{Cursor, put_text};
 use crate::base::heap::Deadlines;
+use crate::base::pages::Pages;
 use crate::base::{Map, Mono, Now};
 use crate::broker::held::{Held, Ordered};
 use crate::store::consumequeue::QueueSlot;
 use crate::store::queues::QueueRecord;
 use crate::store::record::{Kind, put_system};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub const VERSION: u16 = 1;
-/// Leases one shard keeps; about 50 bytes each.
+/// Leases one shard keeps; about 20 bytes each.
 pub const LEASES_MAX: usize = 4_000_000;
 /// Messages one pop takes at most (`PopMessageProcessor`).
 pub const POP_MAX: usize = 32;
@@ -84,7 +85,7 @@ impl Lease {
 struct Lane {
     group: Arc<str>,
     slot: QueueSlot,
-    leases: BTreeMap<u64, Lease>,
+    leases: Pages<Lease>,
     held: Option<Held>,
 }
 
@@ -96,6 +97,22 @@ impl Lane {
         let held = self.held.as_ref().and_then(Held::free_ms);
         held == Some(batch.until_ms)
             || leases.any(|(_, lease)| (lease.pop_ms, lease.until_ms()) == ours)
+    }
+
+    /// All leases, those together that follow each other and are alike: at least one, at most
+    /// [`ROW_MAX`] at a time.
+    fn alike(&self) -> impl Iterator<Item = (Lease, Vec<u64>)> {
+        let mut leases = self.leases.iter().peekable();
+        std::iter::from_fn(move || {
+            let (first, lease) = leases.next()?;
+            let mut offsets = vec![first];
+            while offsets.len() < ROW_MAX
+                && let Some((offset, _)) = leases.next_if(|(_, other)| *other == lease)
+            {
+                offsets.push(offset);
+            }
+            Some((*lease, offsets))
+        })
     }
 }
 
@@ -182,7 +199,7 @@ impl Leases {
         let lane = Lane {
             group: name.clone(),
             slot,
-            leases: BTreeMap::new(),
+            leases: Pages::default(),
             held: None,
         };
         self.lanes.insert(self.numbered, lane);
@@ -249,7 +266,7 @@ impl Leases {
     pub fn end(&mut self, group: &str, slot: QueueSlot, offset: u64, pop_ms: i64) -> bool {
         let known = self
             .lane(group, slot)
-            .and_then(|lane| lane.leases.get(&offset));
+            .and_then(|lane| lane.leases.get(offset));
         if known.is_none_or(|lease| lease.pop_ms != pop_ms || lease.lapsed) {
             return false;
         }
@@ -262,7 +279,7 @@ impl Leases {
     fn remove(&mut self, group: &str, slot: QueueSlot, offset: u64) {
         let removed = self
             .lane_mut(group, slot)
-            .and_then(|lane| lane.leases.remove(&offset));
+            .and_then(|lane| lane.leases.remove(offset));
         self.count -= usize::from(removed.is_some());
     }
 
@@ -277,7 +294,7 @@ impl Leases {
         suspended: bool,
     ) -> bool {
         let lane = self.lane_mut(group, slot);
-        let Some(lease) = lane.and_then(|lane| lane.leases.get_mut(&offset)) else {
+        let Some(lease) = lane.and_then(|lane| lane.leases.value_mut(offset)) else {
             return false;
         };
         if lease.pop_ms != pop_ms || lease.lapsed {
@@ -355,7 +372,7 @@ impl Leases {
         while self.can_revive().is_some_and(|from| from <= now.mono) {
             let (lapsed, until_ms) = self.ready.pop_front()?;
             let lane = self.lane_mut(&lapsed.group, lapsed.slot);
-            let lease = lane.and_then(|lane| lane.leases.get_mut(&lapsed.offset));
+            let lease = lane.and_then(|lane| lane.leases.value_mut(lapsed.offset));
             let same = |lease: &&mut Lease| {
                 (lease.pop_ms, lease.until_ms()) == (lapsed.pop_ms, until_ms) && !lease.lapsed
             };
@@ -384,7 +401,7 @@ impl Leases {
                 let lapsed = Lapsed {
                     group: lane.group.clone(),
                     slot: lane.slot,
-                    offset: *offset,
+                    offset,
                     pop_ms: lease.pop_ms,
                     suspended: lease.suspended,
                 };
@@ -405,7 +422,7 @@ impl Leases {
         }
         let (group, slot, offset) = (&*lapsed.group, lapsed.slot, lapsed.offset);
         let lane = self.lane_mut(group, slot);
-        let Some(lease) = lane.and_then(|lane| lane.leases.get_mut(&offset)) else {
+        let Some(lease) = lane.and_then(|lane| lane.leases.value_mut(offset)) else {
             return;
         };
         if !lease.lapsed || lease.pop_ms != lapsed.pop_ms {
@@ -427,7 +444,7 @@ impl Leases {
         self.reviving -= 1;
         let (group, slot, offset) = (&*lapsed.group, lapsed.slot, lapsed.offset);
         let lane = self.lane_mut(group, slot);
-        let Some(lease) = lane.and_then(|lane| lane.leases.get_mut(&offset)) else {
+        let Some(lease) = lane.and_then(|lane| lane.leases.value_mut(offset)) else {
             return;
         };
         if !lease.lapsed || lease.pop_ms != lapsed.pop_ms {
@@ -595,11 +612,11 @@ impl Leases {
     /// After recovery: what lapses when.
     pub fn start(&mut self, now: Now) {
         for (number, lane) in &self.lanes {
-            for (offset, lease) in &lane.leases {
+            for (lease, offsets) in lane.alike() {
                 let batch = Batch {
                     lane: *number,
-                    first: *offset,
-                    last: *offset,
+                    first: offsets[0],
+                    last: offsets[offsets.len() - 1],
                     pop_ms: lease.pop_ms,
                     until_ms: lease.until_ms(),
                 };
@@ -627,13 +644,9 @@ impl Leases {
             put_system(out, Kind::Lease, VERSION, now.wall_ms, &payload);
         };
         for lane in self.lanes.values() {
-            let leases: Vec<(u64, Lease)> = lane.leases.iter().map(|(o, l)| (*o, *l)).collect();
-            for alike in leases.chunk_by(|(_, a), (_, b)| a == b) {
-                for piece in alike.chunks(ROW_MAX) {
-                    let offsets: Vec<u64> = piece.iter().map(|(offset, _)| *offset).collect();
-                    put_granted(&mut rows, &lane.group, lane.slot, piece[0].1, &offsets);
-                    finish(&mut rows, 1);
-                }
+            for (lease, offsets) in lane.alike() {
+                put_granted(&mut rows, &lane.group, lane.slot, lease, &offsets);
+                finish(&mut rows, 1);
             }
             if let Some(held) = &lane.held {
                 put_held(&mut rows, &lane.group, lane.slot, held);
@@ -681,6 +694,7 @@ mod tests {
     use super::*;
     use crate::store::record::{Record, walk};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     #[derive(Clone, Debug)]
     enum Op {
@@ -896,6 +910,26 @@ mod tests {
         assert!(leases.due.len() < 3_000, "{}", leases.due.len());
         leases.grant(at(1), lane, 1, 5, &[20_000]);
         assert_eq!(leases.deadline(), Some(Mono(5)));
+    }
+
+    #[test]
+    fn leases_that_are_alike_wait_for_their_end_together() {
+        let (mut leases, lane) = (Leases::default(), place(0));
+        let offsets: Vec<u64> = (0..10_000).collect();
+        for pop in offsets.chunks(POP_MAX) {
+            leases.grant(at(1), lane, 1, 500, pop);
+        }
+        leases.grant(at(1), lane, 2, 500, &[20_000]);
+        let mut again = dumped(&leases, at(1));
+        assert_eq!((again.len(), again.due.len()), (10_001, 4));
+        let lapsed = std::iter::from_fn(|| match again.pop_due(at(500)) {
+            Some(Due::Lapsed(lapsed)) => {
+                again.revived(at(500), lapsed.clone(), true);
+                Some(lapsed.offset)
+            }
+            _ => None,
+        });
+        assert!(lapsed.eq(offsets.into_iter().chain([20_000])));
     }
 
     #[test]

@@ -612,7 +612,7 @@ impl Broker {
         self.transactions.dump(now, &mut tables);
         self.timers.dump(now, &mut tables);
         self.leases.dump(now, &mut tables);
-        self.store.begin_checkpoint(now, &tables);
+        self.store.begin_checkpoint(now, tables);
     }
 
     fn tick(&mut self, now: Now, out: &mut Outbox<Peer>) {

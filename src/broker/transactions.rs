@@ -2,7 +2,8 @@
 //!
 //! A half is a message record in this shard's queue of `RMQ_SYS_TRANS_HALF_TOPIC`, with a
 //! `Transaction` record beside it in the same batch; commit and rollback are `Transaction` records
-//! too. Nothing is scanned: replay rebuilds the table, and a heap says who is next.
+//! too. Replay rebuilds the table. A heap says which page of it has somebody to be asked next; only
+//! that page is looked through.
 //!
 //! `Transaction` payload, big-endian: count u32, then for each a tag u8 and the half's queue offset
 //! u64, then for
@@ -13,57 +14,96 @@
 //! | 2 | ended | |
 //! | 3 | asked about | times u32, next check (wall ms) i64 |
 //! | 4 | parked for an operator: still open, asked about no more | |
+//! | 5 | open, as are others; snapshot only | groups u16, names (as above), halves u16, rows |
+//!
+//! A row of tag 5 is short numbers (`base::cursor`): steps of queue offset, log offset and next
+//! check from the half before, at first from the offset named and zeros; place of the group; twice
+//! the times it was asked about, and one more if it is parked.
 //!
 //! Unlike the reference, a half keeps its offsets when it is asked about, is asked about at its own
 //! time instead of at the next round over all, and is committed once however often it is told so.
 //!
 //! Source of the behaviour: `TransactionalMessageServiceImpl`, `spec/semantics.md` §7.
 
-use crate::base::cursor::{Cursor, put_text};
+use crate::base::cursor::{Cursor, put_step, put_text, put_varint};
 use crate::base::heap::Deadlines;
+use crate::base::pages::{PAGE_NUMBERS, Pages};
 use crate::base::{LogOffset, Map, Mono, Now};
 use crate::store::record::{Kind, put_system};
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub const VERSION: u16 = 1;
-/// Halves one shard keeps open; about 95 bytes each.
+/// Halves one shard keeps open; about 26 bytes each.
 pub const HALVES_MAX: usize = 4_000_000;
 /// About what a half takes in a dump.
-const ROW_BYTES: usize = 48;
-/// Rows of one record of a dump.
+const ROW_BYTES: usize = 8;
+/// Halves of one record of a dump.
 const ROWS_MAX: usize = 4096;
 
 const OPENED: u8 = 1;
 const ENDED: u8 = 2;
 const ASKED: u8 = 3;
 const PARKED: u8 = 4;
+const OPEN: u8 = 5;
 
-/// An open transaction.
+/// What is going on with a half.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Work {
+    /// It waits for its producer, or for the time to ask.
+    Rests,
+    /// Its time has come, and it is read to be asked about.
+    Asking,
+    /// It is being committed or parked.
+    Ending,
+}
+
+/// An open transaction. There may be millions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Half {
     pub at: LogOffset,
+    /// When its producers will be asked, wall ms.
+    pub next_ms: i64,
     /// Its place in the table of groups.
     group: u32,
     /// How often its producers were asked.
-    pub checks: u32,
-    /// When they will be again, wall ms.
-    pub next_ms: i64,
-    /// It is being committed or parked.
-    pub ending: bool,
+    checks: u16,
+    work: Work,
     /// It was asked about often enough.
-    pub parked: bool,
+    parked: bool,
+}
+
+const _: () = assert!(size_of::<Half>() == 24);
+
+impl Half {
+    pub fn checks(&self) -> u32 {
+        self.checks.into()
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.work == Work::Ending
+    }
+
+    /// Its producers are to be asked in its time.
+    fn rests(&self) -> bool {
+        self.work == Work::Rests && !self.parked
+    }
 }
 
 #[derive(Default)]
 pub struct Transactions {
-    halves: BTreeMap<u64, Half>,
+    halves: Pages<Half>,
     /// Names of producer groups, and how many open halves each has.
     groups: Vec<(Arc<str>, u32)>,
     group_places: Map<Arc<str>, u32>,
     /// Places without a name.
     free_places: Vec<u32>,
-    due: Deadlines<u64>,
+    /// When the first half of a page that rests is to be asked about, or earlier; and the same in
+    /// order, with what does not hold any more.
+    scheduled: Map<u64, Mono>,
+    due: Deadlines<(u64, Mono)>,
+    /// To be asked about now.
+    ready: VecDeque<u64>,
     /// Rows that the next record will hold.
     unlogged: Vec<u8>,
     unlogged_rows: u32,
@@ -83,7 +123,7 @@ impl Transactions {
     }
 
     pub fn get(&self, offset: u64) -> Option<&Half> {
-        self.halves.get(&offset)
+        self.halves.get(offset)
     }
 
     pub fn group(&self, half: &Half) -> Arc<str> {
@@ -116,21 +156,30 @@ impl Transactions {
     /// A half was stored; its record is in the log.
     pub fn open(&mut self, now: Now, offset: u64, at: LogOffset, next_ms: i64, group: &str) {
         self.insert(offset, at, next_ms, group);
-        self.due.push(due_at(now, next_ms), offset);
-        // A half may have been ended years before its producer would have been asked.
-        let halves = &self.halves;
-        self.due
-            .prune(halves.len(), |offset| halves.contains_key(offset));
+        self.schedule(now, offset, next_ms);
+    }
+
+    /// A half rests until a time.
+    fn schedule(&mut self, now: Now, offset: u64, next_ms: i64) {
+        let (page, at) = (offset / PAGE_NUMBERS, due_at(now, next_ms));
+        if self.scheduled.get(&page).is_none_or(|known| at < *known) {
+            self.scheduled.insert(page, at);
+            self.due.push(at, (page, at));
+            // A half may have been ended years before its producer would have been asked.
+            let scheduled = &self.scheduled;
+            self.due.prune(scheduled.len(), |(page, at)| {
+                scheduled.get(page) == Some(at)
+            });
+        }
     }
 
     fn insert(&mut self, offset: u64, at: LogOffset, next_ms: i64, group: &str) {
-        let place = self.take_group(group);
         let half = Half {
             at,
-            group: place,
-            checks: 0,
             next_ms,
-            ending: false,
+            group: self.take_group(group),
+            checks: 0,
+            work: Work::Rests,
             parked: false,
         };
         if let Some(before) = self.halves.insert(offset, half) {
@@ -173,9 +222,9 @@ impl Transactions {
     /// Its end is being worked at: it is not asked about meanwhile. False if it is not open, or
     /// that is so already.
     pub fn begin_end(&mut self, offset: u64) -> bool {
-        match self.halves.get_mut(&offset) {
-            Some(half) if !half.ending => {
-                half.ending = true;
+        match self.halves.value_mut(offset) {
+            Some(half) if !half.is_ending() => {
+                half.work = Work::Ending;
                 true
             }
             _ => false,
@@ -184,70 +233,95 @@ impl Transactions {
 
     /// It could not be ended after all.
     pub fn abandon_end(&mut self, now: Now, offset: u64, next_ms: i64) {
-        if let Some(half) = self.halves.get_mut(&offset) {
-            half.ending = false;
-            half.next_ms = next_ms;
-            self.due.push(due_at(now, next_ms), offset);
+        self.rest(now, offset, next_ms);
+    }
+
+    /// It rests until `next_ms`.
+    fn rest(&mut self, now: Now, offset: u64, next_ms: i64) {
+        if let Some(half) = self.halves.value_mut(offset) {
+            (half.work, half.next_ms) = (Work::Rests, next_ms);
+            self.schedule(now, offset, next_ms);
         }
     }
 
     /// It lies in the topic for operators; the log says so.
     pub fn park(&mut self, offset: u64) {
-        if let Some(half) = self.halves.get_mut(&offset) {
-            (half.ending, half.parked) = (false, true);
+        if let Some(half) = self.halves.value_mut(offset) {
+            (half.work, half.parked) = (Work::Rests, true);
         }
     }
 
     /// It was committed or rolled back; the log says so.
     pub fn end(&mut self, offset: u64) {
-        if let Some(half) = self.halves.remove(&offset) {
+        if let Some(half) = self.halves.remove(offset) {
             self.leave_group(half.group);
+            let page = offset / PAGE_NUMBERS;
+            if !self.halves.has_page(page) {
+                self.scheduled.remove(&page);
+            }
         }
     }
 
-    /// The next half that is to be asked about.
+    /// The next half that is to be asked about. What comes of it is told with
+    /// [`asked`](Self::asked), [`postpone`](Self::postpone) or [`begin_end`](Self::begin_end).
     pub fn pop_due(&mut self, now: Now) -> Option<(u64, Half)> {
-        while let Some(offset) = self.due.pop_due(now.mono) {
-            let Some(half) = self.halves.get(&offset) else {
-                continue;
-            };
-            // An entry of an earlier time, or the wall clock went back.
-            let rests = half.ending || half.parked;
-            if rests || half.next_ms > now.wall_ms {
-                if !rests {
-                    self.due.push(due_at(now, half.next_ms), offset);
+        loop {
+            while let Some(offset) = self.ready.pop_front() {
+                // It may have been ended meanwhile.
+                let half = self.halves.get(offset);
+                if let Some(half) = half.filter(|half| half.work == Work::Asking) {
+                    return Some((offset, *half));
                 }
-                continue;
             }
-            return Some((offset, *half));
+            let (page, at) = self.due.pop_due(now.mono)?;
+            if self.scheduled.get(&page) == Some(&at) {
+                self.scheduled.remove(&page);
+                self.look_through(now, page);
+            }
         }
-        None
+    }
+
+    /// Takes what is due out of a page, and schedules the rest of it.
+    fn look_through(&mut self, now: Now, page: u64) {
+        let mut next: Option<(i64, u64)> = None;
+        for (offset, half) in self.halves.page_mut(page).filter(|(_, half)| half.rests()) {
+            if half.next_ms <= now.wall_ms {
+                half.work = Work::Asking;
+                self.ready.push_back(offset);
+            } else if next.is_none_or(|(next_ms, _)| half.next_ms < next_ms) {
+                next = Some((half.next_ms, offset));
+            }
+        }
+        if let Some((next_ms, offset)) = next {
+            self.schedule(now, offset, next_ms);
+        }
     }
 
     /// Its producers were asked, or there was none to ask.
     pub fn asked(&mut self, now: Now, offset: u64, next_ms: i64) {
-        let Some(half) = self.halves.get_mut(&offset) else {
+        let Some(half) = self.halves.value_mut(offset) else {
             return;
         };
-        half.checks += 1;
+        half.checks = half.checks.saturating_add(1);
         half.next_ms = next_ms;
-        self.due.push(due_at(now, next_ms), offset);
         put_asked(&mut self.unlogged, offset, half);
         self.unlogged_rows += 1;
+        self.rest(now, offset, next_ms);
     }
 
-    /// It will be asked about at another time.
+    /// It will be asked about at another time, unless its end is being worked at.
     pub fn postpone(&mut self, now: Now, offset: u64, next_ms: i64) {
-        if let Some(half) = self.halves.get_mut(&offset) {
-            half.next_ms = next_ms;
-            self.due.push(due_at(now, next_ms), offset);
+        let half = self.halves.get(offset);
+        if half.is_some_and(|half| !half.is_ending()) {
+            self.rest(now, offset, next_ms);
         }
     }
 
     pub fn deadline(&self) -> Option<Mono> {
-        match self.halves.is_empty() {
-            true => None,
-            false => self.due.next(),
+        match (self.halves.is_empty(), self.ready.is_empty()) {
+            (true, _) => None,
+            (false, true) => self.due.next(),
+            (false, false) => Some(Mono(0)),
         }
     }
 
@@ -287,20 +361,46 @@ impl Transactions {
                 PARKED => self.park(offset),
                 ASKED => {
                     let (checks, next_ms) = (c.u32()?, c.u64()? as i64);
-                    if let Some(half) = self.halves.get_mut(&offset) {
+                    let checks = u16::try_from(checks).unwrap_or(u16::MAX);
+                    if let Some(half) = self.halves.value_mut(offset) {
                         (half.checks, half.next_ms) = (checks, next_ms);
                     }
                 }
+                OPEN => self.apply_open(offset, c)?,
                 _ => return None,
             }
         }
         Some(())
     }
 
+    fn apply_open(&mut self, first: u64, c: &mut Cursor<'_>) -> Option<()> {
+        let groups: Option<Vec<&str>> = (0..c.u16()?).map(|_| c.text()).collect();
+        let groups = groups?;
+        let (mut offset, mut at, mut next_ms) = (first, 0u64, 0u64);
+        for _ in 0..c.u16()? {
+            offset = offset.wrapping_add(c.step()?);
+            at = at.wrapping_add(c.step()?);
+            next_ms = next_ms.wrapping_add(c.step()?);
+            let group = groups.get(usize::try_from(c.varint()?).ok()?)?;
+            let state = c.varint()?;
+            self.insert(offset, LogOffset(at), next_ms as i64, group);
+            let half = self.halves.value_mut(offset).expect("just inserted");
+            half.checks = u16::try_from(state / 2).unwrap_or(u16::MAX);
+            half.parked = state % 2 == 1;
+        }
+        Some(())
+    }
+
     /// After recovery: when each is due.
     pub fn start(&mut self, now: Now) {
-        for (offset, half) in self.halves.iter().filter(|(_, half)| !half.parked) {
-            self.due.push(due_at(now, half.next_ms), *offset);
+        let mut first: Map<u64, (u64, i64)> = Map::default();
+        for (offset, half) in self.halves.iter().filter(|(_, half)| half.rests()) {
+            let page = first.entry(offset / PAGE_NUMBERS);
+            let (_, next_ms) = page.or_insert((offset, half.next_ms));
+            *next_ms = half.next_ms.min(*next_ms);
+        }
+        for (offset, next_ms) in first.into_values() {
+            self.schedule(now, offset, next_ms);
         }
     }
 
@@ -308,24 +408,32 @@ impl Transactions {
     pub fn dump(&self, now: Now, out: &mut Vec<u8>) {
         // Growing by doubling would need three times as much for a moment.
         out.reserve(self.halves.len() * ROW_BYTES);
-        let mut rows = self.halves.iter().peekable();
-        while rows.peek().is_some() {
-            let (mut payload, mut count) = (vec![0; 4], 0u32);
-            for (offset, half) in rows.by_ref().take(ROWS_MAX) {
-                let (group, _) = &self.groups[half.group as usize];
-                put_opened(&mut payload, *offset, half.at, half.next_ms, group);
+        let mut halves = self.halves.iter().peekable();
+        while let Some((first, _)) = halves.peek().copied() {
+            let (mut rows, mut count) = (Vec::new(), 0u16);
+            let (mut names, mut places) = (Vec::new(), Map::default());
+            let (mut offset, mut at, mut next_ms) = (first, 0, 0);
+            for (next, half) in halves.by_ref().take(ROWS_MAX) {
+                let places_before = places.len() as u64;
+                let place = *places.entry(half.group).or_insert(places_before);
+                if place == places_before {
+                    put_text(&mut names, &self.groups[half.group as usize].0);
+                }
+                put_step(&mut rows, offset, next);
+                put_step(&mut rows, at, half.at.0);
+                put_step(&mut rows, next_ms, half.next_ms as u64);
+                put_varint(&mut rows, place);
+                put_varint(&mut rows, half.checks() as u64 * 2 + u64::from(half.parked));
+                (offset, at, next_ms) = (next, half.at.0, half.next_ms as u64);
                 count += 1;
-                if half.checks > 0 {
-                    put_asked(&mut payload, *offset, half);
-                    count += 1;
-                }
-                if half.parked {
-                    payload.push(PARKED);
-                    payload.extend_from_slice(&offset.to_be_bytes());
-                    count += 1;
-                }
             }
-            payload[..4].copy_from_slice(&count.to_be_bytes());
+            let mut payload = 1u32.to_be_bytes().to_vec();
+            payload.push(OPEN);
+            payload.extend_from_slice(&first.to_be_bytes());
+            payload.extend_from_slice(&(places.len() as u16).to_be_bytes());
+            payload.append(&mut names);
+            payload.extend_from_slice(&count.to_be_bytes());
+            payload.append(&mut rows);
             put_system(out, Kind::Transaction, VERSION, now.wall_ms, &payload);
         }
     }
@@ -347,7 +455,7 @@ fn put_opened(out: &mut Vec<u8>, offset: u64, at: LogOffset, next_ms: i64, group
 fn put_asked(out: &mut Vec<u8>, offset: u64, half: &Half) {
     out.push(ASKED);
     out.extend_from_slice(&offset.to_be_bytes());
-    out.extend_from_slice(&half.checks.to_be_bytes());
+    out.extend_from_slice(&half.checks().to_be_bytes());
     out.extend_from_slice(&half.next_ms.to_be_bytes());
 }
 
@@ -356,6 +464,7 @@ mod tests {
     use super::*;
     use crate::store::record::{Record, walk};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     #[derive(Clone, Debug)]
     enum Op {
@@ -450,7 +559,7 @@ mod tests {
                 while let Some((offset, half)) = table.pop_due(at(ms)) {
                     let known = model.get_mut(&offset).expect("it is open");
                     prop_assert_eq!(&*table.group(&half), known.0.as_str());
-                    prop_assert_eq!((half.next_ms, half.checks), (known.1, known.2));
+                    prop_assert_eq!((half.next_ms, half.checks()), (known.1, known.2));
                     prop_assert!(known.1 <= ms as i64);
                     (known.1, known.2) = (ms as i64 + INTERVAL_MS, known.2 + 1);
                     table.asked(at(ms), offset, known.1);
@@ -462,6 +571,50 @@ mod tests {
                 prop_assert_eq!(table.len(), model.len());
             }
         }
+    }
+
+    #[test]
+    fn a_snapshot_takes_few_bytes_for_each_half_and_no_more_than_it_says() {
+        let mut table = Transactions::default();
+        for offset in 0..10_000u64 {
+            let group = ["orders", "payments"][offset as usize % 2];
+            let next_ms = 1_700_000_000_000 + offset as i64 / 100;
+            table.open(at(1), offset, LogOffset(offset * 450), next_ms, group);
+        }
+        let mut bytes = Vec::new();
+        table.dump(at(1), &mut bytes);
+        assert!(bytes.len() <= 10_000 * ROW_BYTES, "{}", bytes.len());
+        let again = restarted(&table, at(1));
+        assert!(again.halves.iter().eq(table.halves.iter()));
+        assert_eq!(again.due.len(), 10_000usize.div_ceil(PAGE_NUMBERS as usize));
+        for record in walk(&bytes) {
+            let Ok((_, Record::System { payload, .. })) = record else {
+                panic!("{record:?}");
+            };
+            for cut in [5, 14, 40, payload.len() - 1] {
+                let mut again = Transactions::default();
+                assert!(again.apply(VERSION, &payload[..cut]).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_being_read_is_not_taken_twice() {
+        let mut table = Transactions::default();
+        table.open(at(0), 1, LogOffset(0), 10, "g");
+        table.open(at(0), 2, LogOffset(9), 20, "g");
+        assert_eq!(table.pop_due(at(10)).map(|(offset, _)| offset), Some(1));
+        assert_eq!(table.deadline(), Some(Mono(20)));
+        assert_eq!(table.pop_due(at(20)).map(|(offset, _)| offset), Some(2));
+        assert!(table.pop_due(at(500)).is_none());
+        // Meanwhile one is ended, and the end fails; the other cannot be read.
+        assert!(table.begin_end(1) && !table.begin_end(1));
+        table.postpone(at(500), 1, 510);
+        table.postpone(at(500), 2, 520);
+        assert_eq!(table.deadline(), Some(Mono(520)));
+        table.abandon_end(at(500), 1, 530);
+        assert_eq!(table.pop_due(at(525)).map(|(offset, _)| offset), Some(2));
+        assert_eq!(table.pop_due(at(530)).map(|(offset, _)| offset), Some(1));
     }
 
     #[test]
@@ -480,8 +633,9 @@ mod tests {
         again
             .apply(VERSION, &Transactions::parked_payload(7))
             .unwrap();
-        again.start(at(5000));
+        let mut again = restarted(&again, at(5000));
         assert!(again.pop_due(at(5000)).is_none(), "an operator has it");
+        assert_eq!(again.get(7).map(Half::checks), Some(1));
         again
             .apply(VERSION, &Transactions::ended_payload(7))
             .unwrap();

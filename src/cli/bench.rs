@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::ceiling::CeilingArgs;
-use super::feature::{DelayArgs, PopArgs, TransactionArgs};
+use super::feature::{DelayArgs, PopArgs, QueryArgs, TransactionArgs};
 use crate::loadgen::plan::{From, Output, Plan, Ramp, Rate, Stop, Workload};
 use crate::loadgen::report::verb::{PlotArgs, ReportArgs};
 use crate::loadgen::{BodySize, Style};
@@ -27,6 +27,7 @@ their own, warm up, and use runs that print VOID for nothing.
   orbitmq bench delay -t T --count 10000000 --delay-ms 36000000 --no-consume --broker-pid PID
   orbitmq bench transaction -t T --rate 5000 --rollback 10 --verify
   orbitmq bench pop -t T --send --rate 10000 --ack-batch 32
+  orbitmq bench query -t T --by key --rate 100
 
 Topics that are not there are made, named, and stay. Ctrl-C ends a run early: it is void, shown and
 saved all the same; a second one ends at once.
@@ -63,6 +64,8 @@ pub enum Bench {
     Transaction(TransactionArgs),
     /// Pop what is there, or what is sent meanwhile, and acknowledge it
     Pop(PopArgs),
+    /// Ask for messages that are there, by key, unique key, id or time
+    Query(QueryArgs),
     /// Measure what this host allows: loopback, disk, and the bare pipeline of both
     Ceiling(CeilingArgs),
     /// Turn recorded runs into a page that compares them
@@ -338,6 +341,7 @@ impl Bench {
             Bench::Delay(args) => args.plan(),
             Bench::Transaction(args) => args.plan(),
             Bench::Pop(args) => args.plan(),
+            Bench::Query(args) => args.plan(),
             Bench::Ceiling(_) | Bench::Report(_) | Bench::Plot(_) => return None,
         })
     }
@@ -396,7 +400,7 @@ impl RampArgs {
 }
 
 impl PaceArgs {
-    fn rate(&self) -> Rate {
+    pub(super) fn rate(&self) -> Rate {
         match self.rate {
             Some(per_second) => Rate::Open {
                 per_second,
@@ -433,7 +437,7 @@ impl GroupArgs {
 }
 
 impl RunArgs {
-    fn plan(self, workload: Workload) -> Plan {
+    pub(super) fn plan(self, workload: Workload) -> Plan {
         let style = Style {
             codec: self.codec.into(),
             body: BodySize::Fixed(1024),

@@ -1,12 +1,12 @@
-//! The grammar of `bench delay`, `transaction` and `pop`: loads of what brokers do besides keeping
-//! messages.
+//! The grammar of `bench delay`, `transaction`, `pop` and `query`: loads of what brokers do besides
+//! keeping messages.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::bench::BothArgs;
-use crate::loadgen::plan::{Delay, Due, LEVELS_MS, Plan, Pop, Transaction, Workload};
+use super::bench::{BothArgs, PaceArgs, RunArgs};
+use crate::loadgen::plan::{By, Delay, Due, LEVELS_MS, Plan, Pop, Query, Transaction, Workload};
 
 /// Where nothing is said.
 const DELAY_MS: u64 = 1000;
@@ -65,6 +65,46 @@ pub struct PopArgs {
     /// Acknowledge nothing
     #[arg(long, conflicts_with = "ack_batch")]
     no_ack: bool,
+}
+
+/// `bench query`: of messages drawn by chance before the load begins.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct QueryArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// What a query names: a key needs messages sent with --keys
+    #[arg(long, value_enum, default_value_t = Name::Key)]
+    by: Name,
+    /// Messages of each broker that are asked for, one after the other and again
+    #[arg(long, value_name = "N", default_value = "2000")]
+    samples: NonZeroU32,
+}
+
+/// By what a message is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    Key,
+    UniqueKey,
+    Id,
+    /// Where its queue stood when it was stored.
+    Time,
+}
+
+impl QueryArgs {
+    pub fn plan(self) -> Plan {
+        let by = match self.by {
+            Name::Key => By::Key,
+            Name::UniqueKey => By::UniqueKey,
+            Name::Id => By::Id,
+            Name::Time => By::Time,
+        };
+        let samples = self.samples.get() as usize;
+        let mut plan = self.run.plan(Workload::Query(Query { by, samples }));
+        plan.rate = self.pace.rate();
+        plan
+    }
 }
 
 impl DelayArgs {
@@ -147,6 +187,11 @@ mod tests {
                 sends,
             })
         };
+        let query = |by, samples| Workload::Query(Query { by, samples });
+        check("query --rate 9", query(By::Key, 2000));
+        check("query --by unique-key", query(By::UniqueKey, 2000));
+        check("query --by id --samples 5", query(By::Id, 5));
+        check("query --by time --seconds 3", query(By::Time, 2000));
         check("pop", pop(1, false));
         check("pop --send --rate 5 --ack-batch 8 --verify", pop(8, true));
         check("pop --no-ack", pop(0, false));

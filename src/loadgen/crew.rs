@@ -106,14 +106,24 @@ pub struct Crew<'a> {
 }
 
 impl Crew<'_> {
-    /// Brokers that something can be sent to.
-    pub fn writable(&self) -> Vec<&Place> {
-        let fits = |place: &&Place| place.targets.iter().any(|target| target.writable);
+    /// Brokers that something can be sent to; for queries, that have something.
+    pub fn busy(&self) -> Vec<&Place> {
+        let queries = matches!(self.plan.workload, Workload::Query(_));
+        let fits = |place: &&Place| {
+            let mut targets = place.targets.iter();
+            targets.any(|target| {
+                if queries {
+                    target.readable
+                } else {
+                    target.writable
+                }
+            })
+        };
         self.field.places.iter().filter(fits).collect()
     }
 
     pub fn producers(&self) -> usize {
-        self.plan.connections * self.writable().len()
+        self.plan.connections * self.busy().len()
     }
 
     /// Runs one phase to its end.

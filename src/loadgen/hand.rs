@@ -18,6 +18,7 @@ use super::pace::Pacer;
 use super::pop::Popper;
 use super::proc::ThreadTime;
 use super::pull::Puller;
+use super::query::Asker;
 use super::send::Producer;
 use super::tally::{Count, Lap, Times};
 use super::verify::Ledger;
@@ -32,6 +33,14 @@ pub enum Role {
     Puller(Box<Puller>),
     Member(Box<Member>),
     Popper(Box<Popper>),
+    Asker(Box<Asker>),
+}
+
+impl Role {
+    /// Whether it does something at each moment of the pace.
+    fn issues(&self) -> bool {
+        matches!(self, Role::Producer(_) | Role::Asker(_))
+    }
 }
 
 pub(super) struct Conn {
@@ -41,6 +50,18 @@ pub(super) struct Conn {
     pub(super) roomy: bool,
     /// Among those with output.
     pub(super) dirty: bool,
+}
+
+impl Conn {
+    /// Whether it can take what is due.
+    pub(super) fn has_room(&self) -> bool {
+        let has_room = match &self.role {
+            Role::Producer(producer) => producer.has_room(),
+            Role::Asker(asker) => asker.has_room(),
+            _ => false,
+        };
+        has_room && self.wire.has_room()
+    }
 }
 
 /// How a thread sends.
@@ -117,7 +138,7 @@ pub struct Hand {
     pub(super) dirty: Vec<u32>,
     /// Connections whose last read filled the buffer.
     pub(super) ready: Vec<u32>,
-    /// Connections that are no producers.
+    /// Connections that neither send nor query.
     pub(super) consumers: Vec<u32>,
     /// Something is to be sent, or an answer to it is to come.
     pub(super) sending: bool,
@@ -200,7 +221,7 @@ impl Hand {
             flags,
         )
         .map_err(|error| format!("the connection to {} fails: {error}", wire.addr()))?;
-        let roomy = matches!(role, Role::Producer(_));
+        let roomy = role.issues();
         if roomy {
             self.roomy.push_back(at);
         } else {
@@ -215,7 +236,7 @@ impl Hand {
         Ok(())
     }
 
-    /// Whether some of its connections are producers.
+    /// Whether some of its connections send or query.
     pub fn sends(&self) -> bool {
         self.consumers.len() < self.conns.len()
     }

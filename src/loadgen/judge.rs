@@ -247,7 +247,7 @@ pub fn settings(plan: &Plan) -> BTreeMap<String, String> {
     settings
 }
 
-/// What was asked for of delays, transactions and pops.
+/// What was asked for of delays, transactions, pops and queries.
 fn features(workload: Workload, mut put: impl FnMut(&str, String)) {
     match workload {
         Workload::Delay(delay) => {
@@ -268,6 +268,10 @@ fn features(workload: Workload, mut put: impl FnMut(&str, String)) {
         Workload::Pop(pop) => {
             put("invisibleMs", pop.invisible_ms.to_string());
             put("ackBatch", pop.ack_batch.to_string());
+        }
+        Workload::Query(query) => {
+            put("by", query.by.name().to_owned());
+            put("samples", query.samples.to_string());
         }
         _ => {}
     }

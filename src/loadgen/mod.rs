@@ -35,6 +35,7 @@ mod pop;
 mod proc;
 mod progress;
 mod pull;
+mod query;
 pub mod report;
 mod run;
 mod save;

@@ -1,4 +1,5 @@
-//! The connections of a phase: producers, pullers, members and poppers, connected and introduced.
+//! The connections of a phase: producers, pullers, members, poppers and askers, connected and
+//! introduced.
 
 use std::sync::Arc;
 
@@ -8,9 +9,10 @@ use super::hand::Role;
 use super::haul::{Pulling, Queue, UNKNOWN};
 use super::link::Link;
 use super::member::{Held, Member, Rank};
-use super::plan::{Pop, Workload};
+use super::plan::{Pop, Query, Workload};
 use super::pop::{Popper, Popping};
 use super::pull::Puller;
+use super::query::{Asker, draw};
 use super::send::{Ends, Producer, Producing};
 use super::tally::named;
 use crate::remoting::code::response;
@@ -27,8 +29,10 @@ impl Crew<'_> {
     /// Makes all connections.
     pub fn muster(&self, phase: &Phase) -> Result<Vec<(Link, Role)>, String> {
         let mut roles = Vec::new();
-        if phase.send.is_some() {
-            self.muster_producers(phase, &mut roles)?;
+        match self.plan.workload {
+            Workload::Query(query) => self.muster_askers(phase, query, &mut roles)?,
+            _ if phase.send.is_some() => self.muster_producers(phase, &mut roles)?,
+            _ => {}
         }
         match phase.consume {
             Consume::Nobody => {}
@@ -57,7 +61,7 @@ impl Crew<'_> {
                 rollback_percent,
             }),
         };
-        let places = self.writable();
+        let places = self.busy();
         let writable = |place: &&Place| -> Arc<[Target]> {
             place
                 .targets
@@ -72,6 +76,35 @@ impl Crew<'_> {
             let link = Link::connect(&places[at].addr, self.plan.style.codec)?;
             let producer = Producer::new(producing, number as u32, targets[at].clone());
             roles.push((link, Role::Producer(Box::new(producer))));
+        }
+        Ok(())
+    }
+
+    fn muster_askers(
+        &self,
+        phase: &Phase,
+        query: Query,
+        roles: &mut Vec<(Link, Role)>,
+    ) -> Result<(), String> {
+        let (codec, of) = (self.plan.style.codec, self.plan.connections);
+        let ranges: Vec<(i64, i64)> = phase.begin.iter().copied().zip(phase.end.clone()).collect();
+        let count = (query.samples, self.plan.style.seed);
+        for place in self.busy() {
+            let mut link = Link::connect(&place.addr, codec)?;
+            let samples = draw(
+                &mut link,
+                &self.field,
+                &place.targets,
+                &ranges,
+                query.by,
+                count,
+            )?;
+            for number in 0..of {
+                let link = Link::connect(&place.addr, codec)?;
+                let in_flight = self.plan.in_flight();
+                let asker = Asker::new(query.by, codec, samples.clone(), (number, of), in_flight);
+                roles.push((link, Role::Asker(Box::new(asker))));
+            }
         }
         Ok(())
     }

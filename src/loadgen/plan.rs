@@ -38,6 +38,8 @@ pub enum Workload {
     Transaction(Transaction),
     /// Consumers that pop and acknowledge.
     Pop(Pop),
+    /// Asks for messages that are there.
+    Query(Query),
 }
 
 /// When messages are to be delivered.
@@ -75,6 +77,34 @@ pub struct Pop {
     pub sends: bool,
 }
 
+/// By what a message is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    Key,
+    UniqueKey,
+    Id,
+    /// Where its queue stood when it was stored.
+    Time,
+}
+
+impl By {
+    pub fn name(self) -> &'static str {
+        match self {
+            By::Key => "key",
+            By::UniqueKey => "unique-key",
+            By::Id => "id",
+            By::Time => "time",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Query {
+    pub by: By,
+    /// Messages of each broker that are asked for.
+    pub samples: usize,
+}
+
 /// The delays of a broker as shipped, milliseconds, by level from 1 on.
 pub const LEVELS_MS: [u64; 18] = [
     1_000, 5_000, 10_000, 30_000, 60_000, 120_000, 180_000, 240_000, 300_000, 360_000, 420_000,
@@ -96,12 +126,13 @@ impl Workload {
             Workload::Delay(_) => "delay",
             Workload::Transaction(_) => "transaction",
             Workload::Pop(_) => "pop",
+            Workload::Query(_) => "query",
         }
     }
 
     pub fn sends(self) -> bool {
         match self {
-            Workload::Pull | Workload::Push => false,
+            Workload::Pull | Workload::Push | Workload::Query(_) => false,
             Workload::Pop(pop) => pop.sends,
             _ => true,
         }

@@ -161,6 +161,7 @@ fn work(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
         Workload::Backlog => backlog(crew, outcome),
         Workload::Ramp => ramp(crew, outcome),
         Workload::Pop(pop) => pops(crew, outcome, pop),
+        Workload::Query(_) => queries(crew, outcome),
         Workload::Delay(_) | Workload::Transaction(_) if !plan.workload.times_arrival() => {
             sends(crew, outcome)
         }
@@ -289,6 +290,19 @@ fn both(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
     if let Some(ledger) = take(plan, outcome, &phase, done) {
         judge(plan, outcome, &ledger, interrupted);
     }
+    Ok(())
+}
+
+fn queries(crew: &mut Crew<'_>, outcome: &mut Outcome) -> Result<(), String> {
+    let (begin, end) = survey(crew)?;
+    let phase = Phase {
+        parts: vec!["query"],
+        begin,
+        end,
+        ..phase(crew.plan, "query")
+    };
+    let done = crew.run(&phase)?;
+    take(crew.plan, outcome, &phase, done);
     Ok(())
 }
 

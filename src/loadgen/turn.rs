@@ -111,7 +111,7 @@ impl Hand {
         for at in &self.consumers {
             let conn = &mut self.conns[*at as usize];
             match &mut conn.role {
-                Role::Producer(_) => unreachable!("a producer consumes nothing"),
+                Role::Producer(_) | Role::Asker(_) => unreachable!("they consume nothing"),
                 Role::Puller(puller) => puller.ask(&mut conn.wire.out, &mut self.desk),
                 Role::Member(member) => member.tick(&mut conn.wire.out, &mut self.desk),
                 Role::Popper(popper) => popper.ask(&mut conn.wire.out, &mut self.desk),
@@ -140,15 +140,18 @@ impl Hand {
                 break;
             };
             let conn = &mut self.conns[at as usize];
-            let Role::Producer(producer) = &mut conn.role else {
-                unreachable!("only producers are roomy");
-            };
-            if !producer.has_room() || !conn.wire.has_room() {
+            if !conn.has_room() {
                 self.roomy.pop_front();
                 conn.roomy = false;
                 continue;
             }
-            producer.ask(due, &mut conn.wire.out, &mut self.desk);
+            match &mut conn.role {
+                Role::Producer(producer) => {
+                    producer.ask(due, &mut conn.wire.out, &mut self.desk);
+                }
+                Role::Asker(asker) => asker.ask(due, &mut conn.wire.out),
+                _ => unreachable!("only what issues is roomy"),
+            }
             wrote = true;
             self.issue.left -= 1;
             if !conn.dirty {
@@ -184,11 +187,7 @@ impl Hand {
 
     fn make_roomy(&mut self, at: usize) {
         let conn = &mut self.conns[at];
-        if let Role::Producer(producer) = &conn.role
-            && !conn.roomy
-            && producer.has_room()
-            && conn.wire.has_room()
-        {
+        if !conn.roomy && conn.has_room() {
             conn.roomy = true;
             self.roomy.push_back(at as u32);
         }
@@ -221,6 +220,7 @@ impl Hand {
                 Role::Puller(puller) => puller.answer(bytes, out, &mut self.desk),
                 Role::Member(member) => member.answer(bytes, out, &mut self.desk),
                 Role::Popper(popper) => popper.answer(bytes, out, &mut self.desk),
+                Role::Asker(asker) => asker.answer(bytes, &mut self.desk),
             }
             .map_err(|error| format!("{}: {error}", conn.wire.addr()))?;
         }
@@ -232,10 +232,11 @@ impl Hand {
         Ok(())
     }
 
-    /// Sends without an answer.
+    /// Sends and queries without an answer.
     fn in_flight(&self) -> usize {
         let sends = self.conns.iter().map(|conn| match &conn.role {
             Role::Producer(producer) => producer.in_flight(),
+            Role::Asker(asker) => asker.in_flight(),
             _ => 0,
         });
         sends.sum()
@@ -313,7 +314,7 @@ impl Hand {
                 Role::Member(member) => member.leave(&mut conn.wire.out),
                 Role::Producer(producer) if producer.ends_transactions() => {}
                 Role::Popper(_) => {}
-                Role::Producer(_) | Role::Puller(_) => continue,
+                Role::Producer(_) | Role::Puller(_) | Role::Asker(_) => continue,
             }
             conn.wire.finish();
         }

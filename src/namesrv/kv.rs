@@ -130,7 +130,7 @@ impl<R> Kv<R> {
             table,
             repliers,
         });
-        let work = move |dir: &dyn Dir| replace_file(dir, FILE, &bytes).map(|()| Vec::new());
+        let work = move |dir: &dyn Dir| replace_file(dir, FILE, &[&bytes]).map(|()| Vec::new());
         Some((id, Order::Work(Box::new(work))))
     }
 

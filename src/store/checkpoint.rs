@@ -25,7 +25,7 @@
 
 use crate::base::LogOffset;
 use crate::base::cursor::{Cursor, put_text};
-use crate::base::disk::{Dir, DiskError, read_file};
+use crate::base::disk::{Dir, DiskError, read_file, replace_file};
 use crate::store::batch::{Life, Lineage};
 use crate::store::commitlog::LogEnd;
 
@@ -33,7 +33,6 @@ const MAGIC: u32 = u32::from_be_bytes(*b"OBCP");
 const SNAPSHOT_MAGIC: u32 = u32::from_be_bytes(*b"OBSN");
 const VERSION: u16 = 1;
 const SLOTS: [&str; 2] = ["checkpoint.a", "checkpoint.b"];
-const SNAPSHOT_HEADER_BYTES: usize = 16;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checkpoint {
@@ -155,20 +154,25 @@ pub fn is_snapshot(name: &str) -> bool {
     name.starts_with("snapshot-")
 }
 
-/// A snapshot file around records, which come in pieces: together they may be tens of megabytes.
-pub fn encode_snapshot(at: LogOffset, records: &[&[u8]]) -> Vec<u8> {
-    let len: usize = records.iter().map(|piece| piece.len()).sum();
-    let mut out = Vec::with_capacity(SNAPSHOT_HEADER_BYTES + len + 4);
-    out.extend_from_slice(&SNAPSHOT_MAGIC.to_be_bytes());
-    out.extend_from_slice(&VERSION.to_be_bytes());
-    out.extend_from_slice(&[0, 0]);
-    out.extend_from_slice(&at.0.to_be_bytes());
-    for piece in records {
-        out.extend_from_slice(piece);
+/// Writes a snapshot file around records, which come in pieces: together they may be tens of
+/// megabytes, and are not copied.
+pub fn write_snapshot(
+    dir: &dyn Dir,
+    name: &str,
+    at: LogOffset,
+    records: [&[u8]; 2],
+) -> Result<(), DiskError> {
+    let mut header = SNAPSHOT_MAGIC.to_be_bytes().to_vec();
+    header.extend_from_slice(&VERSION.to_be_bytes());
+    header.extend_from_slice(&[0, 0]);
+    header.extend_from_slice(&at.0.to_be_bytes());
+    let mut crc = crc32fast::Hasher::new();
+    let [one, other] = records;
+    for piece in [&header, one, other] {
+        crc.update(piece);
     }
-    let crc = crc32fast::hash(&out);
-    out.extend_from_slice(&crc.to_be_bytes());
-    out
+    let crc = crc.finalize().to_be_bytes();
+    replace_file(dir, name, &[&header, one, other, &crc])
 }
 
 /// The records of a snapshot file that stands for `at`; `None` if it does not.
@@ -204,6 +208,7 @@ fn checked(bytes: &[u8]) -> Option<&[u8]> {
 mod tests {
     use super::*;
     use crate::base::ShardId;
+    use crate::base::disk::MemDir;
 
     fn sample() -> Checkpoint {
         Checkpoint {
@@ -252,7 +257,9 @@ mod tests {
 
     #[test]
     fn snapshot_is_checked_against_bytes_and_offset() {
-        let bytes = encode_snapshot(LogOffset(5), &[b"rec", b"ords"]);
+        let dir = MemDir::default();
+        write_snapshot(&dir, "snapshot", LogOffset(5), [b"rec", b"ords"]).unwrap();
+        let bytes = dir.contents("snapshot").unwrap();
         assert_eq!(decode_snapshot(&bytes, LogOffset(5)), Some(&b"records"[..]));
         assert_eq!(decode_snapshot(&bytes, LogOffset(6)), None);
         assert_eq!(decode_snapshot(&bytes[1..], LogOffset(5)), None);

@@ -6,9 +6,9 @@
 //! because the older slot must stay usable.
 
 use crate::base::cursor::Cursor;
-use crate::base::disk::{Dir, DiskError, FileName, Work, replace_file};
+use crate::base::disk::{Dir, DiskError, FileName, Work};
 use crate::base::{Mono, Now};
-use crate::store::checkpoint::{Checkpoint, encode_snapshot, snapshot_name};
+use crate::store::checkpoint::{Checkpoint, snapshot_name, write_snapshot};
 use crate::store::commitlog::LogEnd;
 use crate::store::index::KeyDraft;
 use crate::store::merge::RunDraft;
@@ -86,14 +86,19 @@ impl Store {
     }
 
     /// Begins a checkpoint. `tables` are the caller's tables as of this moment, as system records.
-    pub fn begin_checkpoint(&mut self, now: Now, tables: &[u8]) {
+    pub fn begin_checkpoint(&mut self, now: Now, tables: Vec<u8>) {
         assert!(self.checkpoints.is_idle(), "one checkpoint at a time");
         let from = self.log.want_durable();
-        let snapshot = encode_snapshot(from.end, &[&self.queue_records(now), tables]);
+        let queues = self.queue_records(now);
         let queue_run = self.index.seal(from.end);
         let key_run = self.keys.seal(from.end);
         let name = snapshot_name(from.end);
-        let work = Box::new(move |dir: &dyn Dir| seal(dir, queue_run, key_run, &name, &snapshot));
+        let work = Box::new(move |dir: &dyn Dir| {
+            // First, for what it took is free when the runs want room.
+            write_snapshot(dir, &name, from.end, [&queues, &tables])?;
+            drop((queues, tables));
+            seal(dir, queue_run, key_run)
+        });
         self.checkpoints.from = from.end;
         self.checkpoints.due = None;
         self.checkpoints.stage = Stage::Begun { from, work };
@@ -222,13 +227,11 @@ impl Store {
     }
 }
 
-/// Writes runs and snapshot; gives the directories of the runs.
+/// Writes runs; gives their directories.
 fn seal(
     dir: &dyn Dir,
     queue_run: Option<RunDraft>,
     key_run: Option<KeyDraft>,
-    name: &str,
-    snapshot: &[u8],
 ) -> Result<Vec<u8>, DiskError> {
     let mut result = Vec::new();
     let queue_run = queue_run.map(|draft| draft.write(dir)).transpose()?;
@@ -240,7 +243,6 @@ fn seal(
         result.extend_from_slice(&len.to_be_bytes());
         result.extend(directory.unwrap_or_default());
     }
-    replace_file(dir, name, snapshot)?;
     Ok(result)
 }
 

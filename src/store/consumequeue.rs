@@ -48,18 +48,45 @@ pub enum Lookup<'a> {
 pub struct Within {
     pub first: QueueOffset,
     pub end: QueueOffset,
+    /// When the messages there were stored, as far as the directory tells.
+    first_ms: Option<i64>,
+    end_ms: Option<i64>,
 }
 
 impl Within {
-    /// Tells of a block or chunk, in ascending order. The last one that begins before what is
-    /// sought holds it, or it is the beginning of the next; then nothing is left to look at.
-    fn narrow(&mut self, first: u64, begins_before: bool) -> bool {
-        let at = QueueOffset(first);
-        match begins_before {
-            true => self.first = self.first.max(at),
-            false => self.end = self.first.max(at),
+    fn new(first: u64, end: u64) -> Within {
+        Within {
+            first: QueueOffset(first),
+            end: QueueOffset(end),
+            first_ms: None,
+            end_ms: None,
         }
-        begins_before
+    }
+
+    /// Tells of a block or chunk and its store time, in ascending order. The last one that begins
+    /// before what is sought holds it, or it is the beginning of the next; then nothing is left to
+    /// look at.
+    fn narrow(&mut self, first: u64, first_ms: i64, store_ms: i64) -> bool {
+        let at = QueueOffset(first);
+        if first_ms >= store_ms {
+            (self.end, self.end_ms) = (self.first.max(at), Some(first_ms));
+            return false;
+        }
+        if self.first <= at {
+            (self.first, self.first_ms) = (at, Some(first_ms));
+        }
+        true
+    }
+
+    /// Where the answer is if messages came evenly; the middle if too little is known.
+    pub fn guess(&self, store_ms: i64) -> QueueOffset {
+        let (first, entries) = (self.first.0, self.end.0 - self.first.0);
+        let (Some(from_ms), Some(to_ms)) = (self.first_ms, self.end_ms) else {
+            return QueueOffset(first + entries / 2);
+        };
+        let span = (i128::from(to_ms) - i128::from(from_ms)).max(1);
+        let passed = (i128::from(store_ms) - i128::from(from_ms)).clamp(0, span);
+        QueueOffset(first + (i128::from(entries) * passed / span) as u64)
     }
 }
 
@@ -366,10 +393,7 @@ impl QueueIndex {
     /// records in it (times are not in entries), at most some 3,000 unless a run was rejected.
     pub fn search_time(&self, slot: QueueSlot, store_ms: i64) -> Option<Within> {
         let queue = self.queue(slot)?;
-        let mut within = Within {
-            first: QueueOffset(queue.min),
-            end: QueueOffset(queue.next),
-        };
+        let mut within = Within::new(queue.min, queue.next);
         let hot_from = queue.hot_from();
         for run in self.runs_of(queue) {
             let start = run.partition_point(|row| Row::decode(row).slot < slot.0);
@@ -384,14 +408,14 @@ impl QueueIndex {
             };
             let last = (start < stop).then(|| ours(stop - 1)).flatten();
             for row in [last, ours(stop)].into_iter().flatten() {
-                if !within.narrow(row.first, row.first_ms < store_ms) {
+                if !within.narrow(row.first, row.first_ms, store_ms) {
                     return Some(within);
                 }
             }
         }
         let after = queue.chunks.partition_point(|c| c.first_ms < store_ms);
         for chunk in queue.chunks.range(after.saturating_sub(1)..).take(2) {
-            if !within.narrow(chunk.first, chunk.first_ms < store_ms) {
+            if !within.narrow(chunk.first, chunk.first_ms, store_ms) {
                 break;
             }
         }
@@ -605,10 +629,7 @@ impl QueueIndex {
                 break;
             }
         }
-        Some(Within {
-            first: QueueOffset(first),
-            end: QueueOffset(end.max(first)),
-        })
+        Some(Within::new(first, end.max(first)))
     }
 
     /// Moves `min` up to `to` (at most `next`); it never goes down.
@@ -901,6 +922,8 @@ mod tests {
                     "{within:?} {exact}"
                 );
                 assert!(within.end.0 - within.first.0 <= 3072);
+                let guess = within.guess(time);
+                assert!(within.first <= guess && guess <= within.end, "{within:?}");
             }
         }
     }

@@ -343,7 +343,7 @@ impl KeyView {
         max: usize,
         found: &mut Vec<LogOffset>,
     ) -> Result<(), DiskError> {
-        let mut reader = Reader::new(dir, run);
+        let mut reader = Reader::of_single_blocks(dir, run);
         let end = run.partition_point(|row| KeyRow::decode(row).first <= hash);
         for index in (0..end).rev() {
             let row = KeyRow::decode(run.row(index));

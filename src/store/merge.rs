@@ -340,13 +340,15 @@ fn merge_queues<'a>(
     Ok((blocks.writer, blocks.rows))
 }
 
-/// Reads the entries of a run front to back, some at a time.
+/// Reads the entries of a run, front to back some blocks at a time or single ones.
 pub struct Reader<'a> {
     dir: &'a dyn Dir,
     run: &'a Run,
     /// Entry bytes held, and where they begin.
     held: Vec<u8>,
     at: u64,
+    /// Read at least so much.
+    read_bytes: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -356,6 +358,15 @@ impl<'a> Reader<'a> {
             run,
             held: Vec::new(),
             at: 0,
+            read_bytes: READ_BYTES,
+        }
+    }
+
+    /// For blocks here and there.
+    pub fn of_single_blocks(dir: &'a dyn Dir, run: &'a Run) -> Reader<'a> {
+        Reader {
+            read_bytes: 0,
+            ..Reader::new(dir, run)
         }
     }
 
@@ -365,7 +376,7 @@ impl<'a> Reader<'a> {
         if at < self.at || self.at + (self.held.len() as u64) < end {
             let header = &self.run.header;
             let whole = header.entries * header.kind.entry_bytes() as u64;
-            let rest = whole.saturating_sub(at).min(READ_BYTES as u64) as usize;
+            let rest = whole.saturating_sub(at).min(self.read_bytes as u64) as usize;
             self.held.resize(rest.max(len), 0);
             let read = self
                 .dir

@@ -24,6 +24,8 @@ use std::ops::Range;
 pub const WINDOW_BYTES: usize = 256 * 1024;
 /// Windows that are read ahead of a reader at most.
 const AHEAD_MAX: u64 = 8;
+/// How far back a reader that goes through a file looks for windows to leave behind.
+const PASSED_MAX: u64 = 4 * AHEAD_MAX;
 
 /// Who waits; chosen by the caller, one wake-up for each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -428,6 +430,23 @@ impl WindowCache {
         }
     }
 
+    /// Whoever goes through a file once and in order has come to `at`: windows that lie further
+    /// behind than [`read_ahead`](Self::read_ahead) looks back are free to leave before their time.
+    pub fn pass(&mut self, file: &FileName, at: u64) {
+        let number = at / self.window_bytes as u64;
+        for back in (AHEAD_MAX + 1..=PASSED_MAX).take_while(|back| *back <= number) {
+            let key = WindowKey {
+                file: file.clone(),
+                number: number - back,
+            };
+            let held = self.windows.get(&key);
+            if held.is_some_and(|window| window.bytes.is_some() && window.waiters.is_empty()) {
+                let gone = self.windows.remove(&key).expect("just found");
+                self.leave(&gone);
+            }
+        }
+    }
+
     /// The file was removed or renamed: nothing of it is served from here any more.
     pub fn forget_file(&mut self, file: &FileName) {
         let of_file = |(key, window): (&WindowKey, &mut Window)| {
@@ -543,6 +562,31 @@ mod tests {
         assert_eq!(serve(&mut cache, &dir).unwrap(), woken(&[1]));
         hit(ask(&mut cache, 1, 8000, 300), 8000, 300);
         hit(ask(&mut cache, 1, 5000, 10_000), 5000, 10_000);
+    }
+
+    #[test]
+    fn who_goes_through_once_leaves_nothing_behind() {
+        let end = 40 * SIZE as u64;
+        let (mut cache, dir) = (WindowCache::new(SIZE, SIZE, 40 * SIZE), MemDir::default());
+        dir.write_at(&file(), 0, &vec![0; end as usize]).unwrap();
+        for number in 0..40 {
+            let at = number * SIZE as u64;
+            while cache.get(WaiterId(1), &file(), at, 10, end) == Got::Wait {
+                serve(&mut cache, &dir);
+            }
+            cache.pass(&file(), at);
+        }
+        while serve(&mut cache, &dir).is_some() {}
+        assert_eq!(cache.memory_bytes(), (AHEAD_MAX as usize + 1) * SIZE);
+        assert!(cache.stats().ahead > 30, "it is read ahead of all the same");
+        // What somebody waits for stays.
+        assert_eq!(cache.get(WaiterId(2), &file(), 0, 10, end), Got::Wait);
+        serve(&mut cache, &dir);
+        cache.pass(&file(), 20 * SIZE as u64);
+        assert!(matches!(
+            cache.get(WaiterId(2), &file(), 0, 10, end),
+            Got::Hit(_)
+        ));
     }
 
     #[test]
@@ -695,6 +739,7 @@ mod tests {
         Fail,
         Cancel(u64),
         Forget,
+        Pass(u64),
         Resize(usize),
     }
 
@@ -706,6 +751,7 @@ mod tests {
             1 => Just(Op::Fail),
             1 => (0..6u64).prop_map(Op::Cancel),
             1 => Just(Op::Forget),
+            1 => (0..END).prop_map(Op::Pass),
             1 => (4..9usize).prop_map(|windows| Op::Resize(windows * SIZE)),
         ]
     }
@@ -740,6 +786,7 @@ mod tests {
                         waiting.remove(&waiter);
                     }
                     Op::Forget => cache.forget_file(&file()),
+                    Op::Pass(at) => cache.pass(&file(), at),
                     Op::Resize(bytes) => {
                         cache.resize(bytes);
                         most = most.max(bytes);

@@ -14,10 +14,14 @@ use crate::store::consumequeue::{Block, Entry, Extent, Lookup, QueueSlot};
 use crate::store::read::{Got, WaiterId};
 use crate::store::segment::file_name;
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Messages looked at by one read at most, whatever passes the filter
 /// (`maxFilterMessageSize` / 20 bytes).
 const SCANNED_MAX: u64 = 800;
+
+/// How far from a guess a search by time looks next, messages.
+const GUESS_AWAY: u64 = 16;
 
 /// Something that may have to come from the disk first.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -242,6 +246,12 @@ impl Store {
         fetched(self.windows.get(waiter, &file, place, len, valid_to))
     }
 
+    /// Whoever goes through the log once and in order has come to `at`.
+    pub fn pass(&mut self, at: LogOffset) {
+        let (file, place) = self.log.segments().place(at);
+        self.windows.pass(&file, place);
+    }
+
     fn place(&self, at: LogOffset) -> String {
         let first = LogOffset(at.0 / self.options.segment_bytes * self.options.segment_bytes);
         let (shard, file) = (self.options.shard.0, file_name(first));
@@ -270,17 +280,12 @@ impl Store {
         let Some(within) = self.index.search_time(slot, probe) else {
             return Fetch::Ready(min);
         };
-        let (mut low, mut high) = (within.first.max(min).0, within.end.min(max).0);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let stored = ready!(self.store_time(slot, QueueOffset(middle), waiter));
-            if stored < probe {
-                low = middle + 1
-            } else {
-                high = middle
-            }
-        }
-        let first_at_or_after = QueueOffset(low.clamp(min.0, max.0));
+        let range = within.first.max(min).0..within.end.min(max).0;
+        let found = seek(range, within.guess(probe).0, |offset| {
+            let stored = self.store_time(slot, QueueOffset(offset), waiter);
+            stored.map(|stored| stored < probe)
+        });
+        let first_at_or_after = QueueOffset(ready!(found).clamp(min.0, max.0));
         if !upper {
             return Fetch::Ready(first_at_or_after);
         }
@@ -301,6 +306,36 @@ impl Store {
             Err(_) => Fetch::Damaged(self.place(entry.at)),
         }
     }
+}
+
+/// The first offset of a range that is not `before`, or its end. Goes from a guess away until the
+/// answer lies between two offsets that were looked at, which are mostly near each other: halving
+/// the whole range would read the disk in a dozen places.
+fn seek(
+    range: Range<u64>,
+    guess: u64,
+    mut is_before: impl FnMut(u64) -> Fetch<bool>,
+) -> Fetch<u64> {
+    let Range {
+        start: mut low,
+        end: mut high,
+    } = range;
+    let (mut next, mut away) = (guess, GUESS_AWAY);
+    let (mut before, mut after) = (false, false);
+    while low < high {
+        let at = next.clamp(low, high - 1);
+        match ready!(is_before(at)) {
+            true => (low, before) = (at + 1, true),
+            false => (high, after) = (at, true),
+        }
+        next = match (before, after) {
+            (true, true) => low + (high - low) / 2,
+            (true, false) => low.saturating_add(away),
+            (false, _) => high.saturating_sub(away),
+        };
+        away = away.saturating_mul(4);
+    }
+    Fetch::Ready(low)
 }
 
 /// Whether the filter wants this whole record, whose tag it may want.
@@ -336,5 +371,59 @@ impl Found {
         self.bytes += record.len();
         self.messages += 1;
         self.slices.push(record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What is found from a guess, and which offsets were looked at.
+    fn found(times: &[i64], probe: i64, range: Range<u64>, guess: u64) -> (u64, Vec<u64>) {
+        let mut seen = Vec::new();
+        let found = seek(range, guess, |offset| {
+            seen.push(offset);
+            Fetch::Ready(times[offset as usize] < probe)
+        });
+        match found {
+            Fetch::Ready(found) => (found, seen),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_finds_the_first_from_any_guess(
+            mut times in prop::collection::vec(0..300i64, 0..400),
+            probe in -1..302i64,
+            guess in prop_oneof![0..400u64, Just(u64::MAX)],
+        ) {
+            times.sort();
+            let plain = times.partition_point(|time| *time < probe) as u64;
+            let (found, seen) = found(&times, probe, 0..times.len() as u64, guess);
+            prop_assert_eq!(found, plain);
+            prop_assert!(seen.len() <= 14, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_good_guess_is_searched_around_only() {
+        let times: Vec<i64> = (0..3000).collect();
+        for (guess, probe) in [(1500, 1510), (1510, 1500), (0, 0), (2999, 3000)] {
+            let (place, seen) = found(&times, probe, 0..3000, guess);
+            assert_eq!(place, probe as u64);
+            let near = (guess.saturating_sub(32)..guess + 32).contains(&place);
+            assert!(
+                near && seen.iter().all(|at| at.abs_diff(guess) <= 20),
+                "{seen:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_search_waits_for_the_disk() {
+        let waits = seek(0..9, 4, |_| Fetch::Wait);
+        assert_eq!(waits, Fetch::Wait);
     }
 }

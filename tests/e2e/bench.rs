@@ -74,6 +74,17 @@ fn every_load_runs_and_nothing_is_lost() {
         1000,
     );
     assert_eq!(popped.parts[1].messages, 1000, "all is acknowledged");
+    for by in ["key", "unique-key", "id", "time"] {
+        let line = format!("query -t one --by {by} --samples 100 --rate 1000 --count 300");
+        let asked = sound(&server, &line);
+        assert_eq!(
+            (asked.parts[0].name.as_str(), asked.parts[0].messages),
+            ("query", 300)
+        );
+    }
+    let (code, _, said) = bench(&server, "query -t two --by key --count 10");
+    assert_eq!(code, FAILED);
+    assert!(said.contains("has no key: send with --keys"), "{said}");
     let pulled = sound(&server, "pull -t one --count 3000 --batch 32");
     assert!(pulled.parts[0].messages >= 3000);
     let pushed = sound(&server, "push -t one --count 3000 --members 2");

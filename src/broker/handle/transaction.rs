@@ -269,7 +269,7 @@ fn decide(
         .get(offset)
         .filter(|half| half.at == end.at)
     {
-        Some(half) if half.ending => {
+        Some(half) if half.is_ending() => {
             let remark = "the transaction is being ended, try again";
             return Err(Reject::new(response::SYSTEM_BUSY, remark));
         }
@@ -413,12 +413,18 @@ impl Broker {
     /// Asks the producers of halves whose time has come; parks those that were asked about often
     /// enough.
     pub(in crate::broker) fn check_transactions(&mut self, now: Now, out: &mut Outbox<Peer>) {
+        let mut last = None;
         for _ in 0..CHECKS_PER_TURN {
             let Some((offset, half)) = self.transactions.pop_due(now) else {
                 break;
             };
             let at = half.at;
             run_check(self, now, Check { offset, at }, out);
+            last = Some(at);
+        }
+        // They are asked about as they lie in the log, more or less, and not soon again.
+        if let Some(at) = last {
+            self.store.pass(at);
         }
         if let Some(payload) = self.transactions.take_unlogged() {
             // Without it a half is asked about once more after a crash.
@@ -437,7 +443,7 @@ pub fn run_check(broker: &mut Broker, now: Now, check: Check, out: &mut Outbox<P
         .transactions
         .get(offset)
         .copied()
-        .filter(|half| !half.ending)
+        .filter(|half| !half.is_ending())
     else {
         return;
     };
@@ -457,10 +463,10 @@ pub fn run_check(broker: &mut Broker, now: Now, check: Check, out: &mut Outbox<P
     let Ok(view) = RecordView::parse(&record) else {
         return broker.transactions.postpone(now, offset, later_ms);
     };
-    if half.checks >= broker.options.transaction_checks_max {
+    if half.checks() >= broker.options.transaction_checks_max {
         return park(broker, now, offset, &view, out);
     }
-    let frame = question(broker, half.checks + 1, at, &view);
+    let frame = question(broker, half.checks() + 1, at, &view);
     if let Some(frame) = frame {
         let group = broker.transactions.group(&half);
         match broker.lead.is_some() {
