@@ -20,6 +20,7 @@ pub mod handle;
 pub mod held;
 pub mod holds;
 pub mod leases;
+pub mod lite;
 pub mod locks;
 pub mod members;
 pub mod offsets;
