@@ -530,6 +530,27 @@ impl Leases {
         }
     }
 
+    /// When all that is held in order can be had again.
+    pub fn suspend_ordered(
+        &mut self,
+        now: Now,
+        (group, slot): (&str, QueueSlot),
+        pop_ms: i64,
+        visible_ms: i64,
+    ) {
+        let lane = self.lane_mut(group, slot);
+        let held = lane.and_then(|lane| lane.held.as_mut());
+        if held.is_some_and(|held| held.suspend(pop_ms, visible_ms)) {
+            self.held_changed(now, group, slot);
+        }
+    }
+
+    /// Batches of messages that are held in order.
+    pub fn held_count(&self) -> usize {
+        let held = self.lanes.values().filter(|lane| lane.held.is_some());
+        held.count()
+    }
+
     /// What changed since the last call, as the payload of a record.
     pub fn take_unlogged(&mut self) -> Option<Vec<u8>> {
         if self.unlogged_rows == 0 {

@@ -55,6 +55,8 @@ pub struct Taken {
     pub start_offsets: String,
     pub message_offsets: String,
     pub order_counts: String,
+    /// In order: the offset of each message, and how often it was handed out before.
+    pub times: Vec<(u64, u32)>,
 }
 
 /// Takes messages from the queues of this shard.
@@ -94,7 +96,7 @@ pub fn take(broker: &mut Broker, now: Now, ask: &Ask, waiter: WaiterId) -> Resul
 }
 
 /// Whether one more pop can be written down.
-fn check_leases(broker: &mut Broker) -> Result<(), Reject> {
+pub(super) fn check_leases(broker: &mut Broker) -> Result<(), Reject> {
     broker
         .store
         .check_append()
@@ -143,7 +145,7 @@ fn position(broker: &mut Broker, now: Now, ask: &Ask, topic: &Topic, slot: Queue
 }
 
 /// Takes messages from one queue; false if the disk was asked for them.
-fn take_from(
+pub(super) fn take_from(
     broker: &mut Broker,
     now: Now,
     ask: &Ask,
@@ -246,6 +248,7 @@ fn hand_out(
             .leases
             .hold(now, lane, invisible_ms, &ask.attempt, &offsets);
         put_counts(&mut taken.order_counts, flag, queue_id, &offsets, &times);
+        taken.times.extend(offsets.iter().copied().zip(times));
         broker.offsets.commit(now, &ask.group, slot, from);
     } else {
         let until_ms = now.wall_ms.saturating_add(invisible_ms);

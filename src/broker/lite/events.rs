@@ -112,20 +112,28 @@ impl Lites {
         }
     }
 
-    /// A client comes for its events: the next queue to look at.
-    pub fn fetch(&mut self, now: Now, who: Who<'_>) -> Option<QueueSlot> {
+    /// A client comes for its events: the next one, and the queue to look at.
+    pub fn fetch(&mut self, now: Now, who: Who<'_>) -> Option<(u64, QueueSlot)> {
         let number = self.find(who)?;
         let client = self.clients.get_mut(&number)?;
         client.seen = now;
-        let (_, light) = client.events.pop_first()?;
+        let (event, light) = client.events.pop_first()?;
         let group = client.group;
-        let lane = self.lane(light, group);
-        assert!(
-            lane.at.take().is_some_and(|(at, _)| at == number),
-            "one has it"
-        );
+        let had = self.lane(light, group).at.take();
+        assert!(had == Some((number, event)), "a lane is at one client");
         let slot = self.lights[&light].slot;
-        Some(slot.expect("what has no queue has no events"))
+        Some((event, slot.expect("what has no queue has no events")))
+    }
+
+    /// What was fetched just now cannot be looked at: it is the client's next again.
+    pub fn put_back(&mut self, who: Who<'_>, event: u64, slot: QueueSlot) {
+        let number = self.find(who).expect("it has fetched");
+        let light = self.slots[&slot];
+        let client = self.clients.get_mut(&number).expect("just found");
+        client.events.insert(event, light);
+        let group = client.group;
+        let had = self.lane(light, group).at.replace((number, event));
+        assert!(had.is_none(), "a lane is at one client");
     }
 
     /// A pop waits until its client has events; gives it back if no more can wait.
@@ -141,7 +149,7 @@ impl Lites {
             client: number,
             ticket,
         };
-        self.due.push(poll.until, due);
+        self.due.push(poll.ask.until, due);
         let client = self.clients.get_mut(&number).expect("just made");
         client.seen = now;
         client.polls.push_back((ticket, poll));
@@ -256,13 +264,18 @@ impl Lites {
         if self.polls == 0 {
             return;
         }
-        let waits = |client: &Client| client.polls.iter().any(|(_, poll)| poll.to.conn == conn);
+        let waits = |client: &Client| {
+            client
+                .polls
+                .iter()
+                .any(|(_, poll)| poll.ask.to.conn == conn)
+        };
         let gone = self.clients.iter().filter(|(_, client)| waits(client));
         let gone: Vec<u32> = gone.map(|(number, _)| *number).collect();
         for number in gone {
             let client = self.clients.get_mut(&number).expect("just seen");
             let before = client.polls.len();
-            client.polls.retain(|(_, poll)| poll.to.conn != conn);
+            client.polls.retain(|(_, poll)| poll.ask.to.conn != conn);
             self.polls -= before - client.polls.len();
             self.forget_client(number);
         }

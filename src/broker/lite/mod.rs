@@ -20,8 +20,8 @@ mod tests;
 
 use crate::base::heap::Deadlines;
 use crate::base::{ConnId, Map, Mono, Now, Set};
-use crate::broker::acks::ReplyTo;
-use crate::broker::topics::Topic;
+use crate::broker::light::lite_parts;
+use crate::broker::pops::Ask;
 use crate::remoting::frame::Codec;
 use crate::store::consumequeue::QueueSlot;
 use events::WAITING_MAX;
@@ -64,22 +64,16 @@ pub struct Excluded {
     pub link: (ConnId, Codec),
 }
 
-/// A pop of lite topics.
+/// A pop of what one client is subscribed to; `ask` names its parent topic.
 pub struct Poll {
-    pub to: ReplyTo,
-    pub topic: Arc<Topic>,
-    pub group: Arc<str>,
     pub client: Box<str>,
-    pub most: usize,
-    pub invisible_ms: i64,
-    pub attempt: String,
-    pub until: Mono,
+    pub ask: Ask,
 }
 
 impl Poll {
     pub fn who(&self) -> Who<'_> {
         Who {
-            group: &self.group,
+            group: &self.ask.group,
             client: &self.client,
         }
     }
@@ -599,7 +593,27 @@ impl Lites {
         }
     }
 
-    /// A group is gone, or is for another topic now.
+    /// A parent topic is gone: nobody is subscribed to its lite topics any more.
+    pub fn drop_topic(&mut self, now: Now, parent: &str) {
+        let lights = self.lights.iter();
+        let lights = lights.filter(|(_, light)| parent_of(&light.name) == Some(parent));
+        let mut pairs: Vec<(u32, u32)> = Vec::new();
+        for (number, light) in lights {
+            let clients = light.lanes.iter().flat_map(|lane| &lane.clients);
+            pairs.extend(clients.map(|client| (*client, *number)));
+        }
+        for (client, light) in pairs {
+            self.unsubscribe(now, client, light);
+        }
+        let takers = self.takers.get(parent).into_iter().flatten();
+        let clients = takers.flat_map(|group| self.groups[group].all.iter().copied());
+        let clients: Vec<u32> = clients.collect();
+        for client in clients {
+            self.leave_all(now, client);
+        }
+    }
+
+    /// A group is gone.
     pub fn drop_group(&mut self, now: Now, group: &str) {
         let number = self.group_numbers.get(group);
         let group = number.and_then(|number| self.groups.get(number));
@@ -652,6 +666,5 @@ impl Lane {
 
 /// The topic of a lite topic's queue.
 fn parent_of(name: &str) -> Option<&str> {
-    let rest = name.strip_prefix("%LMQ%$")?;
-    rest.split_once('$').map(|(parent, _)| parent)
+    lite_parts(name).map(|(parent, _)| parent)
 }

@@ -1,6 +1,10 @@
 use super::*;
 use crate::base::ShardId;
+use crate::broker::acks::ReplyTo;
+use crate::broker::pops::What;
+use crate::broker::topics::Topic;
 use crate::broker::topics::config_with;
+use crate::filter::Filter;
 use crate::remoting::frame::Codec;
 use events::{LINE_MAX, PATIENCE_MS};
 use proptest::prelude::*;
@@ -49,7 +53,7 @@ fn poll(who: Who<'_>, conn: ConnId, until: Mono) -> Box<Poll> {
         config: config_with(1, 6),
         owners: vec![ShardId(0)],
     };
-    Box::new(Poll {
+    let ask = Ask {
         to: ReplyTo {
             conn,
             opaque: 1,
@@ -57,11 +61,16 @@ fn poll(who: Who<'_>, conn: ConnId, until: Mono) -> Box<Poll> {
         },
         topic: Arc::new(topic),
         group: who.group.into(),
-        client: who.client.into(),
-        most: 32,
-        invisible_ms: 1,
+        queue_id: 0,
+        filter: Filter::ALL,
+        order: true,
         attempt: String::new(),
         until,
+        what: What::Peek { most: 1 },
+    };
+    Box::new(Poll {
+        client: who.client.into(),
+        ask,
     })
 }
 
@@ -100,6 +109,8 @@ enum Step {
     Leave(Member),
     Arrive(u8),
     Pop(Member, u64),
+    /// A pop whose queue cannot be read.
+    Stall(Member),
     Ack(usize, u8),
     Close(usize),
     Pass(u64),
@@ -117,6 +128,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => member().prop_map(Step::Leave),
         8 => (0..QUEUES).prop_map(Step::Arrive),
         8 => (member(), 0..40_000u64).prop_map(|(m, wait)| Step::Pop(m, wait)),
+        2 => member().prop_map(Step::Stall),
         6 => (0..GROUPS.len(), 0..QUEUES).prop_map(|(g, q)| Step::Ack(g, q)),
         1 => (0..CLIENTS.len()).prop_map(Step::Close),
         2 => prop_oneof![0..20_000u64, 0..200_000u64].prop_map(Step::Pass),
@@ -156,6 +168,11 @@ impl Model {
             }
             Step::Arrive(queue) => self.arrive(queue),
             Step::Pop(m, wait) => self.pop(m, self.ms + wait),
+            Step::Stall(m) => {
+                if let Some((event, slot)) = self.lites.fetch(self.now(), who(m)) {
+                    self.lites.put_back(who(m), event, slot);
+                }
+            }
             Step::Ack(group, queue) => self.ack(group, queue),
             Step::Close(client) => {
                 self.lites.closed(conn(client));
@@ -296,7 +313,7 @@ impl Model {
     /// A pop looks at its events; it waits if there is nothing.
     fn pop(&mut self, m: Member, until: u64) {
         let mut took = false;
-        while let Some(slot) = self.lites.fetch(self.now(), who(m)) {
+        while let Some((_, slot)) = self.lites.fetch(self.now(), who(m)) {
             let queue = self.slots.iter().find(|(_, known)| **known == slot.0);
             let queue = *queue.expect("only queues that there are").0;
             assert!(self.is_subscribed(m, queue), "{m:?} got {queue}");
@@ -337,33 +354,33 @@ impl Model {
         while let Some(poll) = self.lites.next_wake() {
             let group = GROUPS
                 .iter()
-                .position(|name| **name == *poll.group)
+                .position(|name| **name == *poll.ask.group)
                 .unwrap();
             let client = CLIENTS
                 .iter()
                 .position(|name| **name == *poll.client)
                 .unwrap();
             let waiting = self.waiting.get_mut(&(group, client)).unwrap();
-            let at = waiting.iter().position(|until| *until == poll.until.0);
+            let at = waiting.iter().position(|until| *until == poll.ask.until.0);
             waiting.remove(at.expect("it waits"));
-            self.pop((group, client), poll.until.0);
+            self.pop((group, client), poll.ask.until.0);
         }
     }
 
     fn pass(&mut self, ms: u64) {
         self.ms += ms;
         while let Some(poll) = self.lites.expire(self.now()) {
-            assert!(poll.until.0 <= self.ms);
+            assert!(poll.ask.until.0 <= self.ms);
             let group = GROUPS
                 .iter()
-                .position(|name| **name == *poll.group)
+                .position(|name| **name == *poll.ask.group)
                 .unwrap();
             let client = CLIENTS
                 .iter()
                 .position(|name| **name == *poll.client)
                 .unwrap();
             let waiting = self.waiting.get_mut(&(group, client)).unwrap();
-            let at = waiting.iter().position(|until| *until == poll.until.0);
+            let at = waiting.iter().position(|until| *until == poll.ask.until.0);
             waiting.remove(at.expect("it waits"));
             self.wake();
         }
@@ -475,7 +492,8 @@ fn a_queue_that_is_made_later_is_met() {
     lites.arrived(at(1), QueueSlot(9), &name(2));
     assert_eq!(lites.fetch(at(1), one()), None);
     lites.arrived(at(2), QueueSlot(7), &name(1));
-    assert_eq!(lites.fetch(at(2), one()), Some(QueueSlot(7)));
+    let fetched = lites.fetch(at(2), one());
+    assert_eq!(fetched.map(|(_, slot)| slot), Some(QueueSlot(7)));
     assert_eq!(lites.fetch(at(2), one()), None);
 }
 
@@ -515,5 +533,6 @@ fn events_go_to_who_comes_for_them() {
     assert_eq!(lites.fetch(at(PATIENCE_MS - 1), eager), None);
     assert!(lites.expire(at(PATIENCE_MS - 1)).is_none());
     assert!(lites.expire(at(PATIENCE_MS)).is_none());
-    assert_eq!(lites.fetch(at(PATIENCE_MS), eager), Some(QueueSlot(1)));
+    let fetched = lites.fetch(at(PATIENCE_MS), eager);
+    assert_eq!(fetched.map(|(_, slot)| slot), Some(QueueSlot(1)));
 }
