@@ -410,6 +410,13 @@ fn broker_options(config: &Config, meta: &Meta, salvage: bool) -> Result<BrokerO
         transaction_timeout_ms: config.transaction_time_out as i64,
         transaction_interval_ms: config.transaction_check_interval as i64,
         transaction_checks_max: config.transaction_check_max as u32,
+        light: config.enable_lmq && config.enable_multi_dispatch,
+        light_queues_max: config.enable_lmq_quota.then(|| {
+            let share = config
+                .max_lmq_consume_queue_num
+                .div_ceil(u64::from(meta.shards));
+            share as usize
+        }),
         permission: config.broker_permission as i32,
         long_polling: config.long_polling_enable,
         property_filter: config.enable_property_filter,

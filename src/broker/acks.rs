@@ -36,6 +36,12 @@ pub enum Ack {
         ticket: u64,
         stored: Stored,
     },
+    /// A message for light queues, stored for another shard.
+    LightCopy {
+        from: ShardId,
+        ticket: u64,
+        offsets: Vec<(usize, i64)>,
+    },
     /// A consumer offset is safe; with a value it was a query.
     Offset {
         to: ReplyTo,
@@ -126,6 +132,14 @@ impl Broker {
             } => {
                 self.tell_put(now, from, ticket, Ok(stored), out);
             }
+            Ack::LightCopy {
+                from,
+                ticket,
+                offsets,
+            } => {
+                let result = Ok(offsets);
+                out.peers.push((from, Peer::LightCopied { ticket, result }));
+            }
             Ack::Offset { to, value } => answer_offset(to, value, out),
             Ack::Rows { from, ticket, rows } => survey::give(self, from, ticket, rows, out),
             Ack::Ready(ready) => ready.send(out),
@@ -148,6 +162,10 @@ impl Broker {
                     let doubtful = true;
                     let reject = Reject { doubtful, ..reject };
                     self.tell_put(now, from, ticket, Err(reject), out);
+                }
+                Ack::LightCopy { from, ticket, .. } => {
+                    let result = Err(reject);
+                    out.peers.push((from, Peer::LightCopied { ticket, result }));
                 }
                 Ack::Rows { from, ticket, .. } => {
                     survey::give(self, from, ticket, vec![Row::Refused(reject)], out);

@@ -20,6 +20,7 @@ pub mod handle;
 pub mod held;
 pub mod holds;
 pub mod leases;
+pub mod light;
 pub mod lite;
 pub mod locks;
 pub mod members;
@@ -50,6 +51,7 @@ use crate::broker::handle::pull::Pull;
 use crate::broker::handle::{Parked, Raw, Request};
 use crate::broker::holds::Holds;
 use crate::broker::leases::Leases;
+use crate::broker::light::Lights;
 use crate::broker::offsets::Offsets;
 use crate::broker::pops::{Line, Pops, Visit};
 use crate::broker::publish::Publication;
@@ -110,6 +112,12 @@ pub enum Peer {
     PutDone {
         ticket: u64,
         result: Result<Stored, Reject>,
+    },
+    /// Store a message for light queues of the receiver.
+    LightCopy(Box<light::Copy>),
+    LightCopied {
+        ticket: u64,
+        result: light::Copied,
     },
     /// A pop comes to look at the receiver's queues.
     PopVisit(Box<Visit>),
@@ -176,6 +184,10 @@ pub struct BrokerOptions {
     /// `transactionCheckInterval`: and then again after this, `transactionCheckMax` times.
     pub transaction_interval_ms: i64,
     pub transaction_checks_max: u32,
+    /// `enableLmq` and `enableMultiDispatch`: whether there are light queues; and how many of them
+    /// in one shard, if that is limited (`maxLmqConsumeQueueNum`).
+    pub light: bool,
+    pub light_queues_max: Option<usize>,
     /// `brokerPermission`.
     pub permission: i32,
     pub long_polling: bool,
@@ -213,6 +225,7 @@ pub struct Broker {
     transactions: Transactions,
     timers: Timers,
     guard: Guard,
+    lights: Lights,
     surveys: Surveys,
     /// Requests that wait for bytes from the disk.
     parked: Map<u64, Parked>,
@@ -272,7 +285,9 @@ impl Broker {
                     Kind::QueueDropped => offsets
                         .apply_drop(payload)
                         .and_then(|()| leases.apply_drop(payload)),
-                    Kind::QueueOpened | Kind::QueuePosition => Ok(()),
+                    Kind::QueueOpened | Kind::QueuePosition | Kind::Light | Kind::LightCopy => {
+                        Ok(())
+                    }
                 },
             )?;
         transactions.start(now);
@@ -305,6 +320,7 @@ impl Broker {
             transactions,
             timers,
             guard: Guard::new(now.wall_ms),
+            lights: Lights::default(),
             surveys: Surveys::default(),
             parked: Map::default(),
             parked_count: 0,
@@ -406,6 +422,9 @@ impl Broker {
                 .into_iter()
                 .for_each(|slot| self.drop_queue(now, slot));
         }
+        if !gone.topics.is_empty() && self.light_count() > 0 {
+            self.drop_light_strangers(now);
+        }
         for group in &gone.groups {
             self.tallies.drop_group(group);
             self.offsets.drop_group(now, group, &mut self.store);
@@ -428,6 +447,7 @@ impl Broker {
             .store
             .queues()
             .iter()
+            .filter(|(_, queue)| queue.topic_id != light::TOPIC_ID)
             .filter(|(_, queue)| {
                 snapshot
                     .topics
@@ -439,6 +459,7 @@ impl Broker {
         strangers
             .into_iter()
             .for_each(|slot| self.drop_queue(now, slot));
+        self.drop_light_strangers(now);
     }
 
     fn drop_queue(&mut self, now: Now, slot: crate::store::consumequeue::QueueSlot) {
@@ -683,6 +704,8 @@ impl Broker {
             Peer::Closed { conn } => self.member_gone(now, conn, out),
             Peer::Put(put) => self.put(now, *put, out),
             Peer::PutDone { ticket, result } => self.put_done(now, ticket, result, out),
+            Peer::LightCopy(copy) => self.light_copy(now, *copy, out),
+            Peer::LightCopied { ticket, result } => self.light_copied(now, ticket, result, out),
             Peer::PopVisit(visit) => handle::pop::run(self, now, *visit, out),
             Peer::PopEmpty { ticket } => handle::pop::found_nothing(self, now, ticket, out),
             Peer::PopDone { ticket } => drop(self.pops.leave(ticket)),

@@ -4,7 +4,7 @@
 //! [`Peer::PutDone`] once it is confirmed. A topic that does not exist yet is made by shard 0
 //! first. Inside one shard the same way is taken without the mesh.
 
-use crate::base::{Map, Now, ShardId};
+use crate::base::{LogOffset, Map, Now, ShardId};
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::SCHEDULE_TOPIC;
@@ -228,6 +228,9 @@ impl Broker {
     }
 
     fn put_here(&mut self, now: Now, put: Put, topic_id: u64, out: &mut Outbox<Peer>) {
+        if self.is_for_lights(&put.message) {
+            return self.put_light(now, put, out);
+        }
         let Put {
             from,
             ticket,
@@ -265,14 +268,26 @@ impl Broker {
             shard: self.me,
             offset: appended.offset.0,
         };
+        self.ack_put(from, ticket, firm, appended.end, stored);
+    }
+
+    /// A message is stored: who asked is told once that is safe.
+    pub(super) fn ack_put(
+        &mut self,
+        from: ShardId,
+        ticket: u64,
+        firm: bool,
+        end: LogOffset,
+        stored: Stored,
+    ) {
         let ack = Ack::Put {
             from,
             ticket,
             stored,
         };
         match firm && from != self.me {
-            true => self.firm_acks.push(appended.end, ack),
-            false => self.acks.push(appended.end, ack),
+            true => self.firm_acks.push(end, ack),
+            false => self.acks.push(end, ack),
         }
     }
 

@@ -89,11 +89,6 @@ const NOT_YET: &[(&str, &[&str], &str)] = &[
         "SQL filters are not applied to retries",
     ),
     (
-        "enableLmq enableMultiDispatch enableLmqQuota",
-        &["false"],
-        "light message queues are not there yet",
-    ),
-    (
         "fetchNamesrvAddrByAddressServer fetchNameSrvAddrByDnsLookup",
         &["false"],
         "name servers are taken from namesrvAddr only",
@@ -228,7 +223,7 @@ const NOT_NEEDED: &[(&str, &str)] = &[
          liteEventFullDispatchDelayTimeForWildcardGroup liteLagCountMetricsEnable \
          liteLagLatencyCollectEnable liteLagLatencyMetricsEnable liteLagLatencyTopK \
          litePullMessageEnable liteSubscriptionCheckInterval liteSubscriptionCheckTimeoutMills \
-         liteTtlCheckInterval maxClientEventCount maxLiteSubscriptionCount maxLmqConsumeQueueNum \
+         liteTtlCheckInterval maxClientEventCount maxLiteSubscriptionCount \
          minLiteTTl",
     ),
     (

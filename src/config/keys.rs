@@ -186,6 +186,16 @@ keys! {
         "Messages for a time further away than this are refused; 0 takes any time.";
     recall_message_enable: bool = "recallMessageEnable", Shape::Flag, Fixed("false"), "broker",
         "Whether producers may take back messages whose time has not come.";
+    enable_lmq: bool = "enableLmq", Shape::Flag, Fixed("false"), "broker",
+        "With enableMultiDispatch: messages may be in light queues besides their own (property \
+         INNER_MULTI_DISPATCH), and topics may have lite topics.";
+    enable_multi_dispatch: bool = "enableMultiDispatch", Shape::Flag, Fixed("false"), "broker",
+        "With enableLmq: see there.";
+    enable_lmq_quota: bool = "enableLmqQuota", Shape::Flag, Fixed("false"), "broker",
+        "Whether maxLmqConsumeQueueNum counts. A shard holds 1,048,576 queues in any case.";
+    max_lmq_consume_queue_num: u64 = "maxLmqConsumeQueueNum",
+        Number { min: 1, max: 60_000_000, unit: "" }, Fixed("20000"), "broker",
+        "With enableLmqQuota: light queues there may be, shared equally by the shards.";
     transaction_time_out: u64 = "transactionTimeOut",
         Number { min: 1, max: 86_400_000, unit: "ms" }, Fixed("6000"), "broker",
         "A transaction that is open for longer has its producer asked how it ended.";

@@ -16,6 +16,7 @@ use crate::store::commitlog::LogEnd;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::entries::{ENTRY_BYTES, Row};
 use crate::store::index::block;
+use crate::store::light::LightRecord;
 use crate::store::merge::Reader;
 use crate::store::queues::QueueRecord;
 use crate::store::record::{Kind, Record, walk};
@@ -307,6 +308,15 @@ impl Walker {
                     (bytes.len(), outcome)
                 }
                 Record::System {
+                    kind: kind @ (Kind::Light | Kind::LightCopy),
+                    payload,
+                    ..
+                } => {
+                    let shard = self.identity.shard;
+                    let outcome = light(&mut self.queues, shard, self.whole, kind, at, payload);
+                    (payload.len(), outcome)
+                }
+                Record::System {
                     kind,
                     version,
                     payload,
@@ -329,13 +339,8 @@ impl Walker {
     }
 }
 
-fn message(
-    queues: &mut Queues,
-    shard: ShardId,
-    whole: bool,
-    at: LogOffset,
-    bytes: &[u8],
-) -> Result<(), String> {
+/// A message by itself, whatever its queue.
+fn check_message(bytes: &[u8], at: LogOffset, shard: ShardId) -> Result<RecordView<'_>, String> {
     let view = RecordView::parse(bytes).map_err(|error| error.to_string())?;
     if !view.has_valid_body_crc() {
         return Err("the body's CRC does not match".to_owned());
@@ -343,6 +348,17 @@ fn message(
     if view.physical_offset() != at.physical(shard) {
         return Err(format!("it says it is at {}", view.physical_offset()));
     }
+    Ok(view)
+}
+
+fn message(
+    queues: &mut Queues,
+    shard: ShardId,
+    whole: bool,
+    at: LogOffset,
+    bytes: &[u8],
+) -> Result<(), String> {
+    let view = check_message(bytes, at, shard)?;
     let (topic, queue_id, offset) = (view.topic(), view.queue_id(), view.queue_offset());
     let found = u64::try_from(offset).map_err(|_| format!("queue offset {offset}"))?;
     match queues.find(topic, queue_id) {
@@ -355,6 +371,38 @@ fn message(
         }
         None if whole => return Err(format!("no queue {queue_id} of topic {topic}")),
         None => {}
+    }
+    Ok(())
+}
+
+fn light(
+    queues: &mut Queues,
+    shard: ShardId,
+    whole: bool,
+    kind: Kind,
+    at: LogOffset,
+    payload: &[u8],
+) -> Result<(), String> {
+    let record = match kind {
+        Kind::Light => LightRecord::decode_light(payload),
+        _ => LightRecord::decode_copy(payload, at),
+    };
+    let record = record.ok_or_else(|| format!("{kind:?} is unreadable"))?;
+    if let Some(message) = record.copy {
+        check_message(message, record.entry.at, shard)?;
+    }
+    for (slot, offset) in record.places {
+        match queues.seen.get_mut(&slot) {
+            Some(seen) if seen.next == offset => seen.next += 1,
+            Some(seen) => {
+                return Err(format!(
+                    "offset {offset} in light queue {}, expected {}",
+                    seen.topic, seen.next
+                ));
+            }
+            None if whole => return Err(format!("no queue has slot {}", slot.0)),
+            None => {}
+        }
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod durability;
 pub mod entries;
 pub mod index;
+pub mod light;
 pub mod lookup;
 pub mod merge;
 pub mod queues;
@@ -43,7 +44,7 @@ use crate::store::entries::Entry;
 use crate::store::index::KeyIndex;
 use crate::store::lookup::{KeyQuestion, Lookups};
 use crate::store::merge::Step;
-use crate::store::queues::{QUEUES_MAX, QueueRecord, Queues};
+use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WaiterId, WindowCache};
 use crate::store::record::{Kind, SYSTEM_HEADER_BYTES, put_system};
 use std::ops::Range;
@@ -228,10 +229,8 @@ impl Store {
             self.drop_queue(now, slot)?;
         }
         self.check_append()?;
-        if self.queues.len() >= QUEUES_MAX {
-            return Err(Refused::TooManyQueues);
-        }
-        let slot = self.queues.next_slot();
+        let slot = self.queues.next_slot(now.mono, self.log.confirmed());
+        let slot = slot.ok_or(Refused::TooManyQueues)?;
         let record = QueueRecord::Opened {
             slot,
             topic,
@@ -247,8 +246,9 @@ impl Store {
     /// Forgets a queue; its messages stay in the log until their segment goes.
     pub fn drop_queue(&mut self, now: Now, slot: QueueSlot) -> Result<(), Refused> {
         let record = QueueRecord::Dropped { slot };
-        self.append_system(now, Kind::QueueDropped, queues::VERSION, &record.encode())?;
+        let end = self.append_system(now, Kind::QueueDropped, queues::VERSION, &record.encode())?;
         self.queues.drop_queue(slot);
+        self.queues.rest(slot, end, now.mono);
         self.index.drop_queue(slot);
         Ok(())
     }
@@ -276,8 +276,19 @@ impl Store {
         draft: &Draft<'_>,
         dispatch: &Dispatch,
     ) -> Appended {
+        self.log.reserve(encoded_len(draft));
+        self.append_reserved(now, slot, draft, dispatch).0
+    }
+
+    #[inline]
+    fn append_reserved(
+        &mut self,
+        now: Now,
+        slot: QueueSlot,
+        draft: &Draft<'_>,
+        dispatch: &Dispatch,
+    ) -> (Appended, Entry) {
         let bytes = encoded_len(draft);
-        self.log.reserve(bytes);
         let store_ms = self.log.store_ms(now);
         let offset = self.index.next(slot);
         let shard = self.options.shard;
@@ -310,12 +321,13 @@ impl Store {
             self.keys.append(*key, range.start, store_ms);
         }
         self.hidden.push(range.end, slot);
-        Appended {
+        let appended = Appended {
             at: range.start,
             end: range.end,
             offset,
             store_ms,
-        }
+        };
+        (appended, entry)
     }
 
     /// Appends a system record; it counts once the log is confirmed up to the offset given.

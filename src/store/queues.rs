@@ -1,7 +1,7 @@
 //! Which queues live in this shard, by name and by slot, and how far readers may see each.
 //!
-//! A slot is a small number that stands for a queue in the index; it is never used again. The log
-//! itself says which queues it holds (`QueueOpened`, `QueueDropped`), so a shard's recovery needs
+//! A slot is a small number that stands for a queue in the index. That of a dropped queue is used
+//! again only when nobody can still mean the old queue by it ([`REST_MS`]). The log itself says which queues it holds (`QueueOpened`, `QueueDropped`), so a shard's recovery needs
 //! nobody else.
 //!
 //! | record | payload, big-endian |
@@ -11,8 +11,9 @@
 //! | `QueuePosition` (snapshot only) | slot u32, min offset u64, next offset u64, born u64 |
 
 use crate::base::cursor::{Cursor, put_text};
-use crate::base::{LogOffset, Map, QueueOffset};
-use crate::store::consumequeue::{QueueSlot, QueueState};
+use crate::base::{LogOffset, Map, Mono, QueueOffset};
+use crate::store::consumequeue::{QueueSlot, QueueState, SLOTS_MAX};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Layout version of the payloads above.
@@ -20,6 +21,9 @@ pub const VERSION: u16 = 1;
 
 /// Queues one shard can hold; `design.md` §3.3 asks for 200,000.
 pub const QUEUES_MAX: usize = 1 << 20;
+
+/// How long a dropped queue's slot rests: longer than any reader waits.
+pub const REST_MS: u64 = 600_000;
 
 /// A queue of this shard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +52,8 @@ pub struct Queues {
     slots: Vec<Option<Queue>>,
     topics: Map<Arc<str>, Vec<Option<QueueSlot>>>,
     open: usize,
+    /// Slots of dropped queues: what the log must confirm, and until when they rest.
+    resting: VecDeque<(QueueSlot, LogOffset, Mono)>,
     /// Queues with growth that nobody has asked for; may name one that is gone.
     grown: Vec<QueueSlot>,
 }
@@ -76,9 +82,35 @@ impl Queues {
         self.open == 0
     }
 
-    /// The slot that the next opened queue gets.
-    pub fn next_slot(&self) -> QueueSlot {
-        QueueSlot(self.slots.len() as u32)
+    /// The slot for a queue that is opened now; `None` if there are too many.
+    pub fn next_slot(&self, now: Mono, confirmed: LogOffset) -> Option<QueueSlot> {
+        if self.open >= QUEUES_MAX {
+            return None;
+        }
+        let front = self.resting.front();
+        let rested = front.filter(|(_, end, until)| *end <= confirmed && *until <= now);
+        let fresh = self.slots.len() as u32;
+        match rested {
+            Some((slot, ..)) => Some(*slot),
+            None => (fresh < SLOTS_MAX).then_some(QueueSlot(fresh)),
+        }
+    }
+
+    /// The slot of a queue whose drop the log says up to `end` rests.
+    pub fn rest(&mut self, slot: QueueSlot, end: LogOffset, now: Mono) {
+        let until = now.after_ms(REST_MS);
+        self.resting.push_back((slot, end, until));
+    }
+
+    /// After a start nobody waits: unused slots below others may be used at once.
+    pub fn rest_unused(&mut self) {
+        let unused = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, queue)| queue.is_none());
+        let unused = unused.map(|(n, _)| (QueueSlot(n as u32), LogOffset(0), Mono(0)));
+        self.resting = unused.collect();
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (QueueSlot, &Queue)> {
@@ -93,7 +125,14 @@ impl Queues {
         if self.slots.len() <= at {
             self.slots.resize_with(at + 1, || None);
         }
-        assert!(self.slots[at].is_none(), "a slot is used once");
+        assert!(self.slots[at].is_none(), "a slot has one queue at a time");
+        if self
+            .resting
+            .front()
+            .is_some_and(|(first, ..)| *first == slot)
+        {
+            self.resting.pop_front();
+        }
         let topic: Arc<str> = match self.topics.get_key_value(topic) {
             Some((known, _)) => known.clone(),
             None => topic.into(),
@@ -278,11 +317,17 @@ mod tests {
         );
         queues.drop_queue(QueueSlot(1));
         assert_eq!((queues.find("t", 3), queues.len()), (None, 1));
-        assert_eq!(
-            queues.next_slot(),
-            QueueSlot(2),
-            "a slot is never used again"
-        );
+        let (early, late) = (Mono(5), Mono(5 + REST_MS));
+        queues.rest(QueueSlot(1), LogOffset(9), early);
+        let next = |queues: &Queues, now, at| queues.next_slot(now, LogOffset(at));
+        assert_eq!(next(&queues, early, 9), Some(QueueSlot(2)), "it rests");
+        assert_eq!(next(&queues, late, 8), Some(QueueSlot(2)), "not confirmed");
+        assert_eq!(next(&queues, late, 9), Some(QueueSlot(1)));
+        queues.open(QueueSlot(1), "v", 2, 0);
+        assert_eq!(next(&queues, late, 9), Some(QueueSlot(2)), "once");
+        queues.drop_queue(QueueSlot(0));
+        queues.rest_unused();
+        assert_eq!(next(&queues, Mono(0), 0), Some(QueueSlot(0)));
     }
 
     #[test]

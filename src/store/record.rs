@@ -42,6 +42,10 @@ pub enum Kind {
     Timer = 8,
     /// Messages that pops have handed out.
     Lease = 9,
+    /// The message just before is in light queues too (`store::light`).
+    Light = 10,
+    /// A message that is in light queues only.
+    LightCopy = 11,
 }
 
 impl Kind {
@@ -57,6 +61,8 @@ impl Kind {
             Transaction,
             Timer,
             Lease,
+            Light,
+            LightCopy,
         ]
         .into_iter()
         .find(|kind| *kind as u16 == number)
@@ -101,13 +107,24 @@ impl std::fmt::Display for BadRecord {
 
 /// Appends a system record.
 pub fn put_system(out: &mut Vec<u8>, kind: Kind, version: u16, store_ms: i64, payload: &[u8]) {
-    let size = u32::try_from(SYSTEM_HEADER_BYTES + payload.len()).expect("payloads are bounded");
+    put_system_header(out, kind, version, store_ms, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends what comes before a payload of so many bytes.
+pub fn put_system_header(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    version: u16,
+    store_ms: i64,
+    payload: usize,
+) {
+    let size = u32::try_from(SYSTEM_HEADER_BYTES + payload).expect("payloads are bounded");
     out.extend_from_slice(&size.to_be_bytes());
     out.extend_from_slice(&SYSTEM_MAGIC.to_be_bytes());
     out.extend_from_slice(&(kind as u16).to_be_bytes());
     out.extend_from_slice(&version.to_be_bytes());
     out.extend_from_slice(&store_ms.to_be_bytes());
-    out.extend_from_slice(payload);
 }
 
 /// Walks records laid end to end. Gives each with its place; ends after the first error.

@@ -10,10 +10,11 @@ use crate::store::batch::{BatchHeader, HEADER_BYTES, Life, Lineage};
 use crate::store::checkpoint::{Checkpoint, decode_snapshot, is_snapshot, load, snapshot_name};
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::{CommitLog, LogEnd, LogOptions};
-use crate::store::consumequeue::{Entry, Limits, QueueIndex};
+use crate::store::consumequeue::{Entry, Limits, QueueIndex, QueueSlot, QueueState};
 use crate::store::dispatch::Dispatch;
 use crate::store::durability::Waiting;
 use crate::store::index::{KeyIndex, KeyLimits};
+use crate::store::light::LightRecord;
 use crate::store::lookup::Lookups;
 use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WINDOW_BYTES, WindowCache};
@@ -343,6 +344,7 @@ impl Base {
             let next = self.index.next(slot);
             queues.queue_mut(slot).expect("listed above").visible = next;
         }
+        queues.rest_unused();
         Ok(Store {
             log,
             queues,
@@ -475,6 +477,12 @@ impl Opening<'_> {
             let done = match record {
                 Record::Message(bytes) => self.message(at, bytes),
                 Record::System {
+                    kind: kind @ (Kind::Light | Kind::LightCopy),
+                    store_ms,
+                    payload,
+                    ..
+                } => self.light(kind, at, store_ms, payload),
+                Record::System {
                     kind,
                     version,
                     payload,
@@ -496,28 +504,7 @@ impl Opening<'_> {
             ));
         };
         let found = u64::try_from(view.queue_offset()).map_err(|_| "negative offset")?;
-        let next = self.base.index.next(slot).0;
-        if found > next && self.options.salvage {
-            self.lost.push(Lost {
-                topic: view.topic().to_owned(),
-                queue_id: view.queue_id(),
-                before: next - self.base.index.min(slot).0,
-                range: next..found,
-            });
-            let state = crate::store::consumequeue::QueueState {
-                slot,
-                min: QueueOffset(found),
-                next: QueueOffset(found),
-                born: at,
-            };
-            self.base.index.drop_queue(slot);
-            self.base.index.restore(state);
-        } else if found != next {
-            let (topic, queue) = (view.topic(), view.queue_id());
-            return Err(format!(
-                "offset {found} in queue {queue} of {topic}, expected {next}"
-            ));
-        }
+        self.meet(slot, found, at)?;
         let dispatch = Dispatch::of(view.topic(), view.properties());
         let (size, crc) = (bytes.len() as u32, crc32fast::hash(bytes));
         let entry = Entry {
@@ -531,6 +518,57 @@ impl Opening<'_> {
             self.base.keys.append(*key, at, view.store_timestamp());
         }
         self.report.messages += 1;
+        Ok(())
+    }
+
+    /// Light queues that hold the message before, or the one in the payload.
+    fn light(
+        &mut self,
+        kind: Kind,
+        at: LogOffset,
+        store_ms: i64,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let record = match kind {
+            Kind::Light => LightRecord::decode_light(payload),
+            _ => LightRecord::decode_copy(payload, at),
+        };
+        let record = record.ok_or_else(|| format!("{kind:?} is unreadable"))?;
+        for (slot, offset) in record.places {
+            self.meet(slot, offset, record.entry.at)?;
+            self.base.index.append(slot, record.entry, store_ms);
+        }
+        Ok(())
+    }
+
+    /// A message with this offset is next in a queue. Salvage takes note of those that are missing
+    /// before it; otherwise none may be.
+    fn meet(&mut self, slot: QueueSlot, found: u64, at: LogOffset) -> Result<(), String> {
+        let Some(queue) = self.base.queues.queue(slot) else {
+            return Err(format!("no queue has slot {}", slot.0));
+        };
+        let next = self.base.index.next(slot).0;
+        let (topic, queue_id) = (queue.topic.to_string(), queue.queue_id);
+        if found > next && self.options.salvage {
+            let before = next - self.base.index.min(slot).0;
+            self.lost.push(Lost {
+                topic,
+                queue_id,
+                before,
+                range: next..found,
+            });
+            self.base.index.drop_queue(slot);
+            self.base.index.restore(QueueState {
+                slot,
+                min: QueueOffset(found),
+                next: QueueOffset(found),
+                born: at,
+            });
+        } else if found != next {
+            return Err(format!(
+                "offset {found} in queue {queue_id} of {topic}, expected {next}"
+            ));
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use orbitmq::base::LogOffset;
 use orbitmq::message::batch::{self, SubMessage};
 use orbitmq::message::id::OffsetId;
+use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 use orbitmq::remoting::command::{Command, FrameWriter};
 use orbitmq::remoting::frame::{Codec, frame_len, split};
@@ -84,6 +85,8 @@ pub struct Traffic {
     pub transactions: bool,
     /// One topic keeps unique keys once.
     pub guards: bool,
+    /// Whether messages go to light queues as well.
+    pub lights: bool,
     /// Consumers that pop; two of them are of one group.
     pub poppers: u64,
 }
@@ -211,6 +214,31 @@ pub fn is_guarded(topic: &str) -> bool {
     topic == GUARDED
 }
 
+/// Light queues: topics to the model that nobody makes.
+pub const LIGHTS: [&str; 4] = ["%LMQ%0", "%LMQ%1", "%LMQ%2", "%LMQ%3"];
+
+/// The offsets of a message in light queues, as it tells them itself.
+pub fn light_offsets(record: &RecordView<'_>) -> Vec<(String, i64)> {
+    let text = |name| properties::find_str(record.properties(), name).unwrap_or_default();
+    let names = text("INNER_MULTI_DISPATCH").split(',');
+    let offsets = text("INNER_MULTI_QUEUE_OFFSET").split(',');
+    let pairs = names.zip(offsets).filter(|(name, _)| !name.is_empty());
+    pairs
+        .map(|(name, at)| (name.to_owned(), at.parse().unwrap_or(i64::MIN)))
+        .collect()
+}
+
+/// The offset of a record that came from a queue.
+pub fn offset_in(queue: &str, record: &RecordView<'_>) -> Result<i64, String> {
+    if !LIGHTS.contains(&queue) {
+        return Ok(record.queue_offset());
+    }
+    let told = light_offsets(record);
+    let told = told.iter().find(|(name, _)| name == queue);
+    let told = told.ok_or(format!("{queue}: a message that does not name it"))?;
+    Ok(told.1)
+}
+
 /// A delay level from here on stands for a timer.
 const TIMER: usize = 10;
 
@@ -233,6 +261,7 @@ fn invent(ctx: &mut Ctx<'_>, topic: &str, delayed: bool, transaction: bool) -> u
         decision: transaction.then(|| ctx.rng.percent(60)),
         committing: false,
         acked: None,
+        lights: Vec::new(),
     };
     ctx.model.sent.insert(*ctx.uids, sent);
     *ctx.uids
@@ -409,7 +438,13 @@ impl Client {
         let transaction = ctx.config.transactions && plain && count == 1 && !oneway && !delayed;
         let transaction = transaction && ctx.rng.percent(15);
         let uids = (0..count).map(|_| invent(ctx, &topic, delayed, transaction));
-        let uids = uids.collect();
+        let uids: Vec<u64> = uids.collect();
+        if ctx.config.lights && plain && count == 1 && ctx.rng.percent(40) {
+            let names = LIGHTS.into_iter().filter(|_| ctx.rng.percent(40));
+            let names = names.map(str::to_owned).collect();
+            let sent = ctx.model.sent.get_mut(&uids[0]);
+            sent.expect("just made").lights = names;
+        }
         let level = ctx.delay_level(delayed);
         let generation = ctx.model.generation(&topic).expect("live");
         self.send(
@@ -440,6 +475,10 @@ impl Client {
             let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
             if is_guarded(&load.topic) {
                 text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
+            }
+            if !sent.lights.is_empty() {
+                let names = sent.lights.join(",");
+                text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
             }
             if let Some(steps) = load.level.checked_sub(TIMER) {
                 let wait_ms = 10 * (steps + 1);
@@ -526,7 +565,8 @@ impl Client {
         };
         let retry = format!("%RETRY%{group}");
         for (topic, queues) in ctx.model.live() {
-            let foreign = topic.starts_with('%') && topic != retry;
+            let light = LIGHTS.contains(&&*topic);
+            let foreign = topic.starts_with('%') && topic != retry && !light;
             if foreign && !fresh {
                 continue;
             }
@@ -666,6 +706,12 @@ impl Client {
             *made += 1;
             let (name, queues) = (format!("t{}", *made - 1), ctx.rng.range(1, 5) as i32);
             return self.create(ctx, name, queues);
+        }
+        if ctx.config.lights && !ctx.model.topics.contains_key(LIGHTS[0]) {
+            for name in LIGHTS {
+                ctx.model.topic(name, Life::Unsure, 1, ctx.now);
+                ctx.model.topic(name, Life::Live, 1, ctx.now);
+            }
         }
         if ctx.config.guards && !ctx.model.topics.contains_key(GUARDED) {
             return self.create(ctx, GUARDED.to_owned(), 4);
@@ -1120,7 +1166,7 @@ impl Client {
         let mut physicals = Vec::new();
         for record in RecordView::iter(command.body) {
             let record = record.map_err(|error| format!("{queue:?}: {error}"))?;
-            let offset = record.queue_offset();
+            let offset = offset_in(&queue.0, &record)?;
             ensure!(offset == next, "{queue:?}: {offset} follows {next}");
             ctx.model.seen(queue, &record, ctx.now)?;
             if let Some(uid) = uid_of(&record) {
@@ -1128,7 +1174,12 @@ impl Client {
                 if let Some(owner) = queue.0.strip_prefix("%RETRY%") {
                     ctx.model.came_back.insert((owner.to_owned(), uid), ctx.now);
                 }
-                ctx.model.delivered.insert(uid, ctx.now);
+                if LIGHTS.contains(&&*queue.0) {
+                    let place = (queue.0.clone(), uid);
+                    ctx.model.in_lights.insert(place, ctx.now);
+                } else {
+                    ctx.model.delivered.insert(uid, ctx.now);
+                }
             }
             next += 1;
         }

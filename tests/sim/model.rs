@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 
-use crate::client::is_guarded;
+use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in};
 use crate::popper::Popped;
 use crate::rng::Rng;
 
@@ -28,6 +28,8 @@ pub struct Sent {
     /// Its commit is under way: from now on it may be seen.
     pub committing: bool,
     pub acked: Option<u64>,
+    /// Light queues it goes to as well.
+    pub lights: Vec<String>,
 }
 
 /// A message at an offset, known from an acknowledgement or a pull.
@@ -73,6 +75,10 @@ pub struct Model {
     pub came_back: BTreeMap<(String, u64), u64>,
     /// Messages that some consumer got.
     pub delivered: BTreeMap<u64, u64>,
+    /// Messages that were read from a light queue.
+    pub in_lights: BTreeMap<(String, u64), u64>,
+    /// A power cut has taken something: what logs say of each other may not agree.
+    pub lossy: bool,
     /// What groups that pop know.
     pub popped: Popped,
 }
@@ -186,14 +192,18 @@ impl Model {
 
     /// A consumer got this record of this queue.
     pub fn seen(&mut self, queue: &Queue, record: &RecordView<'_>, now: u64) -> Check {
-        let (offset, physical) = (record.queue_offset(), record.physical_offset());
+        let (offset, physical) = (offset_in(&queue.0, record)?, record.physical_offset());
+        let light = LIGHTS.contains(&&*queue.0);
         ensure!(
-            record.topic() == queue.0 && record.queue_id() == queue.1,
+            light || record.topic() == queue.0 && record.queue_id() == queue.1,
             "{queue:?}: got a message of {} queue {}",
             record.topic(),
             record.queue_id()
         );
         let uid = self.check_content(record)?;
+        if light || !record.topic().starts_with('%') {
+            self.check_lights(uid, light, record)?;
+        }
         let crc = crc32fast::hash(record.bytes());
         self.check_once(queue, offset, uid)?;
         let known = self.known.entry(queue.clone()).or_default();
@@ -226,14 +236,41 @@ impl Model {
         }
         let copies = known.values().filter(|known| known.uid == uid).count();
         let Sent {
-            attempts, repeats, ..
+            attempts,
+            repeats,
+            decision,
+            ..
         } = self.sent[&uid];
-        let repeats = repeats || queue.0.starts_with("%RETRY%");
+        // A commit or delivery that was refused may leave a copy in a light queue.
+        let again = light && decision.is_some();
+        let repeats = repeats || again || queue.0.starts_with("%RETRY%");
         ensure!(
             repeats || copies <= attempts,
             "u{uid} is stored {copies} times in {queue:?}, was sent {attempts} times"
         );
         self.shown_end(queue, offset + 1, now)
+    }
+
+    /// A message in a light queue was sent there; its own record tells where in each it is.
+    fn check_lights(&self, uid: u64, light: bool, record: &RecordView<'_>) -> Check {
+        let told = light_offsets(record);
+        let names: Vec<&String> = told.iter().map(|(name, _)| name).collect();
+        let sent = &self.sent[&uid].lights;
+        ensure!(
+            names.iter().copied().eq(sent),
+            "u{uid}: in light queues {names:?}, sent to {sent:?}"
+        );
+        for (name, offset) in &told {
+            // A copy knows its own shard's only.
+            ensure!(light || *offset >= 0, "u{uid}: at {offset} in {name}");
+            let known = self.known.get(&(name.clone(), 0));
+            let there = known.and_then(|known| known.get(offset));
+            ensure!(
+                self.lossy || there.is_none_or(|known| known.uid == uid),
+                "u{uid}: said to be at {offset} in {name}, where another is"
+            );
+        }
+        Ok(())
     }
 
     /// A message of a guarded topic lies at one place, however often it was sent.
@@ -369,6 +406,7 @@ impl Model {
 
     /// A power cut under `ASYNC_FLUSH`: what became known after `firm` may be gone.
     pub fn forget_since(&mut self, firm: u64) {
+        self.lossy = true;
         for known in self.known.values_mut() {
             known.retain(|_, known| known.at <= firm);
         }
@@ -381,6 +419,7 @@ impl Model {
         self.returned.retain(|(_, _, at)| *at <= firm);
         self.came_back.retain(|_, at| *at <= firm);
         self.delivered.retain(|_, at| *at <= firm);
+        self.in_lights.retain(|_, at| *at <= firm);
         self.popped.forget_since(firm);
         for sent in self.sent.values_mut() {
             sent.acked = sent.acked.filter(|at| *at <= firm);

@@ -55,6 +55,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         transactions: rng.percent(50),
         guards: rng.percent(40),
         poppers: if rng.percent(50) { rng.range(1, 3) } else { 0 },
+        lights: rng.percent(40),
     };
     if violent {
         traffic = Traffic {
@@ -129,6 +130,8 @@ fn broker(rng: &mut Rng, store: StoreOptions, shards: u16, deletes: bool) -> Bro
         flush_timeout_ms: *rng.pick(&[100, 5_000]),
         delay_levels_ms: vec![100, 300],
         timer_max_ms: 0,
+        light: true,
+        light_queues_max: None,
         recall_enable: true,
         reject_transactions: false,
         transaction_timeout_ms: 200,

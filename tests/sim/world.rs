@@ -1295,6 +1295,16 @@ impl World {
                 ));
             }
         }
+        for (uid, sent) in &self.model.sent {
+            let due = sent.acked.is_some() && live(&sent.topic);
+            let seen = |name: &&String| {
+                let place = ((*name).clone(), *uid);
+                !live(name) || self.model.in_lights.contains_key(&place)
+            };
+            if due && let Some(name) = sent.lights.iter().find(|name| !seen(name)) {
+                return Some(format!("u{uid} was acknowledged and never came to {name}"));
+            }
+        }
         let failed = self.failed.iter().any(Option::is_some);
         let pops = self.traffic.poppers > 0 && !failed;
         for (uid, sent) in self.model.sent.iter().filter(|_| pops) {

@@ -74,7 +74,7 @@ fn queue(
     queue_id: i32,
     out: &mut Outbox<Peer>,
 ) -> Result<Option<Option<QueueSlot>>, Reject> {
-    let Some(topic) = broker.snapshot.topics.get(topic_name).cloned() else {
+    let Some(topic) = broker.topic(topic_name) else {
         let remark = format!("topic[{topic_name}] not exist, apply first please!");
         return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
     };
@@ -99,7 +99,7 @@ fn queue(
 }
 
 fn slot_of(broker: &Broker, topic: &str, queue_id: i32) -> Option<QueueSlot> {
-    let known = broker.snapshot.topics.get(topic)?;
+    let known = broker.topic(topic)?;
     let slot = broker.store.queues().find(topic, queue_id)?;
     let queue = broker.store.queues().queue(slot)?;
     (queue.topic_id == known.id).then_some(slot)
@@ -223,8 +223,8 @@ pub fn batch_ack(
     }
     let mut owners: Vec<ShardId> = Vec::new();
     for batch in &batches {
-        let topic = broker.snapshot.topics.get(&batch.topic);
-        let owner = topic.and_then(|topic| broker.owner(topic, batch.queue_id));
+        let topic = broker.topic(&batch.topic);
+        let owner = topic.and_then(|topic| broker.owner(&topic, batch.queue_id));
         if let Some(owner) = owner.filter(|owner| !owners.contains(owner)) {
             owners.push(owner);
         }

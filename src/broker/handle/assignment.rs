@@ -12,6 +12,7 @@ use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::names::RETRY_PREFIX;
 use crate::broker::control::{Call, Control, Reply};
 use crate::broker::handle::{Request, parse, succeed_with};
+use crate::broker::light::is_light;
 use crate::broker::record::Record;
 use crate::broker::survey::queue_name;
 use crate::broker::topics::perm;
@@ -84,6 +85,15 @@ pub fn query(
 ) -> Result<(), Reject> {
     let ask: QueryAssignment = parse(request.command)?;
     let to = request.reply_to();
+    if is_light(&ask.topic) && broker.options.light {
+        let queue = MessageQueue {
+            topic: ask.topic.clone(),
+            broker_name: broker.options.control.broker_name.clone(),
+            queue_id: 0,
+        };
+        answer(broker, to, &ask, Some(vec![queue]), out);
+        return Ok(());
+    }
     let lead = broker.lead();
     let Some(conn) = lead.registry.reachable() else {
         let own = own_queues(broker, &ask.topic);

@@ -15,6 +15,7 @@ pub mod filter;
 pub mod group;
 pub mod guarded;
 pub mod key;
+pub mod light;
 pub mod lock;
 pub mod member;
 pub mod offset;
@@ -279,6 +280,7 @@ fn dispatch(
         }
         request::CHECK_CLIENT_CONFIG => filter::check(broker, request, out),
         request::CONSUMER_SEND_MSG_BACK => back::back(broker, request, out),
+        request::DELETE_TOPIC_IN_BROKER if light::delete(broker, request, out)? => Ok(()),
         _ => control(broker, request, out),
     }
 }

@@ -41,10 +41,10 @@ pub(super) fn find(
     queue_id: i32,
     out: &mut Outbox<Peer>,
 ) -> Place {
-    let Some(topic) = broker.snapshot.topics.get(topic) else {
+    let Some(topic) = broker.topic(topic) else {
         return Place::Nowhere;
     };
-    match broker.owner(topic, queue_id) {
+    match broker.owner(&topic, queue_id) {
         None => Place::Nowhere,
         Some(owner) if owner != broker.me => {
             broker.forward(owner, request, out);
@@ -110,12 +110,12 @@ pub fn update(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = UpdateConsumerOffset::decode(&request.command.ext).map_err(bad_header)?;
-    if broker.snapshot.groups.get(&header.consumer_group).is_none() {
+    if broker.group(&header.consumer_group).is_none() {
         let remark = format!("Group {} not exist!", header.consumer_group);
         return Err(Reject::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
     }
     let (name, queue_id) = (&*header.topic, header.queue_id);
-    let Some(topic) = broker.snapshot.topics.get(name).cloned() else {
+    let Some(topic) = broker.topic(name) else {
         let remark = format!("topic[{name}] not exist");
         return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
     };
@@ -132,10 +132,7 @@ pub fn update(
         let remark = format!("commitOffset[{}] is negative", header.commit_offset);
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     };
-    let slot = broker
-        .store
-        .open_queue(request.now, &topic.name, topic.id, queue_id)
-        .map_err(|refused| broker.refuse(refused))?;
+    let slot = broker.open_queue(request.now, &topic, queue_id)?;
     if broker.offsets.is_reset(&header.consumer_group, slot) {
         // The consumer does not know yet that an operator has moved its group.
         if !request.command.is_oneway() {

@@ -202,7 +202,7 @@ fn check(
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
     let (topic_name, group_name) = (names.topic, names.group);
-    let Some(topic) = broker.snapshot.topics.get(topic_name).cloned() else {
+    let Some(topic) = broker.topic(topic_name) else {
         let remark = format!("topic[{topic_name}] not exist, apply first please!");
         return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
     };
@@ -218,19 +218,17 @@ fn check(
         );
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     }
-    let snapshot = Arc::clone(&broker.snapshot);
-    let (Some(group), Some(name)) = (
-        snapshot.groups.get(group_name),
-        snapshot.groups.name(group_name),
-    ) else {
+    let Some(group) = broker.group(group_name) else {
         make_group(broker, request, group_name, out)?;
         return Ok(None);
     };
+    let name = broker.snapshot.groups.name(group_name);
+    let name = name.map_or_else(|| group_name.into(), Arc::clone);
     if !group.consume_enable {
         let remark = format!("subscription group no permission, {group_name}");
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
-    Ok(Some((topic, name.clone())))
+    Ok(Some((topic, name)))
 }
 
 fn wanted(broker: &Broker, kind: Option<&str>, expression: Option<&str>) -> Result<Filter, Reject> {

@@ -11,6 +11,7 @@ use crate::broker::control::effects::Reject;
 use crate::broker::groups::is_forbidden;
 use crate::broker::handle::filter;
 use crate::broker::handle::{Parked, Request, bad_header, disk_busy, make_group, reject_to};
+use crate::broker::light::{self, is_light};
 use crate::broker::members::Subscription;
 use crate::broker::members::TAG;
 use crate::broker::topics::{Topic, perm};
@@ -110,8 +111,7 @@ fn check(
         return Err(Refusal::Forbidden(Forbidden::Broker, remark));
     }
     let (group_name, topic_name) = (header.consumer_group.to_cow(), header.topic.to_cow());
-    let snapshot = Arc::clone(&broker.snapshot);
-    let Some(group) = snapshot.groups.get(&group_name) else {
+    let Some(group) = broker.group(&group_name) else {
         make_group(broker, request, &group_name, out)?;
         return Ok(None);
     };
@@ -119,7 +119,7 @@ fn check(
         let remark = format!("subscription group no permission, {group_name}");
         return Err(Refusal::Forbidden(Forbidden::Group, remark));
     }
-    let Some(topic) = snapshot.topics.get(&topic_name) else {
+    let Some(topic) = broker.topic(&topic_name) else {
         let remark = format!("topic[{topic_name}] not exist, apply first please!");
         return Err(Reject::new(response::TOPIC_NOT_EXIST, remark).into());
     };
@@ -128,7 +128,7 @@ fn check(
         return Err(Refusal::Forbidden(Forbidden::Topic, remark));
     }
     let readable = i64::from(topic.config.read_queue_nums);
-    let owner = broker.owner(topic, header.queue_id);
+    let owner = broker.owner(&topic, header.queue_id);
     let Some(owner) = owner.filter(|_| i64::from(header.queue_id) < readable) else {
         let id = header.queue_id;
         let remark = format!(
@@ -141,7 +141,7 @@ fn check(
         return Ok(None);
     }
     let filter = subscription(broker, header, &group_name, &topic_name)?;
-    let (topic, group) = (Arc::clone(topic), group.group_name.as_str().into());
+    let group = group.group_name.as_str().into();
     accept(broker, request, header, topic, group, filter).map(Some)
 }
 
@@ -154,10 +154,7 @@ fn accept(
     group: Arc<str>,
     filter: Filter,
 ) -> Result<Pull, Refusal> {
-    let slot = broker
-        .store
-        .open_queue(request.now, &topic.name, topic.id, header.queue_id);
-    let slot = slot.map_err(|refused| broker.refuse(refused))?;
+    let slot = broker.open_queue(request.now, &topic, header.queue_id)?;
     let options = &broker.options;
     let messages = usize::try_from(header.max_msg_nums).unwrap_or(0).max(1);
     let bytes = header
@@ -315,17 +312,12 @@ pub fn run(broker: &mut Broker, now: Now, pull: Pull, out: &mut Outbox<Peer>) {
 
 /// A pull that waited may find its queue gone or its group stopped.
 fn still_allowed(broker: &Broker, pull: &Pull) -> Result<(), Reject> {
-    let topic = broker.snapshot.topics.get(&pull.topic.name);
-    if topic.is_none_or(|topic| topic.id != pull.topic.id) {
+    if !is_there(broker, pull) {
         let remark = format!("topic[{}] not exist, apply first please!", pull.topic.name);
         return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
     }
-    if !broker
-        .snapshot
-        .groups
-        .get(&pull.group)
-        .is_some_and(|group| group.consume_enable)
-    {
+    let group = broker.snapshot.groups.get(&pull.group);
+    if !group.map_or(is_light(&pull.group), |group| group.consume_enable) {
         let remark = format!("subscription group no permission, {}", pull.group);
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
@@ -335,6 +327,16 @@ fn still_allowed(broker: &Broker, pull: &Pull) -> Result<(), Reject> {
         return Err(Reject::new(response::NO_PERMISSION, remark));
     }
     Ok(())
+}
+
+/// Whether the slot still is that of the queue.
+fn is_there(broker: &Broker, pull: &Pull) -> bool {
+    if pull.topic.id == light::TOPIC_ID {
+        let queue = broker.store.queues().queue(pull.slot);
+        return queue.is_some_and(|queue| queue.topic == pull.topic.name);
+    }
+    let topic = broker.snapshot.topics.get(&pull.topic.name);
+    topic.is_some_and(|topic| topic.id == pull.topic.id)
 }
 
 /// `Err(None)`: parked until the bytes are there.

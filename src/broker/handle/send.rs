@@ -10,6 +10,7 @@ use crate::broker::control::create::SendTopic;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
 use crate::broker::handle::{Request, bad_header, guarded, make, make_group};
+use crate::broker::light;
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
 use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, BrokerOptions, Peer};
@@ -46,6 +47,8 @@ pub(super) struct Traits {
     timer: bool,
     has_key: bool,
     sharded: bool,
+    /// It names light queues.
+    light: bool,
     /// Which queue it wants, by how urgent it is.
     priority: Option<i32>,
     dispatch: Dispatch,
@@ -247,6 +250,9 @@ fn store_one(
     if traits.timer && super::timer::store(broker, request, &draft, queue_id)? {
         return Ok(());
     }
+    if traits.light {
+        return send_light(broker, request, &draft, out);
+    }
     draft
         .check()
         .map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
@@ -274,6 +280,32 @@ fn store_one(
             }),
         );
     }
+    Ok(())
+}
+
+/// A message that goes to light queues as well. Lite topics choose the queue: one that lives where
+/// they do.
+fn send_light(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    draft: &Draft<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let mut message = OwnedMessage::of(draft);
+    let lite = properties::find_str(draft.properties, names::LITE_TOPIC);
+    let topic = broker.snapshot.topics.get(draft.topic);
+    if lite.is_some()
+        && let Some(topic) = topic
+        && topic.owner(0) != Some(broker.me)
+    {
+        message.queue_id = 0;
+    }
+    let purpose = Purpose::Send {
+        to: request.reply_to(),
+        oneway: request.command.is_oneway(),
+        queue_id: message.queue_id,
+    };
+    broker.request_put(request.now, message, 0, purpose, out);
     Ok(())
 }
 
@@ -368,7 +400,7 @@ pub(super) fn take_properties(
     now: Now,
     stored: &mut Vec<u8>,
 ) -> Result<Traits, Reject> {
-    let mut traits = Traits::default();
+    let (mut traits, mut lite) = (Traits::default(), None);
     for Item { name, value, text } in properties::items(given) {
         match name {
             // Its absence says the same.
@@ -383,6 +415,9 @@ pub(super) fn take_properties(
                 let number = text.and_then(|text| text.parse().ok());
                 traits.priority = number.filter(|priority| *priority >= 0);
             }
+            b"INNER_MULTI_DISPATCH" => traits.light = broker.options.light,
+            b"INNER_MULTI_QUEUE_OFFSET" if broker.options.light => continue,
+            b"__LITE_TOPIC" if broker.options.light => lite = Some(value),
             b"TIMER_DELIVER_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" => traits.timer = true,
             _ if name.starts_with(names::TRANSIENT_PREFIX.as_bytes()) => continue,
             _ => {}
@@ -407,6 +442,11 @@ pub(super) fn take_properties(
         traits
             .dispatch
             .property(topic, name, key.as_str().as_bytes());
+    }
+    if let Some(lite) = lite.and_then(|lite| std::str::from_utf8(lite).ok()) {
+        let queue = light::lite_queue(topic, lite);
+        properties::set(stored, names::INNER_MULTI_DISPATCH, &queue);
+        traits.light = true;
     }
     // A delay level wins over timer properties, as in the reference.
     traits.timer &= traits.delay_level == 0;

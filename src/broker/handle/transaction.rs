@@ -308,9 +308,11 @@ fn decide(
     Ok(())
 }
 
+/// Whether it goes to one queue of this shard and nowhere else.
 fn is_here(broker: &Broker, message: &OwnedMessage) -> bool {
     let topic = broker.snapshot.topics.get(&message.topic);
     topic.is_some_and(|topic| broker.owner(topic, message.queue_id) == Some(broker.me))
+        && !broker.is_for_lights(message)
 }
 
 /// The message as its readers will see it; as in the reference it keeps the properties that tell
