@@ -52,6 +52,7 @@ use crate::broker::handle::{Parked, Raw, Request};
 use crate::broker::holds::Holds;
 use crate::broker::leases::Leases;
 use crate::broker::light::Lights;
+use crate::broker::lite::Lites;
 use crate::broker::offsets::Offsets;
 use crate::broker::pops::{Line, Pops, Visit};
 use crate::broker::publish::Publication;
@@ -102,7 +103,7 @@ pub enum Peer {
         conn: ConnId,
         frame: Bytes,
     },
-    /// To shard 0: a client's connection ended.
+    /// To shard 0, and where lite topics are popped: a client's connection ended.
     Closed {
         conn: ConnId,
     },
@@ -188,6 +189,8 @@ pub struct BrokerOptions {
     /// in one shard, if that is limited (`maxLmqConsumeQueueNum`).
     pub light: bool,
     pub light_queues_max: Option<usize>,
+    /// `maxLiteSubscriptionCount`, in one shard.
+    pub lite_subscriptions_max: usize,
     /// `brokerPermission`.
     pub permission: i32,
     pub long_polling: bool,
@@ -226,6 +229,7 @@ pub struct Broker {
     timers: Timers,
     guard: Guard,
     lights: Lights,
+    lites: Lites,
     surveys: Surveys,
     /// Requests that wait for bytes from the disk.
     parked: Map<u64, Parked>,
@@ -321,6 +325,7 @@ impl Broker {
             timers,
             guard: Guard::new(now.wall_ms),
             lights: Lights::default(),
+            lites: Lites::default(),
             surveys: Surveys::default(),
             parked: Map::default(),
             parked_count: 0,
@@ -409,6 +414,7 @@ impl Broker {
         self.snapshot = snapshot;
         for topic in &gone.topics {
             self.tallies.drop_topic(topic.id);
+            self.lites.drop_topic(now, &topic.name);
             let slots: Vec<_> = (0..topic.owners.len() as i32)
                 .filter_map(|queue| self.store.queues().find(&topic.name, queue))
                 .filter(|slot| {
@@ -429,6 +435,7 @@ impl Broker {
             self.tallies.drop_group(group);
             self.offsets.drop_group(now, group, &mut self.store);
             self.leases.drop_group(group);
+            self.lites.drop_group(now, group);
             self.log_leases(now);
         }
     }
@@ -466,6 +473,7 @@ impl Broker {
         if self.store.drop_queue(now, slot).is_ok() {
             self.offsets.drop_queue(slot);
             self.leases.drop_queue(slot);
+            self.lites.drop_queue(now, slot);
         }
     }
 
@@ -474,6 +482,7 @@ impl Broker {
         while let Some(slot) = self.store.poll_visible() {
             self.delays.notice(slot);
             self.notice_pops(slot, out);
+            self.notice_lites(now, slot);
             if self.holds.is_empty() {
                 continue;
             }
@@ -572,6 +581,7 @@ impl Broker {
         while let Some(ask) = self.pops.expire(now.mono) {
             handle::pop::answer_nothing(now, &ask, false, out);
         }
+        self.expire_lites(now, out);
         self.expire_acks(now, out);
         if let Some(lead) = &mut self.lead {
             if lead.control.deadline().is_some_and(|due| due <= now.mono) {
@@ -621,6 +631,7 @@ impl Machine for Broker {
         self.publish_changes(now, out);
         self.resume_readers(now, out);
         self.resume_pops(now, out);
+        self.resume_lites(now, out);
         self.answer_confirmed(now, out);
         self.work_off(now, out);
         if self.tallies.is_due(now.mono) {
@@ -648,6 +659,7 @@ impl Machine for Broker {
             self.store.deadline(),
             self.holds.deadline(),
             self.pops.deadline(),
+            self.lites.deadline(),
             self.tallies.deadline(self.store.queues().has_grown()),
             self.due(),
             self.acks.front().and_then(Ack::deadline),
@@ -701,7 +713,10 @@ impl Broker {
             Peer::Response { conn, frame } => {
                 handle::answer_from_peer(self, now, conn, &frame, out);
             }
-            Peer::Closed { conn } => self.member_gone(now, conn, out),
+            Peer::Closed { conn } => {
+                self.lites.closed(conn);
+                self.member_gone(now, conn, out);
+            }
             Peer::Put(put) => self.put(now, *put, out),
             Peer::PutDone { ticket, result } => self.put_done(now, ticket, result, out),
             Peer::LightCopy(copy) => self.light_copy(now, *copy, out),
@@ -729,6 +744,12 @@ impl Broker {
 
     fn closed(&mut self, now: Now, conn: ConnId, out: &mut Outbox<Peer>) {
         self.pops.closed(conn);
+        self.lites.closed(conn);
+        for shard in self.lites.came_by(conn) {
+            if shard != ShardId(0) {
+                out.peers.push((shard, Peer::Closed { conn }));
+            }
+        }
         if self.lead.is_none() {
             out.peers.push((ShardId(0), Peer::Closed { conn }));
             return;

@@ -196,6 +196,10 @@ keys! {
     max_lmq_consume_queue_num: u64 = "maxLmqConsumeQueueNum",
         Number { min: 1, max: 60_000_000, unit: "" }, Fixed("20000"), "broker",
         "With enableLmqQuota: light queues there may be, shared equally by the shards.";
+    max_lite_subscription_count: u64 = "maxLiteSubscriptionCount",
+        Number { min: 1, max: 1_000_000, unit: "" }, Fixed("100000"), "broker",
+        "Subscriptions of clients to lite topics, about 200 bytes each, that one shard keeps; one \
+         more is answered LITE_SUBSCRIPTION_QUOTA_EXCEEDED. All of one parent are in one shard.";
     transaction_time_out: u64 = "transactionTimeOut",
         Number { min: 1, max: 86_400_000, unit: "ms" }, Fixed("6000"), "broker",
         "A transaction that is open for longer has its producer asked how it ended.";

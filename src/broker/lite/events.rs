@@ -1,7 +1,7 @@
 //! Which client looks at which light queue next, and pops that wait for that.
 
-use super::{Client, Due, Lane, Lites, Poll, Who, parent_of};
-use crate::base::{ConnId, Mono, Now};
+use super::{Client, Due, Lane, Light, Lites, Poll, Who, parent_of};
+use crate::base::{ConnId, Mono, Now, ShardId};
 use crate::store::consumequeue::QueueSlot;
 use std::sync::Arc;
 
@@ -49,6 +49,19 @@ impl Lites {
             .iter()
             .any(|lane| lane.group == group)
         {
+            self.give(now, light, group, None);
+        }
+    }
+
+    /// Every light queue that a group is subscribed to may have something for it.
+    pub fn raise_all(&mut self, now: Now, group: &str) {
+        let Some(group) = self.group_numbers.get(group).copied() else {
+            return;
+        };
+        let wanted = |light: &Light| light.lanes.iter().any(|lane| lane.group == group);
+        let lights = self.lights.iter().filter(|(_, light)| wanted(light));
+        let lights: Vec<u32> = lights.map(|(number, _)| *number).collect();
+        for light in lights {
             self.give(now, light, group, None);
         }
     }
@@ -256,6 +269,19 @@ impl Lites {
         if !client.events.is_empty() && !std::mem::replace(&mut client.watched, true) {
             self.due.push(next, Due::Watch(number));
         }
+    }
+
+    /// A pop of a connection here runs in another shard.
+    pub fn went(&mut self, conn: ConnId, to: ShardId) {
+        let shards = self.abroad.entry(conn).or_default();
+        if !shards.contains(&to) {
+            shards.push(to);
+        }
+    }
+
+    /// Shards that must hear of the end of a connection here.
+    pub fn came_by(&mut self, conn: ConnId) -> Vec<ShardId> {
+        self.abroad.remove(&conn).unwrap_or_default()
     }
 
     /// A connection is gone: its pops take nothing any more. What their clients want stays, for a

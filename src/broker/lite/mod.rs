@@ -15,16 +15,18 @@
 //! page delta-5.5 §5.
 
 pub mod events;
+pub mod rules;
 #[cfg(test)]
 mod tests;
 
 use crate::base::heap::Deadlines;
-use crate::base::{ConnId, Map, Mono, Now, Set};
+use crate::base::{ConnId, Map, Mono, Now, Set, ShardId};
 use crate::broker::light::lite_parts;
 use crate::broker::pops::Ask;
-use crate::remoting::frame::Codec;
+
 use crate::store::consumequeue::QueueSlot;
 use events::WAITING_MAX;
+use rules::Rules;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -35,18 +37,6 @@ pub const EXPIRES_MS: u64 = 180_000;
 pub struct Who<'a> {
     pub group: &'a str,
     pub client: &'a str,
-}
-
-/// What a group's configuration says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rules {
-    /// A lite topic has one client of the group, the last that came (`lite.sub.model`).
-    pub exclusive: bool,
-    /// Its clients take every lite topic of the parent (`lite.sub.wildcard`).
-    pub all: bool,
-    /// A client with so many events gets no more while others have fewer
-    /// (`lite.sub.client.max.event.cnt`).
-    pub events_max: usize,
 }
 
 /// A light queue by name, and its slot if there is such a queue.
@@ -61,7 +51,7 @@ pub struct Full;
 pub struct Excluded {
     pub client: Arc<str>,
     pub light: Arc<str>,
-    pub link: (ConnId, Codec),
+    pub link: ConnId,
 }
 
 /// A pop of what one client is subscribed to; `ask` names its parent topic.
@@ -106,7 +96,7 @@ struct Client {
 struct Wants {
     lights: Set<u32>,
     all: bool,
-    link: (ConnId, Codec),
+    link: ConnId,
     until: Mono,
     ticket: u64,
 }
@@ -150,6 +140,8 @@ pub struct Lites {
     due: Deadlines<Due>,
     numbered: u32,
     counted: u64,
+    /// Where pops of connections of this shard went.
+    abroad: Map<ConnId, Vec<ShardId>>,
 }
 
 impl Lites {
@@ -218,7 +210,7 @@ impl Lites {
     }
 
     /// A client says that it is there.
-    fn enter(&mut self, now: Now, who: Who<'_>, link: (ConnId, Codec), rules: Rules) -> u32 {
+    fn enter(&mut self, now: Now, who: Who<'_>, link: ConnId, rules: Rules) -> u32 {
         let (number, ticket) = (self.client(now, who), self.count());
         let client = self.clients.get_mut(&number).expect("just made");
         let group = self.groups.get_mut(&client.group).expect("of a client");
@@ -246,7 +238,7 @@ impl Lites {
         &mut self,
         now: Now,
         who: Who<'_>,
-        link: (ConnId, Codec),
+        link: ConnId,
         (rules, most): (Rules, usize),
         lights: &[Named],
     ) -> Result<Vec<Excluded>, Full> {
@@ -426,7 +418,7 @@ impl Lites {
         &mut self,
         now: Now,
         who: Who<'_>,
-        link: (ConnId, Codec),
+        link: ConnId,
         (rules, most): (Rules, usize),
         lights: &[Named],
     ) -> Result<(), Full> {
@@ -453,7 +445,7 @@ impl Lites {
         &mut self,
         now: Now,
         who: Who<'_>,
-        link: (ConnId, Codec),
+        link: ConnId,
         (rules, most): (Rules, usize),
         parent: &Arc<str>,
         queues: impl FnOnce() -> Vec<(Arc<str>, QueueSlot)>,

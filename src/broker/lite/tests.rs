@@ -30,10 +30,6 @@ fn conn(client: usize) -> ConnId {
     }
 }
 
-fn link(client: usize) -> (ConnId, Codec) {
-    (conn(client), Codec::Json)
-}
-
 fn name(queue: u8) -> Arc<str> {
     format!("%LMQ%$p${queue}").into()
 }
@@ -43,6 +39,8 @@ fn rules(group: &str) -> Rules {
         exclusive: group == "exclusive",
         all: group == "all",
         events_max: 2,
+        resets_excluded: false,
+        resets_removed: false,
     }
 }
 
@@ -202,7 +200,7 @@ impl Model {
         let named = self.named(&set);
         let result = self
             .lites
-            .add(now, who(m), link(m.1), (rules, MOST), &named);
+            .add(now, who(m), conn(m.1), (rules, MOST), &named);
         let Ok(excluded) = result else {
             return assert!(!fits, "it fits");
         };
@@ -265,7 +263,7 @@ impl Model {
             };
             let fits = before.is_some() || self.count() < MOST;
             let lites = &mut self.lites;
-            let result = lites.take_all(now, who(m), link(m.1), (rules, MOST), &"p".into(), queues);
+            let result = lites.take_all(now, who(m), conn(m.1), (rules, MOST), &"p".into(), queues);
             assert_eq!(result, if fits { Ok(()) } else { Err(Full) });
             if fits {
                 self.wants.insert(m, (None, until));
@@ -278,7 +276,7 @@ impl Model {
         let named = self.named(&set);
         let result = self
             .lites
-            .replace(now, who(m), link(m.1), (rules, MOST), &named);
+            .replace(now, who(m), conn(m.1), (rules, MOST), &named);
         assert_eq!(result, if fits { Ok(()) } else { Err(Full) });
         if fits {
             self.wants.insert(m, (Some(set), until));
@@ -488,7 +486,7 @@ fn a_queue_that_is_made_later_is_met() {
     let mut lites = Lites::default();
     let limit = (rules("shared"), MOST);
     let none: Vec<Named> = vec![(name(1), None)];
-    assert_eq!(lites.add(at(0), one(), link(0), limit, &none), Ok(vec![]));
+    assert_eq!(lites.add(at(0), one(), conn(0), limit, &none), Ok(vec![]));
     lites.arrived(at(1), QueueSlot(9), &name(2));
     assert_eq!(lites.fetch(at(1), one()), None);
     lites.arrived(at(2), QueueSlot(7), &name(1));
@@ -528,8 +526,8 @@ fn events_go_to_who_comes_for_them() {
     let limit = (rules("shared"), MOST);
     let named: Vec<Named> = vec![(name(1), Some(QueueSlot(1)))];
     let (lazy, eager) = (who((0, 0)), who((0, 1)));
-    lites.add(at(0), lazy, link(0), limit, &named).unwrap();
-    lites.add(at(0), eager, link(1), limit, &named).unwrap();
+    lites.add(at(0), lazy, conn(0), limit, &named).unwrap();
+    lites.add(at(0), eager, conn(1), limit, &named).unwrap();
     assert_eq!(lites.fetch(at(PATIENCE_MS - 1), eager), None);
     assert!(lites.expire(at(PATIENCE_MS - 1)).is_none());
     assert!(lites.expire(at(PATIENCE_MS)).is_none());
