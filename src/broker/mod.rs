@@ -53,6 +53,7 @@ use crate::broker::holds::Holds;
 use crate::broker::leases::Leases;
 use crate::broker::light::Lights;
 use crate::broker::lite::Lites;
+use crate::broker::lite::expiry::Expiries;
 use crate::broker::offsets::Offsets;
 use crate::broker::pops::{Line, Pops, Visit};
 use crate::broker::publish::Publication;
@@ -230,6 +231,7 @@ pub struct Broker {
     guard: Guard,
     lights: Lights,
     lites: Lites,
+    expiries: Expiries,
     surveys: Surveys,
     /// Requests that wait for bytes from the disk.
     parked: Map<u64, Parked>,
@@ -326,6 +328,7 @@ impl Broker {
             guard: Guard::new(now.wall_ms),
             lights: Lights::default(),
             lites: Lites::default(),
+            expiries: Expiries::default(),
             surveys: Surveys::default(),
             parked: Map::default(),
             parked_count: 0,
@@ -443,6 +446,7 @@ impl Broker {
     /// With the first snapshot it is known which queues there are.
     fn begin(&mut self, now: Now) {
         self.drop_strangers(now);
+        self.start_lites(now);
         self.start_delays();
         self.start_timers(now);
     }
@@ -474,6 +478,7 @@ impl Broker {
             self.offsets.drop_queue(slot);
             self.leases.drop_queue(slot);
             self.lites.drop_queue(now, slot);
+            self.expiries.drop_queue(slot);
         }
     }
 
@@ -513,6 +518,9 @@ impl Broker {
         if is_due(self.timers.deadline()) {
             self.deliver_timers(now, out);
         }
+        if is_due(self.expiries.deadline()) {
+            self.expire_lite_topics(now);
+        }
         if is_due(self.offsets.deadline()) {
             self.flush_offsets(now);
         }
@@ -534,6 +542,7 @@ impl Broker {
             self.delays.deadline(),
             self.transactions.deadline(),
             self.timers.deadline(),
+            self.expiries.deadline(),
         ];
         let works = self.store.log().failed().is_none();
         deadlines.into_iter().flatten().min().filter(|_| works)

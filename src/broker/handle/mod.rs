@@ -62,6 +62,7 @@ use crate::remoting::header::pop::{
 };
 use crate::remoting::header::query::QueryMessageResponse;
 use crate::store::Refused;
+use crate::store::consumequeue::QueueSlot;
 use crate::store::read::Woken;
 use bytes::Bytes;
 
@@ -128,6 +129,7 @@ pub enum Parked {
     Pop(Box<Visit>),
     Lite(Box<Poll>),
     LiteAsked(LiteAsked),
+    LiteExpiry(QueueSlot),
     Lapsed(Lapsed),
     Entries(Box<entries::Entries>),
 }
@@ -152,6 +154,7 @@ impl Parked {
                 reject_to(visit.ask.to, reject, out);
                 pop::done(broker, visit.home, visit.ticket, out);
             }
+            Parked::LiteExpiry(slot) => broker.expiry_unread(now, slot),
             Parked::LiteAsked(asked) => reject_to(asked.to, reject, out),
             Parked::Lite(poll) => reject_to(poll.ask.to, reject, out),
             Parked::Entries(entries) => reject_to(entries.to, reject, out),
@@ -590,6 +593,7 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
         (Ok(()), Parked::Check(check)) => transaction::run_check(broker, now, check, out),
         (Ok(()), Parked::Timer(timer)) => timer::run(broker, now, timer, out),
         (Ok(()), Parked::Pop(visit)) => pop::run(broker, now, *visit, out),
+        (Ok(()), Parked::LiteExpiry(slot)) => broker.expire_lite_topic(now, slot),
         (Ok(()), Parked::LiteAsked(asked)) => lite_admin::run(broker, asked, out),
         (Ok(()), Parked::Lite(poll)) => lite::run(broker, now, poll, out),
         (Ok(()), Parked::Lapsed(lapsed)) => revive::run(broker, now, lapsed, out),

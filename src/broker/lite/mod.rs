@@ -15,6 +15,7 @@
 //! page delta-5.5 §5.
 
 pub mod events;
+pub mod expiry;
 pub mod rules;
 #[cfg(test)]
 mod tests;
