@@ -16,6 +16,9 @@ use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame::{Codec, frame_len, split};
 use crate::shard::clock::Clock;
 
+/// With what names of light queues begin (`MixAll.LMQ_PREFIX`).
+const LIGHT_PREFIX: &str = "%LMQ%";
+
 /// Why something could not be answered.
 #[derive(Debug)]
 pub enum Trouble {
@@ -244,8 +247,17 @@ impl Link {
         }
     }
 
-    /// The masters that have a topic.
+    /// The masters that have a topic. No name server knows light queues: each broker has its own.
     pub fn route(&mut self, topic: &str) -> Result<Vec<BrokerRoute>, Trouble> {
+        if topic.starts_with(LIGHT_PREFIX) {
+            let brokers = self.brokers()?.into_iter().map(|broker| BrokerRoute {
+                name: broker.name,
+                addr: broker.addr,
+                readable: 1,
+                writable: 0,
+            });
+            return Ok(brokers.collect());
+        }
         let fields = [("topic", topic), ("acceptStandardJsonOnly", "true")];
         let absent = || Trouble::Absent(format!("no broker has the topic {topic}"));
         let answer = match self.ask_names(request::GET_ROUTEINFO_BY_TOPIC, &fields) {

@@ -22,6 +22,8 @@ pub struct Letter<'a> {
     pub key: Option<&'a str>,
     pub tag: Option<&'a str>,
     pub delay_ms: Option<u64>,
+    /// `NAME=VALUE` each.
+    pub properties: &'a [String],
 }
 
 pub fn find(
@@ -206,6 +208,18 @@ pub fn send(link: &mut Link, letter: &Letter<'_>, queue: Option<i32>) -> Result<
         if let Some(value) = value {
             properties::append(&mut stored, name, value);
         }
+    }
+    for property in letter.properties {
+        let pair = property
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty());
+        let (name, value) = pair
+            .filter(|_| !property.contains(['\u{1}', '\u{2}']))
+            .ok_or_else(|| {
+                let what = "is not NAME=VALUE, without control characters";
+                Trouble::Wrong(format!("--property {property:?} {what}"))
+            })?;
+        properties::append(&mut stored, name, value);
     }
     if let Some(ms) = letter.delay_ms {
         properties::append(&mut stored, "TIMER_DELAY_MS", &ms.to_string());

@@ -152,6 +152,9 @@ enum Verb {
         /// Milliseconds from now
         #[arg(long)]
         delay_ms: Option<u64>,
+        /// A property of the message; may be given several times
+        #[arg(long, value_name = "NAME=VALUE")]
+        property: Vec<String>,
     },
 }
 
@@ -247,6 +250,7 @@ fn answer(link: &mut Link, verb: &Verb) -> Result<Sheet, Trouble> {
             tag,
             queue,
             delay_ms,
+            property,
         } => {
             let letter = messages::Letter {
                 topic,
@@ -254,6 +258,7 @@ fn answer(link: &mut Link, verb: &Verb) -> Result<Sheet, Trouble> {
                 key: key.as_deref(),
                 tag: tag.as_deref(),
                 delay_ms: *delay_ms,
+                properties: property,
             };
             messages::send(link, &letter, *queue)
         }

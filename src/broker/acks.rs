@@ -2,6 +2,7 @@
 
 use crate::base::{ConnId, LogOffset, Mono, Now, ShardId};
 use crate::broker::control::effects::Reject;
+use crate::broker::light;
 use crate::broker::publish::Publish;
 use crate::broker::puts::Stored;
 use crate::broker::survey::{self, Row};
@@ -40,7 +41,7 @@ pub enum Ack {
     LightCopy {
         from: ShardId,
         ticket: u64,
-        offsets: Vec<(usize, i64)>,
+        offsets: light::Offsets,
     },
     /// A consumer offset is safe; with a value it was a query.
     Offset {

@@ -13,7 +13,7 @@
 //! Source: `LmqDispatch`, `MultiDispatchUtils`, `HookUtils.handleLmqQuota`, `LiteUtil`,
 //! `LmqTopicConfigManager`; spec pages semantics §11 and delta-5.5 §5.
 
-use crate::base::{Map, Now, ShardId};
+use crate::base::{LogOffset, Map, Now, ShardId};
 use crate::broker::acks::Ack;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, DLQ_PREFIX, RETRY_PREFIX};
@@ -22,7 +22,7 @@ use crate::broker::snapshot::Snapshot;
 use crate::broker::topics::{Topic, config_with, perm};
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
-use crate::message::encode::encoded_len;
+use crate::message::encode::{Draft, encoded_len};
 use crate::message::layout::PROPERTIES_BYTES_MAX;
 use crate::message::{names, properties};
 use crate::remoting::body::group::GroupConfig;
@@ -130,14 +130,16 @@ pub struct Copy {
     firm: bool,
 }
 
-/// Where copies went: places in the list of names, and offsets.
-pub type Copied = Result<Vec<(usize, i64)>, Reject>;
+/// Places in a message's list of names, and its offsets in these queues.
+pub type Offsets = Vec<(usize, i64)>;
+/// Where copies went.
+pub type Copied = Result<Offsets, Reject>;
 
 /// A message whose copies are being stored.
 struct Spread {
     put: Put,
     left: usize,
-    offsets: Vec<(usize, i64)>,
+    offsets: Offsets,
     trouble: Option<Reject>,
 }
 
@@ -274,7 +276,7 @@ impl Broker {
         &mut self,
         now: Now,
         message: &mut OwnedMessage,
-    ) -> Result<(crate::base::LogOffset, Vec<(usize, i64)>), Reject> {
+    ) -> Result<(LogOffset, Offsets), Reject> {
         let (offsets, slots) = self.light_slots(now, message, &[])?;
         let draft = message.draft(self.options.store_host);
         self.check_light(&draft, slots.len())?;
@@ -341,7 +343,7 @@ impl Broker {
         now: Now,
         message: &mut OwnedMessage,
         elsewhere: &[(usize, i64)],
-    ) -> Result<(crate::base::LogOffset, Stored), Reject> {
+    ) -> Result<(LogOffset, Stored), Reject> {
         let topic = self.snapshot.topics.get(&message.topic).cloned();
         let topic = topic.ok_or_else(|| {
             let remark = format!("topic[{}] not exist", message.topic);
@@ -378,7 +380,7 @@ impl Broker {
         now: Now,
         message: &mut OwnedMessage,
         elsewhere: &[(usize, i64)],
-    ) -> Result<(Vec<(usize, i64)>, Vec<QueueSlot>), Reject> {
+    ) -> Result<(Offsets, Vec<QueueSlot>), Reject> {
         let list = names_of(message).to_owned();
         let (mut offsets, mut slots) = (Vec::new(), Vec::new());
         for (place, name) in wanted(&list)? {
@@ -435,11 +437,7 @@ impl Broker {
         Ok(slot)
     }
 
-    fn check_light(
-        &self,
-        draft: &crate::message::encode::Draft<'_>,
-        queues: usize,
-    ) -> Result<(), Reject> {
+    fn check_light(&self, draft: &Draft<'_>, queues: usize) -> Result<(), Reject> {
         let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
         let len = draft.properties.len();
         if len > PROPERTIES_BYTES_MAX {

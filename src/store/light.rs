@@ -204,7 +204,16 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::disk::MemDir;
+    use crate::base::{Mono, QueueOffset, ShardId};
+    use crate::filter::Filter;
+    use crate::message::view::RecordView;
+    use crate::store::read::WaiterId;
+    use crate::store::reader::{Fetch, Limits};
     use crate::store::record::{Record, walk};
+    use crate::store::{Flush, Sabotage, StoreOptions};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn layouts() {
@@ -247,5 +256,155 @@ mod tests {
         assert_eq!(record.places, [(QueueSlot(2), 5)]);
         assert_eq!(record.copy, Some(&b"message"[..]));
         assert_eq!(LightRecord::decode_copy(&payload[..9], LogOffset(0)), None);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        /// Into the queue of the topic, and light queues by the bits.
+        Send(u8),
+        Copy(u8),
+        Drop(u8),
+        Checkpoint,
+        /// Closed, and opened from what is on the disk.
+        Reopen,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0..8u8).prop_map(Op::Send),
+            3 => (1..8u8).prop_map(Op::Copy),
+            1 => (0..3u8).prop_map(Op::Drop),
+            1 => Just(Op::Checkpoint),
+            1 => Just(Op::Reopen),
+        ]
+    }
+
+    fn draft(body: &[u8]) -> Draft<'_> {
+        let host = "127.0.0.1:1".parse().expect("an address");
+        Draft {
+            topic: "t",
+            queue_id: 0,
+            flag: 0,
+            sys_flag: 0,
+            born_timestamp: 0,
+            born_host: host,
+            store_host: host,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body,
+            properties: b"",
+        }
+    }
+
+    fn open(dir: &MemDir) -> Store {
+        let options = StoreOptions {
+            shard: ShardId(0),
+            store_id: 7,
+            segment_bytes: 16 * 1024,
+            flush: Flush::Sync,
+            flush_interval_ms: 100,
+            batch_bytes_max: 8 * 1024,
+            writes_in_flight_max: 1,
+            pending_bytes_max: 64 * 1024,
+            tail_bytes_max: 1024,
+            window_bytes_max: 1 << 20,
+            record_bytes_max: 4096,
+            index_bytes_max: 16 * 1024,
+            checkpoint_bytes: 1 << 20,
+            checkpoint_interval_ms: 1 << 20,
+            salvage: false,
+            sabotage: Sabotage::None,
+        };
+        let opened = Store::open(dir, options, &mut |_, _, _| Ok(()));
+        opened.expect("what was closed opens").0
+    }
+
+    /// Carries out all there is to do.
+    fn settle(store: &mut Store, dir: &MemDir, now: Now) {
+        while let Some((id, order)) = store.poll_write(now).or_else(|| store.poll_order(now)) {
+            store.handle_done(now, id, dir.carry_out(order));
+        }
+        while store.poll_visible().is_some() {}
+    }
+
+    /// Numbers of the messages in a queue, from its start.
+    fn read(store: &mut Store, dir: &MemDir, now: Now, slot: QueueSlot) -> Vec<u64> {
+        let (mut numbers, limits) = (
+            Vec::new(),
+            Limits {
+                messages: 100,
+                bytes: 1 << 20,
+            },
+        );
+        let end = store.visible_range(slot).1.0;
+        while (numbers.len() as u64) < end {
+            let from = QueueOffset(numbers.len() as u64);
+            match store.read(slot, from, limits, &Filter::ALL, WaiterId(1)) {
+                Fetch::Ready(found) => {
+                    for slice in found.slices {
+                        let view = RecordView::parse(&slice).expect("a whole record");
+                        assert!(view.has_valid_body_crc());
+                        let body = view.body().try_into().expect("eight bytes");
+                        numbers.push(u64::from_be_bytes(body));
+                    }
+                }
+                Fetch::Wait => settle(store, dir, now),
+                other => panic!("{from:?} of {slot:?}: {other:?}"),
+            }
+        }
+        numbers
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn light_queues_hold_what_named_them(ops in prop::collection::vec(op(), 1..40)) {
+            let (dir, now) = (MemDir::default(), Now { mono: Mono(1), wall_ms: 5 });
+            let mut store = open(&dir);
+            let mut model: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+            for (number, op) in (0u64..).zip(ops) {
+                let body = number.to_be_bytes();
+                let named = |bits: u8| (0..3u8).filter(move |n| bits & (1 << n) != 0);
+                let draft = draft(&body);
+                match op {
+                    Op::Send(bits) | Op::Copy(bits) => {
+                        let names = named(bits).map(|n| format!("%LMQ%{n}"));
+                        let names: Vec<String> = names.collect();
+                        let lights = names.iter().map(|name| store.open_queue(now, name, 9, 0));
+                        let lights: Result<Vec<_>, _> = lights.collect();
+                        let (lights, dispatch) = (lights.unwrap(), Dispatch::default());
+                        names.into_iter().for_each(|name| model.entry(name).or_default().push(number));
+                        if let Op::Copy(_) = op {
+                            store.append_light_copy(now, &draft, &dispatch, &lights);
+                        } else {
+                            let slot = store.open_queue(now, "t", 1, 0).unwrap();
+                            store.append_light(now, slot, &draft, &dispatch, &lights);
+                            model.entry("t".to_owned()).or_default().push(number);
+                        }
+                    }
+                    Op::Drop(n) => {
+                        let name = format!("%LMQ%{n}");
+                        if let Some(slot) = store.queues().find(&name, 0) {
+                            store.drop_queue(now, slot).unwrap();
+                            model.remove(&name);
+                        }
+                    }
+                    Op::Checkpoint => {
+                        settle(&mut store, &dir, now);
+                        store.begin_checkpoint(now, &[]);
+                    }
+                    Op::Reopen => {
+                        store.want_durable(store.log().end());
+                        settle(&mut store, &dir, now);
+                        store = open(&dir);
+                    }
+                }
+                settle(&mut store, &dir, now);
+                for (name, numbers) in &model {
+                    let slot = store.queues().find(name, 0).expect("an open queue");
+                    prop_assert_eq!(&read(&mut store, &dir, now, slot), numbers, "{}", name);
+                }
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Which queues live in this shard, by name and by slot, and how far readers may see each.
 //!
 //! A slot is a small number that stands for a queue in the index. That of a dropped queue is used
-//! again only when nobody can still mean the old queue by it ([`REST_MS`]). The log itself says which queues it holds (`QueueOpened`, `QueueDropped`), so a shard's recovery needs
-//! nobody else.
+//! again only when nobody can still mean the old queue by it ([`REST_MS`]). The log itself says
+//! which queues it holds (`QueueOpened`, `QueueDropped`), so a shard's recovery needs nobody else.
 //!
 //! | record | payload, big-endian |
 //! |---|---|

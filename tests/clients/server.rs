@@ -84,6 +84,10 @@ impl Server {
             "enablePropertyFilter=true",
             "--set",
             "recallMessageEnable=true",
+            "--set",
+            "enableLmq=true",
+            "--set",
+            "enableMultiDispatch=true",
         ]
         .map(str::to_owned);
         let part = Part::start(arguments.to_vec(), directory.join("server.log"))?;

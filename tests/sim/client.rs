@@ -267,6 +267,19 @@ fn invent(ctx: &mut Ctx<'_>, topic: &str, delayed: bool, transaction: bool) -> u
     *ctx.uids
 }
 
+/// The properties that make a message a delayed one, or a half.
+fn push_kind(load: &Load, text: &mut String) {
+    if let Some(steps) = load.level.checked_sub(TIMER) {
+        let wait_ms = 10 * (steps + 1);
+        text.push_str(&format!("TIMER_DELAY_MS\u{1}{wait_ms}\u{2}"));
+    } else if load.level > 0 {
+        text.push_str(&format!("DELAY\u{1}{}\u{2}", load.level));
+    }
+    if load.transaction {
+        text.push_str("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}p\u{2}");
+    }
+}
+
 impl Client {
     pub fn new(role: Role, rng: &mut Rng) -> Client {
         let codec = *rng.pick(&[Codec::Json, Codec::Binary]);
@@ -480,15 +493,7 @@ impl Client {
                 let names = sent.lights.join(",");
                 text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
             }
-            if let Some(steps) = load.level.checked_sub(TIMER) {
-                let wait_ms = 10 * (steps + 1);
-                text.push_str(&format!("TIMER_DELAY_MS\u{1}{wait_ms}\u{2}"));
-            } else if load.level > 0 {
-                text.push_str(&format!("DELAY\u{1}{}\u{2}", load.level));
-            }
-            if load.transaction {
-                text.push_str("TRAN_MSG\u{1}true\u{2}PGROUP\u{1}p\u{2}");
-            }
+            push_kind(&load, &mut text);
             texts.push(text);
             bodies.push(body(*uid, sent.len));
         }
@@ -1171,15 +1176,7 @@ impl Client {
             ctx.model.seen(queue, &record, ctx.now)?;
             if let Some(uid) = uid_of(&record) {
                 physicals.push((uid, record.physical_offset(), record.reconsume_times()));
-                if let Some(owner) = queue.0.strip_prefix("%RETRY%") {
-                    ctx.model.came_back.insert((owner.to_owned(), uid), ctx.now);
-                }
-                if LIGHTS.contains(&&*queue.0) {
-                    let place = (queue.0.clone(), uid);
-                    ctx.model.in_lights.insert(place, ctx.now);
-                } else {
-                    ctx.model.delivered.insert(uid, ctx.now);
-                }
+                ctx.model.read(&queue.0, uid, ctx.now);
             }
             next += 1;
         }

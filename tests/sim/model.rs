@@ -190,6 +190,17 @@ impl Model {
         Ok(())
     }
 
+    /// A consumer has read a message of a topic, or of a light queue.
+    pub fn read(&mut self, topic: &str, uid: u64, now: u64) {
+        if let Some(owner) = topic.strip_prefix("%RETRY%") {
+            self.came_back.insert((owner.to_owned(), uid), now);
+        }
+        match LIGHTS.contains(&topic) {
+            true => self.in_lights.insert((topic.to_owned(), uid), now),
+            false => self.delivered.insert(uid, now),
+        };
+    }
+
     /// A consumer got this record of this queue.
     pub fn seen(&mut self, queue: &Queue, record: &RecordView<'_>, now: u64) -> Check {
         let (offset, physical) = (offset_in(&queue.0, record)?, record.physical_offset());

@@ -475,7 +475,7 @@ fn send_batch(
         return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
     }
     let body = request.command.body;
-    let messages = sub_messages(body)?;
+    let messages = sub_messages(body, broker.options.light)?;
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
@@ -535,8 +535,8 @@ fn reserve(broker: &mut Broker, drafts: &[Draft<'_>]) -> Result<(), Reject> {
     Ok(())
 }
 
-/// The messages of a batch, each checked.
-fn sub_messages(body: &[u8]) -> Result<Vec<batch::SubMessage<'_>>, Reject> {
+/// The messages of a batch, each checked. `light`: whether there are light queues.
+fn sub_messages(body: &[u8], light: bool) -> Result<Vec<batch::SubMessage<'_>>, Reject> {
     let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
     let mut messages = Vec::new();
     for message in batch::iter(body) {
@@ -556,6 +556,13 @@ fn sub_messages(body: &[u8]) -> Result<Vec<batch::SubMessage<'_>>, Reject> {
         if forbidden {
             return Err(illegal(
                 "a batch has no delayed or transaction messages".to_owned(),
+            ));
+        }
+        let named = [names::INNER_MULTI_DISPATCH, names::LITE_TOPIC];
+        let is_named = |name: &str| properties::find(message.properties, name).is_some();
+        if light && named.into_iter().any(is_named) {
+            return Err(illegal(
+                "a batch has no messages for light queues or lite topics".to_owned(),
             ));
         }
         messages.push(message);

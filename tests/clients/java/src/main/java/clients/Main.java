@@ -24,6 +24,7 @@ public final class Main {
         SCENARIOS.put("orderly", Orderly::run);
         SCENARIOS.put("retry", Retry::run);
         SCENARIOS.put("pull", Pull::run);
+        SCENARIOS.put("light", Light::run);
         SCENARIOS.put("query", Query::run);
         SCENARIOS.put("delay", Delay::run);
         SCENARIOS.put("transaction", Transaction::run);
