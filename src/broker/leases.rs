@@ -545,10 +545,10 @@ impl Leases {
         }
     }
 
-    /// Batches of messages that are held in order.
-    pub fn held_count(&self) -> usize {
+    /// The queues that groups hold something of in order, once for each group.
+    pub fn held(&self) -> impl Iterator<Item = QueueSlot> + '_ {
         let held = self.lanes.values().filter(|lane| lane.held.is_some());
-        held.count()
+        held.map(|lane| lane.slot)
     }
 
     /// What changed since the last call, as the payload of a record.

@@ -8,7 +8,7 @@
 use crate::base::{Now, ShardId};
 use crate::broker::acks::{Ack, Ready};
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::pop::{INVISIBLE_MS_MAX, LATE_MS, ORDERED, over_ms, until};
+use crate::broker::handle::pop::{INVISIBLE_MS_MAX, Known, LATE_MS, ORDERED, over_ms, until};
 use crate::broker::handle::take::{Looked, Taken, check_leases, take_from};
 use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to};
 use crate::broker::leases::POP_MAX;
@@ -26,7 +26,6 @@ use crate::remoting::header::lite::{PopLite, PopLiteResponse};
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 pub fn pop(
     broker: &mut Broker,
@@ -89,7 +88,7 @@ fn check(
     request: &Request<'_>,
     header: &PopLite<'_>,
     out: &mut Outbox<Peer>,
-) -> Result<Option<(Arc<Topic>, Arc<str>)>, Reject> {
+) -> Result<Option<Known>, Reject> {
     let reject = |code, remark: String| Err(Reject::new(code, remark));
     if broker.options.permission & perm::READ == 0 {
         let remark = "the broker is not readable: see brokerPermission".to_owned();

@@ -11,7 +11,7 @@ use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
 use crate::broker::handle::lite_subs::lite_queues;
 use crate::broker::handle::{Parked, Request, bad_header, lite, succeed, succeed_with};
-use crate::broker::light::{lite_parts, lite_queue};
+use crate::broker::light::{TOPIC_ID, lite_parts, lite_queue};
 use crate::broker::lite::Who;
 use crate::broker::lite::rules::{bound_to, expiration_minutes, is_parent};
 use crate::broker::survey::{self, Question, Row, time_of};
@@ -27,6 +27,7 @@ use crate::remoting::body::stats::{ConsumeOffset, TopicOffset};
 use crate::remoting::code::response;
 use crate::remoting::header::lite::{LiteClientName, LiteGroupName, LiteTopicName, TriggerLite};
 use crate::remoting::header::topic::TopicName;
+use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,12 +92,17 @@ pub fn rows(broker: &Broker, wanted: &Wanted) -> Vec<Row> {
         Wanted::Broker => 0,
         Wanted::Parent(parent) => lite_queues(&broker.store, parent).len(),
     };
+    let queues = broker.store.queues();
+    let is_light = |slot: &QueueSlot| {
+        let queue = queues.queue(*slot);
+        queue.is_some_and(|queue| queue.topic_id == TOPIC_ID)
+    };
     vec![Row::Lites(Counts {
-        queues: broker.store.queues().len(),
+        queues: queues.len(),
         lights: broker.light_count(),
         subscriptions: broker.lites.subscriptions(),
         clients: broker.lites.clients(),
-        held: broker.leases.held_count(),
+        held: broker.leases.held().filter(is_light).count(),
         offsets: broker.offsets.len(),
         lites,
     })]
@@ -392,6 +398,11 @@ pub fn client_info(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = LiteClientName::decode(&request.command.ext).map_err(bad_header)?;
+    if header.max_count <= 0 {
+        let asked = header.max_count;
+        let remark = format!("[maxCount] field invalid: {asked}, must be above 0");
+        return Err(Reject::new(response::SYSTEM_ERROR, remark));
+    }
     let text =
         |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
     let (parent_topic, group) = (text(&header.parent_topic), text(&header.group));

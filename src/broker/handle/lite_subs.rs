@@ -128,51 +128,17 @@ fn one(
     link: ConnId,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    let who = Who {
-        group: &entry.group,
-        client: &entry.client_id,
-    };
-    let most = broker.options.lite_subscriptions_max;
-    let group = broker.snapshot.groups.get(&entry.group).cloned();
-    let rules = group.as_ref().map(|group| Rules::of(group));
-    let may_consume = group.is_some_and(|group| group.consume_enable);
-    let check = match rules.filter(|_| may_consume) {
-        Some(rules) => Ok((rules, most)),
-        None => illegal("Consumer group is not allowed to consume."),
-    };
-    let full = |_: Full| {
-        let remark =
-            format!("lite subscription quota exceeded {most}: see maxLiteSubscriptionCount");
-        Reject::new(response::LITE_SUBSCRIPTION_QUOTA_EXCEEDED, remark)
-    };
+    let who = who(entry);
     let Some(action) = entry.action else {
-        return Err(Reject::new(
-            response::SYSTEM_ERROR,
-            "the entry has no action",
-        ));
+        let remark = "the entry has no action";
+        return Err(Reject::new(response::SYSTEM_ERROR, remark));
     };
     let named = named(broker, entry)?;
     match action {
-        Action::PartialAdd => {
-            let limit = check?;
-            if broker.lites.subscriptions() < most && limit.0.all {
-                return illegal("subscribe lite operation is not supported for this group");
-            }
-            broker.check_resets(limit.0.resets_excluded || entry.offset_option.is_some())?;
-            let excluded = broker.lites.add(now, who, link, limit, &named);
-            for excluded in excluded.map_err(full)? {
-                tell(&entry.group, &excluded, out);
-                if limit.0.resets_excluded {
-                    broker.reset_lite(now, who.group, &excluded.light, Some(0));
-                }
-            }
-            for (name, slot) in &named {
-                let target = target(broker, &entry.group, *slot, entry.offset_option.as_ref());
-                broker.reset_lite(now, who.group, name, target);
-            }
-        }
+        Action::PartialAdd => add(broker, now, entry, &named, link, out)?,
         Action::PartialRemove => {
-            let resets = rules.is_some_and(|rules| rules.resets_removed);
+            let group = broker.snapshot.groups.get(&entry.group);
+            let resets = group.is_some_and(|group| Rules::of(group).resets_removed);
             broker.check_resets(resets)?;
             let names: Vec<Arc<str>> = named.into_iter().map(|(name, _)| name).collect();
             for name in broker.lites.remove(now, who, &names) {
@@ -180,7 +146,7 @@ fn one(
             }
         }
         Action::CompleteAdd => {
-            let limit = check?;
+            let limit = limit(broker, &entry.group)?;
             let taken = match limit.0.all {
                 false => broker.lites.replace(now, who, link, limit, &named),
                 true => {
@@ -189,9 +155,64 @@ fn one(
                     lites.take_all(now, who, link, limit, &topic.name, queues)
                 }
             };
-            taken.map_err(full)?;
+            taken.map_err(|Full| full(limit.1))?;
         }
         Action::CompleteRemove => broker.lites.leave(now, who),
+    }
+    Ok(())
+}
+
+fn who(entry: &LiteSubscription) -> Who<'_> {
+    Who {
+        group: &entry.group,
+        client: &entry.client_id,
+    }
+}
+
+/// What a group that may consume says about its clients, and how many subscriptions there may be.
+fn limit(broker: &Broker, group: &str) -> Result<(Rules, usize), Reject> {
+    let group = broker.snapshot.groups.get(group);
+    match group.filter(|group| group.consume_enable) {
+        Some(group) => Ok((Rules::of(group), broker.options.lite_subscriptions_max)),
+        None => illegal("Consumer group is not allowed to consume."),
+    }
+}
+
+fn full(most: usize) -> Reject {
+    let remark = format!("lite subscription quota exceeded {most}: see maxLiteSubscriptionCount");
+    Reject::new(response::LITE_SUBSCRIPTION_QUOTA_EXCEEDED, remark)
+}
+
+/// Its lite topics come to what a client has.
+fn add(
+    broker: &mut Broker,
+    now: Now,
+    entry: &LiteSubscription,
+    named: &[Named],
+    link: ConnId,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let (rules, most) = limit(broker, &entry.group)?;
+    if rules.all && broker.lites.subscriptions() >= most {
+        return Err(full(most));
+    }
+    if rules.all {
+        return illegal("subscribe lite operation is not supported for this group");
+    }
+    let (group, option) = (&*entry.group, entry.offset_option.as_ref());
+    broker.check_resets(rules.resets_excluded || option.is_some())?;
+    let added = broker
+        .lites
+        .add(now, who(entry), link, (rules, most), named);
+    for excluded in added.map_err(|Full| full(most))? {
+        tell(group, &excluded, out);
+        if rules.resets_excluded {
+            broker.reset_lite(now, group, &excluded.light, Some(0));
+        }
+    }
+    for (name, slot) in named {
+        let target = target(broker, group, *slot, option);
+        broker.reset_lite(now, group, name, target);
     }
     Ok(())
 }

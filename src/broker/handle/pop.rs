@@ -188,7 +188,7 @@ struct Names<'a> {
 }
 
 /// A topic that may be read, and the group's name as it is kept.
-type Known = (Arc<Topic>, Arc<str>);
+pub(super) type Known = (Arc<Topic>, Arc<str>);
 
 /// `None`: the group has to be made first.
 fn check(

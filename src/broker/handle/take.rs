@@ -10,9 +10,9 @@ use crate::broker::control::names::RETRY_PREFIX;
 use crate::broker::handle::disk_busy;
 use crate::broker::handle::offset::is_young;
 use crate::broker::handle::pop::places;
-use crate::broker::leases;
 use crate::broker::pops::{Ask, What};
 use crate::broker::topics::Topic;
+use crate::broker::{leases, light};
 use crate::filter::Filter;
 use crate::message::encode::{Draft, Placed, encode};
 use crate::message::view::RecordView;
@@ -241,7 +241,11 @@ fn hand_out(
         broker.offsets.commit(now, &ask.group, slot, next);
         return;
     }
-    let offsets: Vec<u64> = found.slices.iter().map(|slice| offset_of(slice)).collect();
+    let queue = broker.store.queues().queue(slot);
+    let light = queue.filter(|queue| queue.topic_id == light::TOPIC_ID);
+    let light = light.map(|queue| &*queue.topic);
+    let offsets = found.slices.iter().map(|slice| offset_of(slice, light));
+    let offsets: Vec<u64> = offsets.collect();
     let (flag, lane) = (flag_of(&topic.name, &ask.group), (&*ask.group, slot));
     if ask.order {
         let times = broker
@@ -302,9 +306,13 @@ fn put_counts(out: &mut String, flag: u8, queue_id: i32, offsets: &[u64], times:
     let _ = write!(out, "{start}{flag} {queue_id} {least}");
 }
 
-/// Queue offset of a whole record.
-fn offset_of(record: &[u8]) -> u64 {
-    RecordView::parse(record).map_or(0, |view| view.queue_offset() as u64)
+/// Queue offset of a whole record: in its own queue, or in a light one.
+fn offset_of(record: &[u8], light: Option<&str>) -> u64 {
+    let Ok(view) = RecordView::parse(record) else {
+        return 0;
+    };
+    let told = light.and_then(|name| light::offset_told(view.properties(), name));
+    told.unwrap_or(view.queue_offset() as u64)
 }
 
 /// A message of a retry topic as one of the topic itself, with what it is acknowledged by.

@@ -31,7 +31,8 @@ use rules::Rules;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// A client that has not said for so long what it wants is gone (`liteSubscriptionCheckTimeoutMills`).
+/// A client that has not said for so long what it wants is gone
+/// (`liteSubscriptionCheckTimeoutMills`).
 pub const EXPIRES_MS: u64 = 180_000;
 /// A client of a group, both by name.
 #[derive(Clone, Copy)]

@@ -14,7 +14,7 @@ header! {
         invisible_time: i64 "invisibleTime",
         poll_time: i64 "pollTime",
         /// By the client's clock; 0: when it arrives.
-        born_time: i64 "bornTime",
+        born_time: i64 "bornTime" or 0,
         attempt_id: opt_text "attemptId",
     }
 }
