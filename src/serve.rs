@@ -421,6 +421,7 @@ fn broker_options(config: &Config, meta: &Meta, salvage: bool) -> Result<BrokerO
                 .div_ceil(u64::from(meta.shards));
             share as usize
         }),
+        lite_subscriptions_max: config.max_lite_subscription_count as usize,
         permission: config.broker_permission as i32,
         long_polling: config.long_polling_enable,
         property_filter: config.enable_property_filter,

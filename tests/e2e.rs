@@ -22,6 +22,8 @@ mod guard;
 mod host;
 #[path = "e2e/input.rs"]
 mod input;
+#[path = "e2e/lite.rs"]
+mod lite;
 #[path = "e2e/serving.rs"]
 mod serving;
 #[path = "e2e/tools.rs"]

@@ -107,6 +107,20 @@ impl Held {
             .is_some()
     }
 
+    /// A pop gives all that is left of it back, to be had again from then on; it does not count as
+    /// a try of what was tried before (`MemoryConsumerOrderInfoManager.suspendQueue`). False if it
+    /// is another pop's.
+    pub fn suspend(&mut self, pop_ms: i64, visible_ms: i64) -> bool {
+        if self.pop_ms != pop_ms {
+            return false;
+        }
+        for message in &mut self.messages {
+            message.times = message.times.saturating_sub(1);
+            message.visible_ms = visible_ms;
+        }
+        true
+    }
+
     fn message(&mut self, offset: u64) -> Option<&mut Message> {
         let mut messages = self.messages.iter_mut();
         messages.find(|message| message.offset == offset)

@@ -547,6 +547,27 @@ impl Leases {
         }
     }
 
+    /// When all that is held in order can be had again.
+    pub fn suspend_ordered(
+        &mut self,
+        now: Now,
+        (group, slot): (&str, QueueSlot),
+        pop_ms: i64,
+        visible_ms: i64,
+    ) {
+        let lane = self.lane_mut(group, slot);
+        let held = lane.and_then(|lane| lane.held.as_mut());
+        if held.is_some_and(|held| held.suspend(pop_ms, visible_ms)) {
+            self.held_changed(now, group, slot);
+        }
+    }
+
+    /// The queues that groups hold something of in order, once for each group.
+    pub fn held(&self) -> impl Iterator<Item = QueueSlot> + '_ {
+        let held = self.lanes.values().filter(|lane| lane.held.is_some());
+        held.map(|lane| lane.slot)
+    }
+
     /// What changed since the last call, as the payload of a record.
     pub fn take_unlogged(&mut self) -> Option<Vec<u8>> {
         if self.unlogged_rows == 0 {

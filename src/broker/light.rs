@@ -121,6 +121,14 @@ fn told(list: &str, offsets: &[(usize, i64)]) -> String {
     told.join(",")
 }
 
+/// The offset in a light queue that a message has been told.
+pub fn offset_told(stored: &[u8], name: &str) -> Option<u64> {
+    let names = properties::find_str(stored, names::INNER_MULTI_DISPATCH)?;
+    let offsets = properties::find_str(stored, names::INNER_MULTI_QUEUE_OFFSET)?;
+    let place = names.split(',').position(|known| known == name)?;
+    offsets.split(',').nth(place)?.parse().ok()
+}
+
 /// A message for light queues of the receiver.
 pub struct Copy {
     from: ShardId,

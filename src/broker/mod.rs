@@ -21,6 +21,7 @@ pub mod held;
 pub mod holds;
 pub mod leases;
 pub mod light;
+pub mod lite;
 pub mod locks;
 pub mod members;
 pub mod offsets;
@@ -53,6 +54,8 @@ use crate::broker::handle::{Parked, Raw, Request};
 use crate::broker::holds::Holds;
 use crate::broker::leases::Leases;
 use crate::broker::light::Lights;
+use crate::broker::lite::Lites;
+use crate::broker::lite::expiry::Expiries;
 use crate::broker::offsets::Offsets;
 use crate::broker::pops::{Line, Pops, Visit};
 use crate::broker::publish::Publication;
@@ -103,7 +106,7 @@ pub enum Peer {
         conn: ConnId,
         frame: Bytes,
     },
-    /// To shard 0: a client's connection ended.
+    /// To shard 0, and where lite topics are popped: a client's connection ended.
     Closed {
         conn: ConnId,
     },
@@ -195,6 +198,8 @@ pub struct BrokerOptions {
     pub pop_retry_percent_priority: u32,
     /// `priorityOrderAsc`: a pop begins with the queue of the highest number.
     pub pop_highest_first: bool,
+    /// `maxLiteSubscriptionCount`, in one shard.
+    pub lite_subscriptions_max: usize,
     /// `brokerPermission`.
     pub permission: i32,
     pub long_polling: bool,
@@ -233,6 +238,8 @@ pub struct Broker {
     timers: Timers,
     guard: Guard,
     lights: Lights,
+    lites: Lites,
+    expiries: Expiries,
     surveys: Surveys,
     /// Requests that wait for bytes from the disk.
     parked: Map<u64, Parked>,
@@ -370,6 +377,8 @@ impl Broker {
             timers,
             guard: Guard::new(now.wall_ms),
             lights: Lights::default(),
+            lites: Lites::default(),
+            expiries: Expiries::default(),
             surveys: Surveys::default(),
             parked: Map::default(),
             parked_count: 0,
@@ -459,6 +468,7 @@ impl Broker {
         self.notice_topics(now, &before, out);
         for topic in &gone.topics {
             self.tallies.drop_topic(topic.id);
+            self.lites.drop_topic(now, &topic.name);
             let slots: Vec<_> = (0..topic.owners.len() as i32)
                 .filter_map(|queue| self.store.queues().find(&topic.name, queue))
                 .filter(|slot| {
@@ -479,6 +489,7 @@ impl Broker {
             self.tallies.drop_group(group);
             self.offsets.drop_group(now, group, &mut self.store);
             self.leases.drop_group(group);
+            self.lites.drop_group(now, group);
             self.log_leases(now);
         }
     }
@@ -486,6 +497,7 @@ impl Broker {
     /// With the first snapshot it is known which queues there are.
     fn begin(&mut self, now: Now) {
         self.drop_strangers(now);
+        self.start_lites(now);
         self.start_delays();
         self.start_timers(now);
     }
@@ -516,6 +528,8 @@ impl Broker {
         if self.store.drop_queue(now, slot).is_ok() {
             self.offsets.drop_queue(slot);
             self.leases.drop_queue(slot);
+            self.lites.drop_queue(now, slot);
+            self.expiries.drop_queue(slot);
         }
     }
 
@@ -524,6 +538,7 @@ impl Broker {
         while let Some(slot) = self.store.poll_visible() {
             self.delays.notice(slot);
             self.notice_pops(slot, out);
+            self.notice_lites(now, slot);
             if self.holds.is_empty() {
                 continue;
             }
@@ -554,6 +569,9 @@ impl Broker {
         if is_due(self.timers.deadline()) {
             self.deliver_timers(now, out);
         }
+        if is_due(self.expiries.deadline()) {
+            self.expire_lite_topics(now);
+        }
         if is_due(self.offsets.deadline()) {
             self.flush_offsets(now);
         }
@@ -575,6 +593,7 @@ impl Broker {
             self.delays.deadline(),
             self.transactions.deadline(),
             self.timers.deadline(),
+            self.expiries.deadline(),
         ];
         let works = self.store.log().failed().is_none();
         deadlines.into_iter().flatten().min().filter(|_| works)
@@ -622,6 +641,7 @@ impl Broker {
         while let Some(ask) = self.pops.expire(now.mono) {
             handle::pop::answer_nothing(now, &ask, false, out);
         }
+        self.expire_lites(now, out);
         self.expire_acks(now, out);
         if let Some(lead) = &mut self.lead {
             if lead.control.deadline().is_some_and(|due| due <= now.mono) {
@@ -671,6 +691,7 @@ impl Machine for Broker {
         self.publish_changes(now, out);
         self.resume_readers(now, out);
         self.resume_pops(now, out);
+        self.resume_lites(now, out);
         self.answer_confirmed(now, out);
         self.work_off(now, out);
         if self.tallies.is_due(now.mono) {
@@ -698,6 +719,7 @@ impl Machine for Broker {
             self.store.deadline(),
             self.holds.deadline(),
             self.pops.deadline(),
+            self.lites.deadline(),
             self.tallies.deadline(self.store.queues().has_grown()),
             self.due(),
             self.acks.front().and_then(Ack::deadline),
@@ -751,7 +773,10 @@ impl Broker {
             Peer::Response { conn, frame } => {
                 handle::answer_from_peer(self, now, conn, &frame, out);
             }
-            Peer::Closed { conn } => self.member_gone(now, conn, out),
+            Peer::Closed { conn } => {
+                self.lites.closed(conn);
+                self.member_gone(now, conn, out);
+            }
             Peer::Put(put) => self.put(now, *put, out),
             Peer::PutDone { ticket, result } => self.put_done(now, ticket, result, out),
             Peer::LightCopy(copy) => self.light_copy(now, *copy, out),
@@ -779,6 +804,12 @@ impl Broker {
 
     fn closed(&mut self, now: Now, conn: ConnId, out: &mut Outbox<Peer>) {
         self.pops.closed(conn);
+        self.lites.closed(conn);
+        for shard in self.lites.came_by(conn) {
+            if shard != ShardId(0) {
+                out.peers.push((shard, Peer::Closed { conn }));
+            }
+        }
         if self.lead.is_none() {
             out.peers.push((ShardId(0), Peer::Closed { conn }));
             return;

@@ -21,6 +21,7 @@ use crate::broker::handle::timer::{self, Recall};
 use crate::broker::handle::{
     Parked, Request, bad_header, preset, refuse_to, reject_to, succeed, succeed_with, tell,
 };
+use crate::broker::handle::{lite_admin, lite_subs};
 use crate::broker::pending::Count;
 use crate::broker::pops::Line;
 use crate::broker::stats::Totals;
@@ -65,6 +66,8 @@ pub enum Question {
     Recall(Recall),
     Progress(Progress),
     Acks(Vec<ack::Batch>),
+    Lites(lite_subs::Wishes),
+    LiteCounts(lite_admin::Wanted),
     Direct(Direct),
     Tally(tally::View),
     /// How far messages for a time are delivered.
@@ -129,6 +132,7 @@ pub enum Row {
     },
     /// Those of one topic.
     Pending(Arc<str>, Count),
+    Lites(lite_admin::Counts),
     /// Grows with each change.
     Version(u64),
     /// Store times, ms.
@@ -332,6 +336,7 @@ pub fn run(broker: &mut Broker, mut asked: Asked, out: &mut Outbox<Peer>) {
         Question::Reset(_)
         | Question::Recall(_)
         | Question::Acks(_)
+        | Question::Lites(_)
         | Question::Progress(Progress::Clone { .. } | Progress::All) => {
             let until = broker.log_end();
             broker.acks.push(until, Ack::Rows { from, ticket, rows });
@@ -376,6 +381,8 @@ fn rows(
         Question::Direct(direct) => relay::message_here(broker, direct, waiter),
         Question::Reset(reset) => reset::run(broker, asked.now, reset, waiter),
         Question::Acks(batches) => Some(ack::rows(broker, asked.now, batches, out)),
+        Question::Lites(wishes) => Some(lite_subs::rows(broker, asked.now, wishes, out)),
+        Question::LiteCounts(wanted) => Some(lite_admin::rows(broker, wanted)),
         Question::Polling { line, queue_id } => Some(pop::polling_here(broker, line, *queue_id)),
         Question::Recall(recall) => Some(timer::recall_here(broker, asked.now, recall)),
         Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
@@ -584,7 +591,8 @@ fn conclude(
             return consumption::pairs_known(broker, now, to, *ordered, rows, out);
         }
         Question::Consumption(pairs) => Ok(consumption::body(broker, pairs, &rows)),
-        Question::Acks(_) => return succeed(to, out),
+        Question::Acks(_) | Question::Lites(_) => return succeed(to, out),
+        Question::LiteCounts(wanted) => Ok(lite_admin::body(broker, wanted, &rows)),
         Question::Direct(direct) => return relay::hand_over(broker, now, to, direct, &rows, out),
         Question::Polling { .. } => return pop::answer_polling(to, &rows, out),
         Question::Recall(recall) => {

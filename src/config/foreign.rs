@@ -218,13 +218,22 @@ const NOT_NEEDED: &[(&str, &str)] = &[
          skipWhenCKRePutReachMaxTimes useMessageFilterForNotification useSeparateRetryQueue",
     ),
     (
-        "light message queues are not there yet",
-        "enableLiteEventMode enableLmqStats liteEventCheckInterval liteEventFullDispatchDelayTime \
-         liteEventFullDispatchDelayTimeForWildcardGroup liteLagCountMetricsEnable \
-         liteLagLatencyCollectEnable liteLagLatencyMetricsEnable liteLagLatencyTopK \
-         litePullMessageEnable liteSubscriptionCheckInterval liteSubscriptionCheckTimeoutMills \
-         liteTtlCheckInterval maxClientEventCount maxLiteSubscriptionCount \
+        "a lite topic with something to consume is at one subscribed client at any time: nothing \
+         is looked for, and nothing can be lost. lite.sub.client.max.event.cnt of a group still \
+         spreads them over its clients",
+        "enableLiteEventMode liteEventCheckInterval liteEventFullDispatchDelayTime \
+         liteEventFullDispatchDelayTimeForWildcardGroup maxClientEventCount",
+    ),
+    (
+        "subscriptions to lite topics and lite topics without messages end by themselves: after \
+         3 minutes, and after lite.topic.expiration, 15 minutes at least",
+        "liteSubscriptionCheckInterval liteSubscriptionCheckTimeoutMills liteTtlCheckInterval \
          minLiteTTl",
+    ),
+    (
+        "how far a group is behind in lite topics is worked out when it is asked",
+        "enableLmqStats liteLagCountMetricsEnable liteLagLatencyCollectEnable \
+         liteLagLatencyMetricsEnable liteLagLatencyTopK litePullMessageEnable",
     ),
     (
         "how messages for a time are kept here has none of these settings",

@@ -204,6 +204,10 @@ keys! {
         "The same for pops in priority mode.";
     priority_order_asc: bool = "priorityOrderAsc", Shape::Flag, Fixed("true"), "broker",
         "A higher number is more urgent: pops begin with the highest queue, not with queue 0.";
+    max_lite_subscription_count: u64 = "maxLiteSubscriptionCount",
+        Number { min: 1, max: 1_000_000, unit: "" }, Fixed("100000"), "broker",
+        "Subscriptions of clients to lite topics, about 200 bytes each, that one shard keeps; one \
+         more is answered LITE_SUBSCRIPTION_QUOTA_EXCEEDED. All of one parent are in one shard.";
     transaction_time_out: u64 = "transactionTimeOut",
         Number { min: 1, max: 86_400_000, unit: "ms" }, Fixed("6000"), "broker",
         "A transaction that is open for longer has its producer asked how it ended.";

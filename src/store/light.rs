@@ -315,7 +315,7 @@ mod tests {
             salvage: false,
             sabotage: Sabotage::None,
         };
-        let opened = Store::open(dir, options, &mut |_, _, _| Ok(()));
+        let opened = Store::open(dir, options, &mut |_| Ok(()));
         opened.expect("what was closed opens").0
     }
 
@@ -391,7 +391,7 @@ mod tests {
                     }
                     Op::Checkpoint => {
                         settle(&mut store, &dir, now);
-                        store.begin_checkpoint(now, &[]);
+                        store.begin_checkpoint(now, Vec::new());
                     }
                     Op::Reopen => {
                         store.want_durable(store.log().end());

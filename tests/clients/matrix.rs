@@ -191,7 +191,7 @@ pub static CLIENTS: [Client; 12] = [
         name: "proxy-5.5.0",
         program: Program::Proxy,
         options: &[],
-        scenarios: &["grpc"],
+        scenarios: &["grpc", "lite"],
     },
     Client {
         name: "docs",

@@ -29,9 +29,11 @@ pub const BROKER: &str = "broker-a";
 pub const CLUSTER: &str = "DefaultCluster";
 
 /// What both are told.
-const ALIKE: [(&str, &str); 5] = [
+const ALIKE: [(&str, &str); 7] = [
     ("brokerName", BROKER),
     ("brokerClusterName", CLUSTER),
+    ("enableLmq", "true"),
+    ("enableMultiDispatch", "true"),
     ("enablePropertyFilter", "true"),
     ("recallMessageEnable", "true"),
     ("timerMaxDelaySec", "259200"),

@@ -35,12 +35,13 @@ const NAMES: [&str; 6] = [
 /// What the reference says where nothing is said.
 const NO_REMARK: &str = "not set any response code";
 /// Answered with records on success.
-const RECORDS: [i32; 6] = [
+const RECORDS: [i32; 7] = [
     request::PULL_MESSAGE,
     request::LITE_PULL_MESSAGE,
     request::QUERY_MESSAGE,
     request::VIEW_MESSAGE_BY_ID,
     request::POP_MESSAGE,
+    request::POP_LITE_MESSAGE,
     request::PEEK_MESSAGE,
 ];
 /// Ids of hosts with addresses of either version.

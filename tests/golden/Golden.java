@@ -12,6 +12,8 @@ import com.alibaba.fastjson2.JSONWriter;
 import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.MQVersion;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.entity.ClientGroup;
+import org.apache.rocketmq.common.lite.*;
 import org.apache.rocketmq.common.message.*;
 import org.apache.rocketmq.common.utils.MessageUtils;
 import org.apache.rocketmq.remoting.CommandCustomHeader;
@@ -240,6 +242,7 @@ public class Golden {
         connections();
         stats();
         heartbeat();
+        lite();
     }
 
     static void route() throws Exception {
@@ -346,6 +349,56 @@ public class Golden {
         heartbeat.getConsumerDataSet().add(consumer);
         body("heartbeat", heartbeat);
         System.out.println("heartbeat fingerprint " + heartbeat.computeHeartbeatFingerprint());
+    }
+
+    static void lite() throws Exception {
+        LiteSubscriptionDTO add = new LiteSubscriptionDTO().setAction(LiteSubscriptionAction.PARTIAL_ADD)
+            .setClientId("c").setGroup("CG").setTopic("p").setLiteTopicSet(Set.of("l")).setVersion(7);
+        add.setOffsetOption(new OffsetOption(OffsetOption.Type.TAIL_N, 3));
+        LiteSubscriptionCtlRequestBody subscriptions = new LiteSubscriptionCtlRequestBody();
+        subscriptions.setSubscriptionSet(Set.of(add));
+        body("lite_subscriptions", subscriptions);
+        GetBrokerLiteInfoResponseBody broker = new GetBrokerLiteInfoResponseBody();
+        broker.setStoreType("default");
+        broker.setMaxLmqNum(20000);
+        broker.setTopicMeta(Map.of("p", 30));
+        broker.setGroupMeta(Map.of("p", Set.of("CG")));
+        body("lite_broker", broker);
+        GetParentTopicInfoResponseBody parent = new GetParentTopicInfoResponseBody();
+        parent.setTopic("p");
+        parent.setTtl(-1);
+        body("lite_parent", parent);
+        parent.setGroups(Set.of("CG"));
+        body("lite_parent_groups", parent);
+        GetLiteTopicInfoResponseBody topic = new GetLiteTopicInfoResponseBody();
+        topic.setParentTopic("p");
+        topic.setLiteTopic("l");
+        topic.setSubscriber(Set.of(new ClientGroup("c", "CG")));
+        topic.setTopicOffset(new TopicOffset());
+        body("lite_topic", topic);
+        GetLiteClientInfoResponseBody client = new GetLiteClientInfoResponseBody();
+        client.setParentTopic("p");
+        client.setGroup("CG");
+        client.setClientId("c");
+        client.setLiteTopicCount(-1);
+        client.setLastAccessTime(-1);
+        body("lite_client_gone", client);
+        client.setLiteTopicSet(Set.of("%LMQ%$p$l"));
+        body("lite_client", client);
+        GetLiteGroupInfoResponseBody group = new GetLiteGroupInfoResponseBody();
+        group.setGroup("CG");
+        group.setParentTopic("p");
+        LiteLagInfo lag = new LiteLagInfo();
+        lag.setLiteTopic("%LMQ%$p$l");
+        lag.setLagCount(2);
+        group.setLagCountTopK(List.of(lag));
+        group.setLagTimestampTopK(List.of());
+        body("lite_group", group);
+        group.setLagCountTopK(null);
+        group.setLagTimestampTopK(null);
+        group.setLiteTopic("l");
+        group.setLiteTopicOffsetWrapper(new OffsetWrapper());
+        body("lite_group_topic", group);
     }
 
     static void registration() throws Exception {

@@ -132,6 +132,7 @@ fn broker(rng: &mut Rng, store: StoreOptions, shards: u16, deletes: bool) -> Bro
         timer_max_ms: 0,
         light: true,
         light_queues_max: None,
+        lite_subscriptions_max: 100_000,
         recall_enable: true,
         pop_retry_percent: 20,
         pop_retry_percent_priority: 0,

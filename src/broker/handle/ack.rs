@@ -11,7 +11,7 @@ use crate::broker::acks::{Ack, Ready};
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::pop_retry_topics;
 use crate::broker::handle::pop::ORDERED;
-use crate::broker::handle::{Request, bad_header, parse, succeed};
+use crate::broker::handle::{Request, bad_header, lite_ack, parse, succeed};
 use crate::broker::held::Ordered;
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Peer};
@@ -36,10 +36,24 @@ pub struct Batch {
     offsets: Vec<u64>,
 }
 
+impl Batch {
+    /// One message of a queue that is popped in order.
+    pub(super) fn in_order(topic: &str, group: &str, handle: &Handle, offset: u64) -> Batch {
+        Batch {
+            topic: topic.to_owned(),
+            group: group.to_owned(),
+            queue_id: 0,
+            pop_ms: handle.pop_ms,
+            ordered: true,
+            offsets: vec![offset],
+        }
+    }
+}
+
 /// What `POP_CK` says: `startOffset popTime invisibleTime reviveQid retry broker ...`.
-struct Handle {
-    pop_ms: i64,
-    revive_queue: i32,
+pub struct Handle {
+    pub pop_ms: i64,
+    pub revive_queue: i32,
 }
 
 impl Handle {
@@ -112,6 +126,9 @@ pub fn ack(
 ) -> Result<(), Reject> {
     let header = AckMessage::decode(&request.command.ext).map_err(bad_header)?;
     let handle = Handle::parse(&header.extra_info)?;
+    if let Some(lite) = lite_ack::named(&header.lite_topic) {
+        return lite_ack::ack(broker, request, (&header, lite), &handle, out);
+    }
     let (topic, queue_id) = (&header.topic, header.queue_id);
     let Some(slot) = queue(broker, request, topic, queue_id, out)? else {
         return Ok(());
@@ -140,7 +157,7 @@ pub fn ack(
 }
 
 /// Answers when what was done is safe.
-fn confirm(broker: &mut Broker, now: Now, request: &Request<'_>) {
+pub(super) fn confirm(broker: &mut Broker, now: Now, request: &Request<'_>) {
     broker.save_leases(now);
     if !request.command.is_oneway() {
         let to = request.reply_to();
@@ -151,7 +168,7 @@ fn confirm(broker: &mut Broker, now: Now, request: &Request<'_>) {
 }
 
 /// Ends leases of one queue of this shard.
-fn end(
+pub(super) fn end(
     broker: &mut Broker,
     now: Now,
     batch: &Batch,
@@ -188,6 +205,7 @@ fn end(
                 }
                 if !broker.leases.is_blocked(now, group, slot, "") {
                     broker.tell_interested(&batch.topic, Some(group), batch.queue_id, out);
+                    broker.lites.raise(now, group, slot);
                 }
             }
         }
@@ -322,6 +340,9 @@ pub fn change(
         let remark = format!("invisibleTime is {wait_ms} ms, must be 0 to {most}");
         return Err(Reject::new(response::INVALID_PARAMETER, remark));
     }
+    if let Some(lite) = lite_ack::named(&header.lite_topic) {
+        return lite_ack::change(broker, request, (&header, lite), &handle, out);
+    }
     let (topic, queue_id) = (&header.topic, header.queue_id);
     let Some(slot) = queue(broker, request, topic, queue_id, out)? else {
         return Ok(());
@@ -365,7 +386,11 @@ pub fn change(
     Ok(())
 }
 
-fn answer_change(broker: &mut Broker, request: &Request<'_>, told: ChangeInvisibleTimeResponse) {
+pub(super) fn answer_change(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    told: ChangeInvisibleTimeResponse,
+) {
     if request.command.is_oneway() {
         return;
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply, attributes, names};
 use crate::broker::handle::{Page, parse};
+use crate::broker::lite::rules::bound_to;
 use crate::broker::record::Record;
 use crate::remoting::body::group::{Forbidden, GroupConfig, GroupConfigList, GroupTable};
 use crate::remoting::body::json;
@@ -88,19 +89,21 @@ pub fn delete(
 ) -> Result<Reply, Reject> {
     let header = DeleteGroup::decode(&call.command.ext)?;
     let group = control.groups.table().name(&header.group_name).cloned();
-    let may_have_offsets = header.clean_offset && names::check_group(&header.group_name).is_ok();
+    // Lite topics are too many to keep offsets for a group of the same name.
+    let known = control.groups.get(&header.group_name);
+    let is_lite = known.is_some_and(|group| bound_to(group).is_some());
+    let clean_offsets = header.clean_offset || is_lite;
+    let may_have_offsets = clean_offsets && names::check_group(&header.group_name).is_ok();
     let is_named = control.groups.forbidden().contains(&header.group_name);
     if group.is_none() && !may_have_offsets && !is_named {
         return Ok(Reply::empty());
     }
     let name = group.unwrap_or_else(|| header.group_name.as_ref().into());
-    effects
-        .deleted_groups
-        .push((name.clone(), header.clean_offset));
+    effects.deleted_groups.push((name.clone(), clean_offsets));
     let record = Record::GroupDelete {
         stamp: control.groups.stamp().next(call.now.wall_ms),
         name,
-        clean_offsets: header.clean_offset,
+        clean_offsets,
     };
     control.commit(record, effects);
     Ok(Reply::empty())
@@ -285,6 +288,19 @@ mod tests {
                 ("207 groupName=nope", "0"),
             ],
         );
+    }
+
+    #[test]
+    fn a_lite_group_goes_with_its_offsets() {
+        let mut rig = check(
+            ControlOptions::default(),
+            &[(
+                r#"200 {"groupName":"g","attributes":{"+lite.bind.topic":"p"}}"#,
+                "0",
+            )],
+        );
+        rig.ask(1, "207 groupName=g");
+        assert_eq!(rig.effects.deleted_groups[..], [("g".into(), true)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::broker::acks::Ack;
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Request, bad_header};
+use crate::broker::handle::Request;
 use crate::broker::light::is_light;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
@@ -15,7 +15,9 @@ pub fn delete(
     request: &Request<'_>,
     out: &mut Outbox<Peer>,
 ) -> Result<bool, Reject> {
-    let header = TopicName::decode(&request.command.ext).map_err(bad_header)?;
+    let Ok(header) = TopicName::decode(&request.command.ext) else {
+        return Ok(false);
+    };
     if !is_light(&header.topic) || !broker.options.light {
         return Ok(false);
     }

@@ -16,6 +16,10 @@ pub mod group;
 pub mod guarded;
 pub mod key;
 pub mod light;
+pub mod lite;
+pub mod lite_ack;
+pub mod lite_admin;
+pub mod lite_subs;
 pub mod lock;
 pub mod member;
 pub mod offset;
@@ -42,6 +46,7 @@ use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Control, Handled};
 use crate::broker::delay::{TIMER_WAITER, WAITER_BASE};
 use crate::broker::leases::Lapsed;
+use crate::broker::lite::Poll;
 use crate::broker::pops::Visit;
 use crate::broker::survey::{self, Asked, Question};
 use crate::broker::timers::Timer;
@@ -51,15 +56,18 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame;
 use crate::remoting::header::HeaderError;
+use crate::remoting::header::lite::PopLiteResponse;
 use crate::remoting::header::pop::{
     ChangeInvisibleTimeResponse, NotificationResponse, PopResponse,
 };
 use crate::remoting::header::query::QueryMessageResponse;
 use crate::store::Refused;
+use crate::store::consumequeue::QueueSlot;
 use crate::store::read::Woken;
 use bytes::Bytes;
 
 use body::{Page, check_length, parse};
+use lite_admin::LiteAsked;
 use progress::Progress;
 
 /// More than the header of an answer without fields takes.
@@ -119,6 +127,9 @@ pub enum Parked {
     Resume(transaction::Resume),
     Timer(Timer),
     Pop(Box<Visit>),
+    Lite(Box<Poll>),
+    LiteAsked(LiteAsked),
+    LiteExpiry(QueueSlot),
     Lapsed(Lapsed),
     Entries(Box<entries::Entries>),
 }
@@ -143,6 +154,9 @@ impl Parked {
                 reject_to(visit.ask.to, reject, out);
                 pop::done(broker, visit.home, visit.ticket, out);
             }
+            Parked::LiteExpiry(slot) => broker.expiry_unread(now, slot),
+            Parked::LiteAsked(asked) => reject_to(asked.to, reject, out),
+            Parked::Lite(poll) => reject_to(poll.ask.to, reject, out),
             Parked::Entries(entries) => reject_to(entries.to, reject, out),
             Parked::Asked(asked) => survey::fail(broker, &asked, out),
         }
@@ -215,10 +229,16 @@ pub fn answer_from_peer(
 }
 
 /// Requests whose only point is their answer: nothing is done for one that wants none.
-const QUESTIONS: [i32; 28] = [
+const QUESTIONS: [i32; 34] = [
     request::PULL_MESSAGE,
     request::LITE_PULL_MESSAGE,
     request::POP_MESSAGE,
+    request::POP_LITE_MESSAGE,
+    request::GET_BROKER_LITE_INFO,
+    request::GET_PARENT_TOPIC_INFO,
+    request::GET_LITE_TOPIC_INFO,
+    request::GET_LITE_CLIENT_INFO,
+    request::GET_LITE_GROUP_INFO,
     request::PEEK_MESSAGE,
     request::NOTIFICATION,
     request::POLLING_INFO,
@@ -260,6 +280,12 @@ fn dispatch(
         }
         request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => pull::pull(broker, request, out),
         request::POP_MESSAGE => pop::pop(broker, request, out),
+        request::POP_LITE_MESSAGE => lite::pop(broker, request, out),
+        request::LITE_SUBSCRIPTION_CTL => lite_subs::control(broker, request, out),
+        request::GET_LITE_TOPIC_INFO => lite_admin::topic_info(broker, request, out),
+        request::GET_LITE_CLIENT_INFO => lite_admin::client_info(broker, request, out),
+        request::GET_LITE_GROUP_INFO => lite_admin::group_info(broker, request, out),
+        request::TRIGGER_LITE_DISPATCH => lite_admin::trigger(broker, request, out),
         request::PEEK_MESSAGE => pop::peek(broker, request, out),
         request::ACK_MESSAGE => ack::ack(broker, request, out),
         request::BATCH_ACK_MESSAGE => ack::batch_ack(broker, request, out),
@@ -317,6 +343,8 @@ fn control(
     }
     match command.code {
         request::GET_BROKER_CONFIG => return config::config(broker, request, out),
+        request::GET_BROKER_LITE_INFO => return lite_admin::broker_info(broker, request, out),
+        request::GET_PARENT_TOPIC_INFO => return lite_admin::parent_info(broker, request, out),
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
         request::GET_CONSUME_STATS => return survey::consume_stats(broker, request, out),
         request::GET_BROKER_RUNTIME_INFO => {
@@ -466,6 +494,7 @@ pub(super) fn preset(options: &BrokerOptions, code: i32, w: &mut FrameWriter<'_>
         }
         request::RECALL_MESSAGE => w.field_str("MSG_REGION", &options.region),
         request::POP_MESSAGE => PopResponse::default().encode(w),
+        request::POP_LITE_MESSAGE => PopLiteResponse::default().encode(w),
         request::CHANGE_MESSAGE_INVISIBLETIME => ChangeInvisibleTimeResponse::default().encode(w),
         request::NOTIFICATION => NotificationResponse::default().encode(w),
         request::POLLING_INFO => w.field_i64("pollingNum", 0),
@@ -570,6 +599,9 @@ pub fn resume(broker: &mut Broker, now: Now, woken: Woken, out: &mut Outbox<Peer
         (Ok(()), Parked::Check(check)) => transaction::run_check(broker, now, check, out),
         (Ok(()), Parked::Timer(timer)) => timer::run(broker, now, timer, out),
         (Ok(()), Parked::Pop(visit)) => pop::run(broker, now, *visit, out),
+        (Ok(()), Parked::LiteExpiry(slot)) => broker.expire_lite_topic(now, slot),
+        (Ok(()), Parked::LiteAsked(asked)) => lite_admin::run(broker, asked, out),
+        (Ok(()), Parked::Lite(poll)) => lite::run(broker, now, poll, out),
         (Ok(()), Parked::Lapsed(lapsed)) => revive::run(broker, now, lapsed, out),
         (Ok(()), Parked::Entries(entries)) => entries::run(broker, *entries, out),
         (Ok(()), Parked::Resume(resume)) => transaction::run_resume(broker, now, resume, out),

@@ -10,7 +10,10 @@
 use crate::base::QueueOffset;
 use crate::broker::acks::{Ack, ReplyTo};
 use crate::broker::control::effects::Reject;
-use crate::broker::handle::{Parked, Request, bad_header, disk_busy, reject_to, succeed, tell};
+use crate::broker::handle::{
+    Parked, Request, bad_header, disk_busy, lite_ack, reject_to, succeed, tell,
+};
+use crate::broker::light::lite_queue;
 use crate::broker::topics;
 use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
@@ -249,7 +252,9 @@ pub fn search(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let header = SearchOffset::decode(&request.command.ext).map_err(bad_header)?;
-    if let Some(slot) = known(broker, request, &header.topic, header.queue_id, out) {
+    let lite = lite_ack::named(&header.lite_topic).map(|lite| lite_queue(&header.topic, lite));
+    let topic = lite.as_deref().unwrap_or(&header.topic);
+    if let Some(slot) = known(broker, request, topic, header.queue_id, out) {
         let to = request.reply_to();
         let what = Sought::Time {
             store_ms: header.timestamp,

@@ -39,7 +39,7 @@ use std::sync::Arc;
 /// (`KeyBuilder.POP_ORDER_REVIVE_QUEUE`).
 pub const ORDERED: i32 = 999;
 /// A pop that arrives this long after its client has given it up is not served.
-const LATE_MS: i64 = 500;
+pub(super) const LATE_MS: i64 = 500;
 /// Longest time a pop waits, whatever its client asks.
 const WAIT_MS_MAX: i64 = 300_000;
 /// Longest lease.
@@ -167,7 +167,7 @@ pub fn peek(
 }
 
 /// When a pop is over, by its own clock; one without a time is of now.
-fn over_ms(now: Now, born_time: i64, poll_time: i64) -> i64 {
+pub(super) fn over_ms(now: Now, born_time: i64, poll_time: i64) -> i64 {
     let born_ms = match born_time {
         0 => now.wall_ms,
         ms => ms,
@@ -176,7 +176,7 @@ fn over_ms(now: Now, born_time: i64, poll_time: i64) -> i64 {
 }
 
 /// How long to wait; not at all without a polling time.
-fn until(now: Now, poll_ms: i64, over_ms: i64) -> crate::base::Mono {
+pub(super) fn until(now: Now, poll_ms: i64, over_ms: i64) -> crate::base::Mono {
     let left_ms = over_ms.saturating_sub(now.wall_ms).clamp(0, WAIT_MS_MAX);
     now.mono
         .after_ms(if poll_ms > 0 { left_ms as u64 } else { 0 })
@@ -189,7 +189,7 @@ struct Names<'a> {
 }
 
 /// A topic that may be read, and the group's name as it is kept.
-type Known = (Arc<Topic>, Arc<str>);
+pub(super) type Known = (Arc<Topic>, Arc<str>);
 
 /// `None`: the group has to be made first.
 fn check(

@@ -131,8 +131,13 @@ fn check(
         return Err(Refusal::Forbidden(Forbidden::Topic, remark));
     }
     let readable = i64::from(topic.config.read_queue_nums);
+    let in_range = i64::from(header.queue_id) < readable;
+    let topic = match header.lite_topic.filter(|lite| !lite.is_empty()) {
+        None => topic,
+        Some(lite) => lite_topic(broker, &topic_name, &lite.to_cow())?,
+    };
     let owner = broker.owner(&topic, header.queue_id);
-    let Some(owner) = owner.filter(|_| i64::from(header.queue_id) < readable) else {
+    let Some(owner) = owner.filter(|_| in_range) else {
         let id = header.queue_id;
         let remark = format!(
             "queueId[{id}] is illegal, topic:[{topic_name}] topicConfig.readQueueNums:[{readable}]"
@@ -146,6 +151,19 @@ fn check(
     let filter = subscription(broker, header, &group_name, &topic_name)?;
     let group = group.group_name.as_str().into();
     accept(broker, request, header, topic, group, filter).map(Some)
+}
+
+/// The light queue, as a topic, of a lite topic.
+fn lite_topic(broker: &Broker, parent: &str, lite: &str) -> Result<Arc<Topic>, Reject> {
+    let name = light::lite_queue(parent, lite);
+    broker.topic(&name).ok_or_else(|| {
+        let remark = format!(
+            "topic[{name}] not exist: lite topics need enableLmq and enableMultiDispatch, and \
+             names of at most {} bytes with that of their parent",
+            light::NAME_BYTES_MAX
+        );
+        Reject::new(response::TOPIC_NOT_EXIST, remark)
+    })
 }
 
 /// The pull that a request with a good header asks for.

@@ -30,6 +30,7 @@ impl Broker {
                     let place = queue.map(|queue| (queue.topic.clone(), queue.queue_id));
                     if let Some((topic, queue_id)) = place {
                         self.tell_interested(&topic, Some(&group), queue_id, out);
+                        self.lites.raise(now, &group, slot);
                     }
                 }
                 None => break,

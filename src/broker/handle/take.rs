@@ -10,9 +10,9 @@ use crate::broker::control::names::RETRY_PREFIX;
 use crate::broker::handle::disk_busy;
 use crate::broker::handle::offset::is_young;
 use crate::broker::handle::pop::places_here;
-use crate::broker::leases;
 use crate::broker::pops::{Ask, Visit, What};
 use crate::broker::topics::Topic;
+use crate::broker::{leases, light};
 use crate::filter::Filter;
 use crate::message::encode::{Draft, Placed, encode};
 use crate::message::view::RecordView;
@@ -55,6 +55,8 @@ pub struct Taken {
     pub start_offsets: String,
     pub message_offsets: String,
     pub order_counts: String,
+    /// In order: the offset of each message, and how often it was handed out before.
+    pub times: Vec<(u64, u32)>,
 }
 
 /// Takes messages from the queues of this shard.
@@ -74,14 +76,8 @@ pub fn take(
         let Some(slot) = slot_of(broker, &topic, queue_id) else {
             continue;
         };
-        match take_from(
-            broker,
-            now,
-            visit,
-            (&topic, queue_id, slot),
-            waiter,
-            &mut taken,
-        )? {
+        let (place, strict) = ((&topic, queue_id, slot), visit.course.strict.is_some());
+        match take_from(broker, now, ask, strict, place, waiter, &mut taken)? {
             true => {}
             false if taken.messages == 0 => return Ok(Looked::Waits),
             false => {
@@ -97,7 +93,7 @@ pub fn take(
 }
 
 /// Whether one more pop can be written down.
-fn check_leases(broker: &mut Broker) -> Result<(), Reject> {
+pub(super) fn check_leases(broker: &mut Broker) -> Result<(), Reject> {
     broker
         .store
         .check_append()
@@ -146,16 +142,16 @@ fn position(broker: &mut Broker, now: Now, ask: &Ask, topic: &Topic, slot: Queue
 }
 
 /// Takes messages from one queue; false if what comes behind has to wait, first of all for the
-/// disk.
-fn take_from(
+/// disk. `strict`: what is left is more urgent than what comes behind.
+pub(super) fn take_from(
     broker: &mut Broker,
     now: Now,
-    visit: &Visit,
+    ask: &Ask,
+    strict: bool,
     (topic, queue_id, slot): (&Arc<Topic>, i32, QueueSlot),
     waiter: WaiterId,
     taken: &mut Taken,
 ) -> Result<bool, Reject> {
-    let (ask, strict) = (&*visit.ask, visit.course.strict.is_some());
     let (What::Pop { most, .. } | What::Peek { most }) = ask.what else {
         return Ok(true);
     };
@@ -249,13 +245,18 @@ fn hand_out(
         broker.offsets.commit(now, &ask.group, slot, next);
         return;
     }
-    let offsets: Vec<u64> = found.slices.iter().map(|slice| offset_of(slice)).collect();
+    let queue = broker.store.queues().queue(slot);
+    let light = queue.filter(|queue| queue.topic_id == light::TOPIC_ID);
+    let light = light.map(|queue| &*queue.topic);
+    let offsets = found.slices.iter().map(|slice| offset_of(slice, light));
+    let offsets: Vec<u64> = offsets.collect();
     let (flag, lane) = (flag_of(&topic.name, &ask.group), (&*ask.group, slot));
     if ask.order {
         let times = broker
             .leases
             .hold(now, lane, invisible_ms, &ask.attempt, &offsets);
         put_counts(&mut taken.order_counts, flag, queue_id, &offsets, &times);
+        taken.times.extend(offsets.iter().copied().zip(times));
         broker.offsets.commit(now, &ask.group, slot, from);
     } else {
         let until_ms = now.wall_ms.saturating_add(invisible_ms);
@@ -309,9 +310,13 @@ fn put_counts(out: &mut String, flag: u8, queue_id: i32, offsets: &[u64], times:
     let _ = write!(out, "{start}{flag} {queue_id} {least}");
 }
 
-/// Queue offset of a whole record.
-fn offset_of(record: &[u8]) -> u64 {
-    RecordView::parse(record).map_or(0, |view| view.queue_offset() as u64)
+/// Queue offset of a whole record: in its own queue, or in a light one.
+fn offset_of(record: &[u8], light: Option<&str>) -> u64 {
+    let Ok(view) = RecordView::parse(record) else {
+        return 0;
+    };
+    let told = light.and_then(|name| light::offset_told(view.properties(), name));
+    told.unwrap_or(view.queue_offset() as u64)
 }
 
 /// A message of a retry topic as one of the topic itself, with what it is acknowledged by.

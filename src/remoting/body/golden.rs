@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::json::{from_slice, to_standard_vec, to_vec};
 use super::register::RegisterBrokerBody;
 use super::route::TopicRouteData;
-use super::{client, cluster, group, heartbeat, lock, stats, table, topic};
+use super::{client, cluster, group, heartbeat, lite, lock, stats, table, topic};
 
 macro_rules! golden {
     ($name:literal) => {
@@ -31,6 +31,15 @@ fn bodies() {
     check::<group::GroupConfig>(golden!("group_config_full.json"));
     check::<group::GroupTable>(golden!("group_table.json"));
     check::<heartbeat::HeartbeatData>(golden!("heartbeat.json"));
+    check::<lite::LiteSubscriptions>(golden!("lite_subscriptions.json"));
+    check::<lite::BrokerLiteInfo>(golden!("lite_broker.json"));
+    check::<lite::ParentTopicInfo>(golden!("lite_parent.json"));
+    check::<lite::ParentTopicInfo>(golden!("lite_parent_groups.json"));
+    check::<lite::LiteTopicInfo>(golden!("lite_topic.json"));
+    check::<lite::LiteClientInfo>(golden!("lite_client.json"));
+    check::<lite::LiteClientInfo>(golden!("lite_client_gone.json"));
+    check::<lite::LiteGroupInfo>(golden!("lite_group.json"));
+    check::<lite::LiteGroupInfo>(golden!("lite_group_topic.json"));
     check::<lock::LockBatch>(golden!("lock_request.json"));
     check::<lock::LockedQueues>(golden!("lock_response.json"));
     check::<table::KvTable>(golden!("kv_table.json"));

@@ -11,6 +11,7 @@ pub mod group;
 pub mod heartbeat;
 pub mod json;
 mod lenient;
+pub mod lite;
 pub mod lock;
 pub mod pop;
 pub mod queue;

@@ -197,6 +197,7 @@ macro_rules! header {
 use header;
 
 pub mod group;
+pub mod lite;
 pub mod member;
 pub mod namesrv;
 pub mod namesrv_admin;

@@ -265,25 +265,5 @@ pub const UNSERVED: &[Case] = &[
         "topic=Plain",
     ),
     case("roll pops back", POP_ROLLBACK, ""),
-    case("pop lite messages", POP_LITE_MESSAGE, ""),
-    case("lite subscriptions", LITE_SUBSCRIPTION_CTL, ""),
     case("ack lite messages", ACK_LITE_MESSAGE, ""),
-    case("lite broker", GET_BROKER_LITE_INFO, ""),
-    case("lite parent", GET_PARENT_TOPIC_INFO, "topic=NoSuch"),
-    case(
-        "lite topic",
-        GET_LITE_TOPIC_INFO,
-        "parentTopic=NoSuch&liteTopic=l",
-    ),
-    case(
-        "lite client",
-        GET_LITE_CLIENT_INFO,
-        "parentTopic=NoSuch&group=g&clientId=c",
-    ),
-    case(
-        "lite group",
-        GET_LITE_GROUP_INFO,
-        "group=nobody&liteTopic=l",
-    ),
-    case("lite dispatch", TRIGGER_LITE_DISPATCH, "group=nobody"),
 ];

@@ -5,6 +5,7 @@
 mod admin;
 mod frames;
 mod group;
+mod lite;
 mod message;
 mod namesrv;
 mod offset;
@@ -30,6 +31,7 @@ pub fn script() -> Vec<Case> {
         transaction::CASES,
         timer::CASES,
         pop::CASES,
+        lite::CASES,
         admin::CASES,
         admin::UNSERVED,
         namesrv::CASES,

@@ -24,6 +24,7 @@ import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
 import org.apache.rocketmq.client.apis.consumer.FilterExpressionType;
+import org.apache.rocketmq.client.apis.consumer.LitePushConsumer;
 import org.apache.rocketmq.client.apis.consumer.MessageListener;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.consumer.SimpleConsumer;
@@ -60,12 +61,17 @@ public final class Proxy {
         String error = "";
         try {
             Proxy proxy = new Proxy(args);
-            proxy.simple();
-            proxy.push();
-            proxy.ordered();
-            proxy.delayed();
-            proxy.urgent();
-            proxy.transactions();
+            if (args[0].equals("lite")) {
+                proxy.lite();
+                proxy.exclusive();
+            } else {
+                proxy.simple();
+                proxy.push();
+                proxy.ordered();
+                proxy.delayed();
+                proxy.urgent();
+                proxy.transactions();
+            }
         } catch (Throwable thrown) {
             thrown.printStackTrace();
             error = ",\"error\":\"" + thrown.toString().replaceAll("[^ -~]|[\"\\\\]", " ") + "\"";
@@ -143,9 +149,12 @@ public final class Proxy {
         check(expected.equals(found), what + ": expected " + expected + ", found " + found);
     }
 
-    /** A topic for one type of message and a group for it; gives their common name. */
-    private String prepare(String kind, String type, boolean ordered) throws Exception {
-        String name = options.get("--topic") + "-" + kind;
+    private interface Order {
+        void carryOut(MQClientInstance instance, String address) throws Exception;
+    }
+
+    /** Has the broker of a topic, which is made if need be, carry out an order. */
+    private void administer(String name, Order order) throws Exception {
         DefaultMQProducer admin = new DefaultMQProducer(name + "-admin");
         admin.setNamesrvAddr(options.get("--namesrv"));
         admin.start();
@@ -155,15 +164,30 @@ public final class Proxy {
             instance.updateTopicRouteInfoFromNameServer(name)
                 && admin.fetchPublishMessageQueues(name).size() == 4);
         String broker = admin.fetchPublishMessageQueues(name).get(0).getBrokerName();
-        String address = instance.findBrokerAddressInPublish(broker);
-        TopicConfig topic = new TopicConfig(name, 4, 4);
-        topic.setAttributes(Map.of("+message.type", type));
-        instance.getMQClientAPIImpl().createTopic(address, "TBW102", topic, 10_000);
-        SubscriptionGroupConfig group = new SubscriptionGroupConfig();
-        group.setGroupName(name);
-        group.setConsumeMessageOrderly(ordered);
-        instance.getMQClientAPIImpl().createSubscriptionGroup(address, group, 10_000);
+        order.carryOut(instance, instance.findBrokerAddressInPublish(broker));
         admin.shutdown();
+    }
+
+    /** A topic for one type of message and a group for it; gives their common name. */
+    private String prepare(String kind, String type, boolean ordered) throws Exception {
+        return prepare(kind, type, ordered, Map.of());
+    }
+
+    private String prepare(String kind, String type, boolean ordered, Map<String, String> attributes)
+        throws Exception {
+        String name = options.get("--topic") + "-" + kind;
+        administer(name, (instance, address) -> {
+            TopicConfig topic = new TopicConfig(name, 4, 4);
+            topic.setAttributes(Map.of("+message.type", type));
+            instance.getMQClientAPIImpl().createTopic(address, "TBW102", topic, 10_000);
+            SubscriptionGroupConfig group = new SubscriptionGroupConfig();
+            group.setGroupName(name);
+            group.setConsumeMessageOrderly(ordered);
+            Map<String, String> all = new HashMap<>();
+            attributes.forEach((key, value) -> all.put(key, value.replace("TOPIC", name)));
+            group.setAttributes(all);
+            instance.getMQClientAPIImpl().createSubscriptionGroup(address, group, 10_000);
+        });
         return name;
     }
 
@@ -335,6 +359,98 @@ public final class Proxy {
         SimpleConsumer consumer = consumer(name);
         same(Set.of("commit", "ask"), take(consumer, 2), "messages");
         consumer.close();
+        producer.close();
+    }
+
+    /** A topic with lite topics, and a group that is bound to it; gives their common name. */
+    private String prepareLite(String kind, String model) throws Exception {
+        return prepare(kind, "LITE", false,
+            Map.of("+lite.bind.topic", "TOPIC", "+lite.sub.model", model));
+    }
+
+    private LitePushConsumer lite(String name, MessageListener listener) throws ClientException {
+        return PROVIDER.newLitePushConsumerBuilder().setClientConfiguration(configuration)
+            .setConsumerGroup(name).bindTopic(name).setMessageListener(listener).build();
+    }
+
+    private static Message lite(String name, String lite, String text) {
+        return message(name, text).setLiteTopic(lite).build();
+    }
+
+    /** Two consumers of one group: each lite topic in its order, what failed comes again in place. */
+    private void lite() throws Exception {
+        String name = prepareLite("lite", "Shared");
+        Map<String, List<String>> seen = new ConcurrentHashMap<>();
+        Map<String, Integer> attempts = new ConcurrentHashMap<>();
+        MessageListener listener = message -> {
+            String text = text(message);
+            String lite = message.getLiteTopic().orElse("none");
+            if (attempts.merge(text, 1, Integer::sum) == 1 && text.endsWith(" 3")) {
+                return ConsumeResult.FAILURE;
+            }
+            seen.computeIfAbsent(lite, key -> Collections.synchronizedList(new ArrayList<>()))
+                .add(text);
+            return ConsumeResult.SUCCESS;
+        };
+        LitePushConsumer first = lite(name, listener);
+        LitePushConsumer second = lite(name, listener);
+        Map<String, List<String>> sent = new HashMap<>();
+        for (int number = 0; number < 6; number++) {
+            String lite = "session-" + number;
+            (number % 2 == 0 ? first : second).subscribeLite(lite);
+            if (number == 5) {
+                first.subscribeLite(lite);
+            }
+            sent.put(lite, new ArrayList<>());
+        }
+        Producer producer = producer(name);
+        for (int index = 0; index < 8; index++) {
+            for (String lite : sent.keySet()) {
+                String text = lite + " " + index;
+                producer.send(lite(name, lite, text));
+                sent.get(lite).add(text);
+            }
+        }
+        producer.send(lite(name, "nobodys", "nobodys 0"));
+        until(120, "lite topics " + sent + ", seen " + seen, () -> sent.equals(seen));
+        check(attempts.values().stream().filter(count -> count > 1).count() >= 6,
+            "what failed came again: " + attempts);
+        second.unsubscribeLite("session-1");
+        check(!second.getLiteTopicSet().contains("session-1"), "unsubscribed");
+        producer.send(lite(name, "session-1", "session-1 late"));
+        first.subscribeLite("session-1");
+        until(60, "the late one, seen " + seen,
+            () -> seen.get("session-1").contains("session-1 late"));
+        same(Set.of(), new HashSet<>(seen.getOrDefault("nobodys", List.of())), "unsubscribed");
+        first.close();
+        second.close();
+        producer.close();
+    }
+
+    /** The last consumer that subscribes gets a lite topic; the one before is told. */
+    private void exclusive() throws Exception {
+        String name = prepareLite("exclusive", "Exclusive");
+        Set<String> old = ConcurrentHashMap.newKeySet();
+        Set<String> young = ConcurrentHashMap.newKeySet();
+        LitePushConsumer first = lite(name, message -> {
+            old.add(text(message));
+            return ConsumeResult.SUCCESS;
+        });
+        first.subscribeLite("mine");
+        Producer producer = producer(name);
+        producer.send(lite(name, "mine", "one"));
+        until(60, "the first one, seen " + old, () -> old.contains("one"));
+        LitePushConsumer second = lite(name, message -> {
+            young.add(text(message));
+            return ConsumeResult.SUCCESS;
+        });
+        second.subscribeLite("mine");
+        until(60, "the older consumer is told", () -> first.getLiteTopicSet().isEmpty());
+        producer.send(lite(name, "mine", "two"));
+        until(60, "the second one, seen " + young, () -> young.contains("two"));
+        same(Set.of("one"), old, "of the older consumer");
+        first.close();
+        second.close();
         producer.close();
     }
 }
