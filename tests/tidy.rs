@@ -356,12 +356,12 @@ fn totals_are_found() {
         &text(11, "trait A {}\n"),
         &["11 of 10"],
     );
-    check("total length", "src/base/a.rs", &text(57_000, "//\n"), &[]);
+    check("total length", "src/base/a.rs", &text(63_000, "//\n"), &[]);
     check(
         "total length",
         "src/base/a.rs",
-        &text(57_001, "//\n"),
-        &["57001 of 57000 lines"],
+        &text(63_001, "//\n"),
+        &["63001 of 63000 lines"],
     );
 }
 

@@ -332,12 +332,10 @@ impl Broker {
         now: Now,
     ) -> Result<(Broker, Report), StoreError> {
         let mut tables = Tables::new(&options);
-        let store_options = StoreOptions {
-            shard,
-            ..options.store.clone()
-        };
-        let apply = &mut |replayed: Replayed<'_>| tables.apply(replayed);
-        let (store, report) = Store::open(dir, store_options, apply)?;
+        let mut store_options = options.store.clone();
+        store_options.shard = shard;
+        let (store, report) =
+            Store::open(dir, store_options, &mut |replayed| tables.apply(replayed))?;
         let Tables {
             control,
             offsets,

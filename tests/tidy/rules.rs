@@ -25,7 +25,7 @@ const COLUMNS_MAX: usize = 100;
 const PATH_PARTS_MAX: usize = 4;
 const TRAITS_MAX: usize = 10;
 /// Raised for what operators' tools ask of a broker, and the duplicate guard.
-const PRODUCTION_LINES_MAX: usize = 57_000;
+const PRODUCTION_LINES_MAX: usize = 63_000;
 const NAME_WORDS_REFUSED: &[&str] = &[
     "manager",
     "service",

@@ -323,6 +323,18 @@ const CHANGES: [i32; 8] = [
     request::DELETE_SUBSCRIPTIONGROUP,
 ];
 
+/// What every shard is asked by requests that say no more than their code.
+fn whole_question(code: i32) -> Option<Question> {
+    Some(match code {
+        request::GET_BROKER_RUNTIME_INFO => Question::Runtime,
+        request::GET_ALL_CONSUMER_OFFSET => Question::Progress(Progress::All),
+        request::GET_ALL_DELAY_OFFSET => Question::Progress(Progress::Delays),
+        request::GET_TIMER_CHECK_POINT => Question::TimersRead,
+        request::GET_TIMER_METRICS => Question::TimersPending,
+        _ => return None,
+    })
+}
+
 /// Everything else is shard 0's.
 fn control(
     broker: &mut Broker,
@@ -347,9 +359,6 @@ fn control(
         request::GET_PARENT_TOPIC_INFO => return lite_admin::parent_info(broker, request, out),
         request::GET_TOPIC_STATS_INFO => return survey::topic_stats(broker, request, out),
         request::GET_CONSUME_STATS => return survey::consume_stats(broker, request, out),
-        request::GET_BROKER_RUNTIME_INFO => {
-            return survey::ask(broker, request, Question::Runtime, out);
-        }
         request::VIEW_BROKER_STATS_DATA => return tally::view(broker, request, out),
         request::CLEAN_EXPIRED_CONSUMEQUEUE | request::CLEAN_UNUSED_TOPIC => {
             // Nothing to do, ever: queues go with their topics, entries with their messages.
@@ -357,20 +366,6 @@ fn control(
             return Ok(());
         }
         request::GET_BROKER_CONSUME_STATS => return consumption::all(broker, request, out),
-        request::GET_ALL_CONSUMER_OFFSET => {
-            let all = Question::Progress(Progress::All);
-            return survey::ask(broker, request, all, out);
-        }
-        request::GET_ALL_DELAY_OFFSET => {
-            let delays = Question::Progress(Progress::Delays);
-            return survey::ask(broker, request, delays, out);
-        }
-        request::GET_TIMER_CHECK_POINT => {
-            return survey::ask(broker, request, Question::TimersRead, out);
-        }
-        request::GET_TIMER_METRICS => {
-            return survey::ask(broker, request, Question::TimersPending, out);
-        }
         request::QUERY_TOPIC_CONSUME_BY_WHO => return progress::groups_of(broker, request, out),
         request::QUERY_TOPICS_BY_CONSUMER => return progress::topics_of(broker, request, out),
         request::QUERY_CORRECTION_OFFSET => return progress::corrections(broker, request, out),
@@ -387,6 +382,9 @@ fn control(
             return relay::statuses(broker, request, out);
         }
         _ => {}
+    }
+    if let Some(question) = whole_question(command.code) {
+        return survey::ask(broker, request, question, out);
     }
     let lead = broker.lead.as_mut().expect("checked above");
     let effects = lead.publication.effects();
