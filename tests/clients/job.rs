@@ -251,7 +251,7 @@ fn command(case: &Case, directory: &Path) -> Command {
             let target = home.join("java/proxy/target");
             // The client's own classes of gRPC come before the proxy's.
             let class_path = format!(
-                "{0}/proxy-client.jar:{0}/lib/rocketmq-client-java-5.1.0.jar:{0}/lib/*",
+                "{0}/proxy-client.jar:{0}/lib/rocketmq-client-java-5.2.0.jar:{0}/lib/*",
                 target.display()
             );
             let mut java = jvm(directory);

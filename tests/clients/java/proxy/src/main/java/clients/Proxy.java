@@ -310,21 +310,16 @@ public final class Proxy {
         producer.close();
     }
 
-    /** Sent by remoting, for 5.0.8 cannot give a priority: taken from the most urgent down. */
+    /** Taken from the most urgent down, and one urgency in the order it was sent. */
     private void urgent() throws Exception {
         String name = prepare("urgent", "PRIORITY", false);
-        DefaultMQProducer producer = new DefaultMQProducer(name + "-remoting");
-        producer.setNamesrvAddr(options.get("--namesrv"));
-        producer.start();
+        Producer producer = producer(name);
         List<String> expected = new ArrayList<>();
         for (int index = 0; index < 12; index++) {
             int priority = index * 5 % 4;
-            var message = new org.apache.rocketmq.common.message.Message(
-                name, "A", (priority + " " + index).getBytes());
-            message.putUserProperty("of", "v5");
-            message.setPriority(priority);
-            producer.send(message);
-            expected.add(priority + " " + index);
+            String text = priority + " " + index;
+            producer.send(message(name, text).setPriority(priority).build());
+            expected.add(text);
         }
         expected.sort(Comparator.comparing((String text) -> -Integer.parseInt(text.split(" ")[0])));
         SimpleConsumer consumer = consumer(name);
@@ -338,7 +333,7 @@ public final class Proxy {
         });
         same(expected, taken, "order");
         consumer.close();
-        producer.shutdown();
+        producer.close();
     }
 
     /** One committed, one rolled back, one decided when the broker asks back. */
