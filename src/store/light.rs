@@ -373,7 +373,9 @@ mod tests {
                         let lights = names.iter().map(|name| store.open_queue(now, name, 9, 0));
                         let lights: Result<Vec<_>, _> = lights.collect();
                         let (lights, dispatch) = (lights.unwrap(), Dispatch::default());
-                        names.into_iter().for_each(|name| model.entry(name).or_default().push(number));
+                        for name in names {
+                            model.entry(name).or_default().push(number);
+                        }
                         if let Op::Copy(_) = op {
                             store.append_light_copy(now, &draft, &dispatch, &lights);
                         } else {

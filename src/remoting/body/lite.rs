@@ -1,7 +1,7 @@
 //! Lite topics: the request of LITE_SUBSCRIPTION_CTL 200071 and the responses of 200074 – 200078.
 //!
-//! Sources: `LiteSubscriptionCtlRequestBody`, `LiteSubscriptionDTO`, `GetBrokerLiteInfoResponseBody`
-//! and its neighbours, `LiteLagInfo`; spec page delta-5.5 §1, §5.
+//! Sources: `LiteSubscriptionCtlRequestBody`, `LiteSubscriptionDTO`,
+//! `GetBrokerLiteInfoResponseBody` and its neighbours, `LiteLagInfo`; spec page delta-5.5 §1, §5.
 
 use std::collections::{BTreeMap, BTreeSet};
 
