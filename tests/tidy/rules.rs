@@ -24,7 +24,8 @@ const COLUMNS_MAX: usize = 100;
 /// `src/folder/folder/file.rs`.
 const PATH_PARTS_MAX: usize = 4;
 const TRAITS_MAX: usize = 10;
-/// Raised for what operators' tools ask of a broker, and the duplicate guard.
+/// Raised for what operators' tools ask of a broker, the duplicate guard, light queues and lite
+/// topics.
 const PRODUCTION_LINES_MAX: usize = 63_000;
 const NAME_WORDS_REFUSED: &[&str] = &[
     "manager",
