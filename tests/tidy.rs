@@ -356,12 +356,12 @@ fn totals_are_found() {
         &text(11, "trait A {}\n"),
         &["11 of 10"],
     );
-    check("total length", "src/base/a.rs", &text(57_000, "//\n"), &[]);
+    check("total length", "src/base/a.rs", &text(60_000, "//\n"), &[]);
     check(
         "total length",
         "src/base/a.rs",
-        &text(57_001, "//\n"),
-        &["57001 of 57000 lines"],
+        &text(60_001, "//\n"),
+        &["60001 of 60000 lines"],
     );
 }
 

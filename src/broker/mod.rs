@@ -259,6 +259,12 @@ struct Lead {
     calls: Calls,
 }
 
+/// Those that this shard makes for messages without one.
+fn unique_keys(options: &BrokerOptions, shard: ShardId) -> UniqueKeys {
+    let (host, instance) = (options.store_host.ip(), options.instance);
+    UniqueKeys::new(host, instance as u16, instance ^ u32::from(shard.0))
+}
+
 impl Broker {
     /// Recovers the shard in `dir`.
     pub fn open(
@@ -306,11 +312,6 @@ impl Broker {
                 calls: Calls::default(),
             })
         });
-        let keys = UniqueKeys::new(
-            options.store_host.ip(),
-            options.instance as u16,
-            options.instance ^ u32::from(shard.0),
-        );
         let broker = Broker {
             me: shard,
             store,
@@ -334,7 +335,7 @@ impl Broker {
             parked_count: 0,
             stats: Stats::new(now),
             tallies: Tallies::new(now.mono),
-            unique_keys: keys,
+            unique_keys: unique_keys(&options, shard),
             keys_made: 0,
             turn: 0,
             lead,
