@@ -17,6 +17,8 @@ use world::{FAULTS, Fault, World};
 mod client;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/lite.rs"]
+mod lite;
 #[path = "sim/model.rs"]
 mod model;
 #[path = "sim/node.rs"]

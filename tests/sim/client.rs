@@ -15,6 +15,7 @@ use orbitmq::remoting::header::pull::{
 use orbitmq::remoting::header::send::SendHeader;
 use orbitmq::remoting::text::Text;
 
+use crate::lite::{AskedLite, Liter, PARENT, is_parent, light_of, lite_of};
 use crate::model::{Check, Life, Model, Sent, body};
 use crate::popper::Popper;
 use crate::rng::Rng;
@@ -87,6 +88,8 @@ pub struct Traffic {
     pub guards: bool,
     /// Whether messages go to light queues as well.
     pub lights: bool,
+    /// Whether one topic has lite topics.
+    pub lites: bool,
     /// Consumers that pop; two of them are of one group.
     pub poppers: u64,
 }
@@ -97,6 +100,7 @@ pub enum Role {
     Admin { made: u64 },
     Auditor,
     Popper(Popper),
+    Liter(Liter),
 }
 
 /// Messages of one request.
@@ -185,6 +189,7 @@ pub enum Asked {
     PopChange {
         uid: u64,
     },
+    Lite(AskedLite),
     Join,
     Other,
 }
@@ -371,10 +376,20 @@ impl Client {
             Role::Admin { .. } => self.administer(ctx),
             Role::Auditor => self.audit(ctx),
             Role::Popper(_) => self.pop(ctx),
+            Role::Liter(_) => self.consume_lites(ctx),
         }
         Ok(ctx
             .rng
             .range(ctx.config.think_us / 4, ctx.config.think_us * 2))
+    }
+
+    /// Once a second.
+    pub fn is_beat_due(&mut self, ctx: &Ctx<'_>) -> bool {
+        let due = ctx.now >= self.next_heartbeat;
+        if due {
+            self.next_heartbeat = ctx.now + 1_000_000;
+        }
+        due
     }
 
     pub fn waiting_answers(&self) -> usize {
@@ -426,7 +441,7 @@ impl Client {
         };
         if !retry.is_empty() && ctx.rng.percent(70) {
             let mut load = retry.remove(0);
-            if is_guarded(&load.topic) {
+            if is_guarded(&load.topic) || is_parent(&load.topic) {
                 load.queue = -1;
             }
             return self.send(ctx, load);
@@ -443,7 +458,7 @@ impl Client {
         let (topic, queues) = ctx.rng.pick(&live).clone();
         let queue = ctx.rng.below(queues as u64 + 1) as i32 - 1;
         let most = if ctx.config.big_percent > 0 { 3 } else { 6 };
-        let plain = !is_guarded(&topic);
+        let plain = !is_guarded(&topic) && !is_parent(&topic);
         let several = plain && ctx.rng.percent(20);
         let count = if several { ctx.rng.range(2, most) } else { 1 };
         let oneway = count == 1 && ctx.rng.percent(10);
@@ -452,6 +467,10 @@ impl Client {
         let transaction = transaction && ctx.rng.percent(15);
         let uids = (0..count).map(|_| invent(ctx, &topic, delayed, transaction));
         let uids: Vec<u64> = uids.collect();
+        if is_parent(&topic) {
+            let sent = ctx.model.sent.get_mut(&uids[0]);
+            sent.expect("just made").lights = vec![light_of(uids[0])];
+        }
         if ctx.config.lights && plain && count == 1 && ctx.rng.percent(40) {
             let names = LIGHTS.into_iter().filter(|_| ctx.rng.percent(40));
             let names = names.map(str::to_owned).collect();
@@ -489,7 +508,9 @@ impl Client {
             if is_guarded(&load.topic) {
                 text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
             }
-            if !sent.lights.is_empty() {
+            if is_parent(&load.topic) {
+                text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(*uid)));
+            } else if !sent.lights.is_empty() {
                 let names = sent.lights.join(",");
                 text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
             }
@@ -721,6 +742,9 @@ impl Client {
         if ctx.config.guards && !ctx.model.topics.contains_key(GUARDED) {
             return self.create(ctx, GUARDED.to_owned(), 4);
         }
+        if ctx.config.lites && !ctx.model.topics.contains_key(PARENT) {
+            return self.create(ctx, PARENT.to_owned(), 4);
+        }
         if !ctx.config.deletes || !ctx.rng.percent(4) {
             return;
         }
@@ -757,6 +781,9 @@ impl Client {
             w.field_str("topicFilterType", "SINGLE_TAG");
             w.field_i64("topicSysFlag", 0);
             w.field_bool("order", false);
+            if is_parent(&name) {
+                w.field_str("attributes", "+message.type=LITE");
+            }
             if is_guarded(&name) {
                 w.field_str("attributes", "+dedup.window=3600000");
             }
@@ -923,6 +950,7 @@ impl Client {
             }
             Asked::PopAck { uid, until_ms } => self.pop_acked(ctx, uid, until_ms, command),
             Asked::PopChange { uid } => self.pop_changed(ctx, uid, command),
+            Asked::Lite(asked) => self.lite_answered(ctx, asked, pending.at, command),
             Asked::Join => self.joined(ctx, command, &remark()),
             asked => self.changed(ctx, asked, code, &remark()),
         }
@@ -1070,8 +1098,9 @@ impl Client {
             return Ok(());
         }
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
+        let chooses = is_guarded(&load.topic) || is_parent(&load.topic);
         ensure!(
-            load.queue < 0 || load.queue == queue.1 || is_guarded(&load.topic),
+            load.queue < 0 || load.queue == queue.1 || chooses,
             "stored in queue {}",
             queue.1
         );
@@ -1266,6 +1295,7 @@ impl Client {
         match &self.role {
             Role::Consumer(consumer) => consumer.fresh,
             Role::Popper(popper) => popper.drains,
+            Role::Liter(liter) => liter.drains,
             _ => false,
         }
     }
@@ -1301,6 +1331,7 @@ impl Asked {
             Asked::Pop { .. } => "pop",
             Asked::PopAck { .. } => "acknowledgement of a pop",
             Asked::PopChange { .. } => "change of a lease",
+            Asked::Lite(_) => "request about lite topics",
             Asked::Join => "heartbeat",
             Asked::Other => "another request",
         }
@@ -1313,6 +1344,7 @@ impl Asked {
             Asked::Pull { .. }
                 | Asked::View { .. }
                 | Asked::Pop { .. }
+                | Asked::Lite(AskedLite::Pop)
                 | Asked::Back { .. }
                 | Asked::Decide { .. }
                 | Asked::Other

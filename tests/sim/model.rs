@@ -10,6 +10,7 @@ use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 
 use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in};
+use crate::lite::Lites;
 use crate::popper::Popped;
 use crate::rng::Rng;
 
@@ -79,6 +80,8 @@ pub struct Model {
     pub in_lights: BTreeMap<(String, u64), u64>,
     /// A power cut has taken something: what logs say of each other may not agree.
     pub lossy: bool,
+    /// What the group of lite topics knows.
+    pub lites: Lites,
     /// What groups that pop know.
     pub popped: Popped,
 }
@@ -252,8 +255,8 @@ impl Model {
             decision,
             ..
         } = self.sent[&uid];
-        // A commit or delivery that was refused may leave a copy in a light queue.
-        let again = light && decision.is_some();
+        // A message for light queues and the end of its transaction are not in one batch.
+        let again = decision.is_some() && !self.sent[&uid].lights.is_empty();
         let repeats = repeats || again || queue.0.starts_with("%RETRY%");
         ensure!(
             repeats || copies <= attempts,
@@ -302,7 +305,7 @@ impl Model {
     }
 
     /// Body and properties are the producer's.
-    fn check_content(&mut self, record: &RecordView<'_>) -> Result<u64, String> {
+    pub fn check_content(&mut self, record: &RecordView<'_>) -> Result<u64, String> {
         let text = |name| properties::find_str(record.properties(), name).unwrap_or_default();
         let key = text("KEYS");
         let uid = key
@@ -432,6 +435,7 @@ impl Model {
         self.delivered.retain(|_, at| *at <= firm);
         self.in_lights.retain(|_, at| *at <= firm);
         self.popped.forget_since(firm);
+        self.lites.forget();
         for sent in self.sent.values_mut() {
             sent.acked = sent.acked.filter(|at| *at <= firm);
         }

@@ -56,6 +56,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         guards: rng.percent(40),
         poppers: if rng.percent(50) { rng.range(1, 3) } else { 0 },
         lights: rng.percent(40),
+        lites: rng.percent(40),
     };
     if violent {
         traffic = Traffic {

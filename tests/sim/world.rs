@@ -19,6 +19,7 @@ use orbitmq::store::{Flush, Sabotage};
 
 use crate::client::{Client, Counts, Ctx, Role, Traffic};
 use crate::disk::{Disk, SyncTicket, error};
+use crate::lite::{Liter, is_parent};
 use crate::model::Model;
 use crate::node::{Letter, Node, Turn, Wire};
 use crate::options;
@@ -320,6 +321,10 @@ impl World {
         for _ in 0..self.traffic.poppers {
             let popper = Popper::new("pop".to_owned());
             clients.push(Client::new(Role::Popper(popper), rng));
+        }
+        for n in 0..if self.traffic.lites { 2 } else { 0 } {
+            let liter = Liter::new(format!("lite-{n}"));
+            clients.push(Client::new(Role::Liter(liter), rng));
         }
         let last = rng.range(1_500_000, 4_000_000);
         let mut acts = Vec::new();
@@ -1239,10 +1244,12 @@ impl World {
                 }
                 self.finale = 3;
                 for client in 0..self.clients.len() {
-                    if let Role::Popper(popper) = &mut self.clients[client].role {
-                        popper.drains = true;
-                        self.schedule(self.now, Ev::Wake(client));
+                    match &mut self.clients[client].role {
+                        Role::Popper(popper) => popper.drains = true,
+                        Role::Liter(liter) => liter.drains = true,
+                        _ => continue,
                     }
+                    self.schedule(self.now, Ev::Wake(client));
                 }
                 let mut rng = self.rng.fork();
                 self.clients.push(Client::consumer("fresh", true, &mut rng));
@@ -1271,7 +1278,8 @@ impl World {
 
     /// Whether the last rounds have brought somebody something, within reason.
     fn reads_on(&mut self) -> bool {
-        let read = self.counts.pulled + self.model.popped.len() as u64;
+        let seen = self.model.popped.len() + self.model.lites.seen.len();
+        let read = self.counts.pulled + seen as u64;
         let (before, rounds) = self.read;
         let goes_on = read > before && rounds < 1_000;
         self.read = (read, rounds + 1);
@@ -1311,6 +1319,12 @@ impl World {
             let popped = self.model.popped.has_seen("pop", *uid);
             if sent.acked.is_some() && live(&sent.topic) && !popped {
                 return Some(format!("u{uid} of {} was never popped", sent.topic));
+            }
+        }
+        for (uid, sent) in self.model.sent.iter().filter(|_| !failed) {
+            let due = sent.acked.is_some() && is_parent(&sent.topic) && live(&sent.topic);
+            if due && !self.model.lites.seen.contains(uid) {
+                return Some(format!("u{uid} never came to a client of its lite topic"));
             }
         }
         for (group, uid, _) in &self.model.returned {
