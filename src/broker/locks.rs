@@ -1,9 +1,12 @@
 //! Order locks: which member of a group consumes a queue alone, so that order is kept.
 //!
 //! A lock lives 60 s after its last renewal and is lost by nothing else: not when its holder
-//! disconnects, for it may come back. After that anybody may take it. Nothing here is durable:
-//! after a restart members lock again within 20 s. Expired entries are dropped by [`Locks::sweep`],
-//! which nobody can tell from the reference keeping them.
+//! disconnects, for it may come back. After that anybody may take it. Expired entries are dropped
+//! by [`Locks::sweep`], which nobody can tell from the reference keeping them.
+//!
+//! Who holds a lock is durable, when it was renewed is not: after a start each is as if renewed
+//! just then. In the reference a restart forgets all locks, and a member that is back first
+//! may take a queue that another is still consuming.
 //!
 //! Not here: locks over several replicas (`lockInStrictMode`), and any check that the queues exist.
 //!
@@ -36,6 +39,13 @@ struct Lock {
     renewed: Mono,
 }
 
+/// What a client holds of what it asked for, and what of it was another's before, or nobody's.
+#[derive(Default)]
+pub struct Locked {
+    pub queues: Vec<MessageQueue>,
+    pub new: Vec<MessageQueue>,
+}
+
 impl Lock {
     fn is_live(&self, now: Mono) -> bool {
         now.since_ms(self.renewed) <= LOCK_LIFE_MS
@@ -66,6 +76,46 @@ impl Locks {
         self.held == 0
     }
 
+    /// A record takes effect. When the lock was renewed is known with [`start`](Self::start).
+    pub fn put(&mut self, group: &str, queue: &MessageQueue, client: Option<&str>) {
+        let held = self.groups.entry(Arc::from(group)).or_default();
+        let before = held.len();
+        match client {
+            Some(client) if held.get(queue).is_some_and(|lock| *lock.client == *client) => {}
+            Some(client) => {
+                let (client, renewed) = (Arc::from(client), Mono(0));
+                held.insert(queue.clone(), Lock { client, renewed });
+            }
+            None => drop(held.remove(queue)),
+        }
+        self.held = self.held + held.len() - before;
+        if held.is_empty() {
+            self.groups.remove(group);
+        }
+    }
+
+    /// The broker starts: every holder has a whole life to come back in.
+    pub fn start(&mut self, now: Mono) {
+        let names: Vec<Arc<str>> = self.groups.keys().cloned().collect();
+        for name in names {
+            for lock in self
+                .groups
+                .get_mut(&name)
+                .into_iter()
+                .flat_map(Map::values_mut)
+            {
+                lock.renewed = now;
+            }
+            self.share(&name);
+        }
+    }
+
+    /// Group, queue and holder of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &MessageQueue, &Arc<str>)> {
+        let groups = self.groups.iter();
+        groups.flat_map(|(name, held)| held.iter().map(move |(q, lock)| (name, q, &lock.client)))
+    }
+
     /// Locks or renews for `client`; gives the queues that `client` holds now, in the order asked,
     /// each once. `Err` is the limit that a new lock would pass; then nothing changed.
     pub fn lock(
@@ -74,7 +124,7 @@ impl Locks {
         group: &str,
         client: &str,
         queues: &[MessageQueue],
-    ) -> Result<Vec<MessageQueue>, usize> {
+    ) -> Result<Locked, usize> {
         let known = self.groups.get(group);
         let unknown = |queue: &&MessageQueue| known.is_none_or(|held| !held.contains_key(*queue));
         if self.held + queues.iter().filter(unknown).count() > self.held_max {
@@ -83,19 +133,22 @@ impl Locks {
         let client: Arc<str> = Arc::from(client);
         let held = self.groups.entry(Arc::from(group)).or_default();
         let before = held.len();
-        let mut locked = Vec::with_capacity(queues.len());
+        let mut locked = Locked::default();
         for queue in queues {
             let fresh = || Lock {
                 client: Arc::clone(&client),
                 renewed: now,
             };
-            let lock = held.entry_ref(queue).or_insert_with(fresh);
-            if lock.is_live(now) && lock.client != client {
+            let known = held.get(queue);
+            if known.is_some_and(|lock| lock.is_live(now) && lock.client != client) {
                 continue;
             }
-            *lock = fresh();
-            if !locked.contains(queue) {
-                locked.push(queue.clone());
+            if known.is_none_or(|lock| lock.client != client) {
+                locked.new.push(queue.clone());
+            }
+            held.insert(queue.clone(), fresh());
+            if !locked.queues.contains(queue) {
+                locked.queues.push(queue.clone());
             }
         }
         self.held += held.len() - before;
@@ -103,18 +156,26 @@ impl Locks {
         Ok(locked)
     }
 
-    /// Releases those of `queues` that `client` holds, dead or alive.
-    pub fn unlock(&mut self, group: &str, client: &str, queues: &[MessageQueue]) {
+    /// Releases those of `queues` that `client` holds, dead or alive; gives them.
+    pub fn unlock(
+        &mut self,
+        group: &str,
+        client: &str,
+        queues: &[MessageQueue],
+    ) -> Vec<MessageQueue> {
+        let mut released = Vec::new();
         let Some(held) = self.groups.get_mut(group) else {
-            return;
+            return released;
         };
         for queue in queues {
             if held.get(queue).is_some_and(|lock| *lock.client == *client) {
                 held.remove(queue);
                 self.held -= 1;
+                released.push(queue.clone());
             }
         }
         self.share(group);
+        released
     }
 
     /// Drops locks that died.

@@ -21,6 +21,8 @@
 //!     text topic, text group, u8 1 if it pops, i32 members that share
 //! kind 7 version 1, whether a group may not read a topic:
 //!     stamp of groups, text group, text topic, u8 1 if it may not
+//! kind 8 version 1, who holds the order lock of a queue for a group:
+//!     text group, text topic, text broker, i32 queue id, ? text client
 //!
 //! payload       u8 kind, u8 version, and as above
 //! stamp         i64 milliseconds since 1970, u64 counter
@@ -45,6 +47,7 @@ use crate::remoting::body::group::{
     CustomizedRetry, ExponentialRetry, GroupConfig, GroupRetryPolicy, RetryPolicyType,
     SimpleSubscription,
 };
+use crate::remoting::body::queue::MessageQueue;
 use crate::remoting::body::topic::{DataVersion, TopicConfig, TopicFilterType};
 
 /// RocketMQ's `DataVersion` of a table: tells readers that something changed. Its state version,
@@ -118,6 +121,12 @@ pub enum Record {
         topic: String,
         forbidden: bool,
     },
+    /// Who holds the order lock of a queue, if anybody.
+    Lock {
+        group: String,
+        queue: MessageQueue,
+        client: Option<String>,
+    },
     /// What a dump cannot tell by its topics and groups.
     Counters {
         topics: Stamp,
@@ -177,6 +186,7 @@ const GROUP_DELETE: u8 = 4;
 const COUNTERS: u8 = 5;
 const MODE: u8 = 6;
 const FORBIDDEN: u8 = 7;
+const LOCK: u8 = 8;
 pub const VERSION: u8 = 1;
 
 const ORDER: u8 = 1;
@@ -229,6 +239,19 @@ impl Record {
                 put_text(out, topic);
                 out.push(u8::from(*forbidden));
             }
+            Record::Lock {
+                group,
+                queue,
+                client,
+            } => {
+                out.extend_from_slice(&[LOCK, VERSION]);
+                put_text(out, group);
+                put_text(out, &queue.topic);
+                put_text(out, &queue.broker_name);
+                out.extend_from_slice(&queue.queue_id.to_be_bytes());
+                out.push(u8::from(client.is_some()));
+                client.iter().for_each(|client| put_text(out, client));
+            }
             Record::Counters {
                 topics,
                 groups,
@@ -246,7 +269,7 @@ impl Record {
     pub fn decode(payload: &[u8]) -> Result<Record, RecordError> {
         let mut cursor = Cursor::new(payload);
         let kind = cursor.u8().ok_or(RecordError::Malformed { kind: 0 })?;
-        if !(TOPIC_PUT..=FORBIDDEN).contains(&kind) {
+        if !(TOPIC_PUT..=LOCK).contains(&kind) {
             return Err(RecordError::UnknownKind { kind });
         }
         let version = cursor.u8().ok_or(RecordError::Malformed { kind })?;
@@ -285,6 +308,15 @@ fn read_record(kind: u8, cursor: &mut Cursor<'_>) -> Option<Record> {
             group: cursor.text()?.to_owned(),
             topic: cursor.text()?.to_owned(),
             forbidden: read_bool(cursor)?,
+        },
+        LOCK => Record::Lock {
+            group: cursor.text()?.to_owned(),
+            queue: MessageQueue {
+                topic: cursor.text()?.to_owned(),
+                broker_name: cursor.text()?.to_owned(),
+                queue_id: cursor.i32()?,
+            },
+            client: read_optional(cursor, |cursor| Some(cursor.text()?.to_owned()))?,
         },
         COUNTERS => Record::Counters {
             topics: read_stamp(cursor)?,
@@ -679,12 +711,28 @@ mod tests {
     }
 
     #[test]
+    fn layout_of_a_lock() {
+        let lock = |client: Option<&str>| Record::Lock {
+            group: "g".to_owned(),
+            queue: MessageQueue {
+                broker_name: "b".to_owned(),
+                queue_id: 3,
+                topic: "t".to_owned(),
+            },
+            client: client.map(str::to_owned),
+        };
+        let holder = "0801 0001 67 0001 74 0001 62 00000003 01 0001 63";
+        check_bytes(lock(Some("c")), holder);
+        check_bytes(lock(None), "0801 0001 67 0001 74 0001 62 00000003 00");
+    }
+
+    #[test]
     fn strangers_are_named() {
         let check = |payload: &[u8], expected: &str| {
             assert_eq!(Record::decode(payload).unwrap_err().to_string(), expected);
         };
         check(&[], "malformed control record of kind 0");
-        check(&[8, 1], "control record of unknown kind 8");
+        check(&[9, 1], "control record of unknown kind 9");
         check(&[0, 1], "control record of unknown kind 0");
         check(&[3, 2, 0], "control record of kind 3 has unknown version 2");
         check(&[1], "malformed control record of kind 1");
@@ -693,7 +741,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(
-            kind in 0u8..9,
+            kind in 0u8..10,
             mut rest in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             rest.splice(0..0, [kind, VERSION]);

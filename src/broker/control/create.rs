@@ -29,6 +29,10 @@ impl Control {
     /// After the replay: creates what every broker has and this one lacks.
     pub fn start(&mut self, now: Now, effects: &mut Effects) {
         self.started_ms = now.wall_ms;
+        self.locks.start(now.mono);
+        if !self.locks.is_empty() {
+            self.scan_later(now);
+        }
         for config in self.startup_topics() {
             let known = self.topics.table().get(&config.topic_name);
             // A store of an earlier version has one queue of halves.

@@ -172,6 +172,13 @@ impl Control {
                 });
             }
         }
+        for (group, queue, client) in self.locks.iter() {
+            give(Record::Lock {
+                group: group.to_string(),
+                queue: queue.clone(),
+                client: Some(client.to_string()),
+            });
+        }
         give(Record::Counters {
             topics: self.topics.stamp(),
             groups: self.groups.stamp(),
@@ -206,8 +213,8 @@ impl Control {
             request::HEART_BEAT => member::heartbeat(self, &call, effects),
             request::UNREGISTER_CLIENT => member::unregister(self, &call, effects),
             request::GET_CONSUMER_LIST_BY_GROUP => member::client_ids(self, &call),
-            request::LOCK_BATCH_MQ => lock::lock(self, &call),
-            request::UNLOCK_BATCH_MQ => lock::unlock(self, &call),
+            request::LOCK_BATCH_MQ => lock::lock(self, &call, effects),
+            request::UNLOCK_BATCH_MQ => lock::unlock(self, &call, effects),
             request::GET_CONSUMER_CONNECTION_LIST => connection::consumers(self, &call),
             request::GET_PRODUCER_CONNECTION_LIST => connection::producers(self, &call),
             request::GET_ALL_PRODUCER_INFO => connection::all_producers(self),
@@ -284,6 +291,11 @@ impl Control {
                 topic,
                 forbidden,
             } => self.groups.forbid(&group, &topic, forbidden, stamp),
+            Record::Lock {
+                group,
+                queue,
+                client,
+            } => self.locks.put(&group, &queue, client.as_deref()),
             Record::GroupPut(put) => self.groups.put(put),
             Record::GroupDelete { stamp, name, .. } => {
                 self.groups.remove(&name, stamp);

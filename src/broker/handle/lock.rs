@@ -2,36 +2,69 @@
 //!
 //! Source: `AdminBrokerProcessor`; spec page semantics §5.
 
-use crate::broker::control::effects::Reject;
+use crate::broker::control::effects::{Effects, Reject};
 use crate::broker::control::{Call, Control, Reply};
 use crate::broker::handle::{check_length, parse};
+use crate::broker::locks::Locked;
+use crate::broker::record::Record;
 use crate::remoting::body::json;
 use crate::remoting::body::lock::{LockBatch, LockedQueues};
+use crate::remoting::body::queue::MessageQueue;
 use crate::remoting::code::response;
 
 /// LOCK_BATCH_MQ 41: answers what the client holds of what it asked for.
-pub fn lock(control: &mut Control, call: &Call<'_>) -> Result<Reply, Reject> {
+pub fn lock(
+    control: &mut Control,
+    call: &Call<'_>,
+    effects: &mut Effects,
+) -> Result<Reply, Reject> {
     let wanted: LockBatch = parse(call.command)?;
     check(&wanted)?;
     let (group, client) = (&wanted.consumer_group, &wanted.client_id);
     let locked = control
         .locks
         .lock(call.now.mono, group, client, &wanted.mq_set);
-    let queues = locked.map_err(|most| {
+    let Locked { queues, new } = locked.map_err(|most| {
         let remark = format!("no new order lock: the limit of this broker is {most}");
         Reject::new(response::SYSTEM_BUSY, remark)
     })?;
+    note(control, group, new, Some(client), effects);
     control.scan_later(call.now);
     Ok(Reply::body(json::to_vec(&LockedQueues { queues })))
 }
 
 /// UNLOCK_BATCH_MQ 42: what the client does not hold stays as it is.
-pub fn unlock(control: &mut Control, call: &Call<'_>) -> Result<Reply, Reject> {
+pub fn unlock(
+    control: &mut Control,
+    call: &Call<'_>,
+    effects: &mut Effects,
+) -> Result<Reply, Reject> {
     let wanted: LockBatch = parse(call.command)?;
-    control
+    let group = &wanted.consumer_group;
+    let released = control
         .locks
-        .unlock(&wanted.consumer_group, &wanted.client_id, &wanted.mq_set);
+        .unlock(group, &wanted.client_id, &wanted.mq_set);
+    note(control, group, released, None, effects);
     Ok(Reply::empty())
+}
+
+/// Holders go to the log, renewals do not.
+fn note(
+    control: &mut Control,
+    group: &str,
+    queues: Vec<MessageQueue>,
+    client: Option<&String>,
+    effects: &mut Effects,
+) {
+    for queue in queues {
+        let (group, client) = (group.to_owned(), client.cloned());
+        let record = Record::Lock {
+            group,
+            queue,
+            client,
+        };
+        control.commit(record, effects);
+    }
 }
 
 fn check(wanted: &LockBatch) -> Result<(), Reject> {
@@ -47,6 +80,9 @@ fn check(wanted: &LockBatch) -> Result<(), Reject> {
 #[cfg(test)]
 mod tests {
     use super::super::rig::Rig;
+    use crate::base::Now;
+    use crate::broker::control::Control;
+    use crate::broker::control::effects::Effects;
     use crate::broker::control::options::ControlOptions;
 
     /// Asks for queues; gives those held, or the whole answer if it is no success.
@@ -99,6 +135,47 @@ mod tests {
             "the other one was renewed"
         );
         assert_eq!(ask(&mut rig, 41, "c1", &[0, 1]), "1");
+    }
+
+    /// The table as a start finds it: from the records, or from a dump of it.
+    fn restarted(rig: &Rig, records: &[Vec<u8>], now: Now) -> Rig {
+        let mut again = Rig::new(ControlOptions::default());
+        again.control = Control::new(ControlOptions::default());
+        again.now = now;
+        for record in records {
+            again.control.apply(record).unwrap();
+        }
+        again.control.start(now, &mut Effects::default());
+        assert_eq!(again.control.locks.is_empty(), rig.control.locks.is_empty());
+        again
+    }
+
+    #[test]
+    fn a_restart_leaves_holders_a_minute_to_come_back() {
+        let mut rig = Rig::new(ControlOptions::default());
+        let mut records = Vec::new();
+        for (code, client, queues) in [
+            (41, "c1", &[0, 1, 2][..]),
+            (41, "c2", &[2, 3]),
+            (41, "c1", &[0]),
+            (42, "c1", &[1]),
+        ] {
+            ask(&mut rig, code, client, queues);
+            records.append(&mut rig.effects.records);
+        }
+        assert_eq!(records.len(), 5, "renewals are not written down");
+        let mut dumped = Vec::new();
+        rig.control
+            .dump(&mut |payload| dumped.push(payload.to_vec()));
+        rig.pass_ms(50_000);
+        for records in [records, dumped] {
+            let mut again = restarted(&rig, &records, rig.now);
+            again.pass_ms(60_000);
+            assert_eq!(ask(&mut again, 41, "c3", &[0, 1, 2, 3]), "1");
+            assert_eq!(ask(&mut again, 41, "c1", &[0]), "0", "it has come back");
+            again.pass_ms(1);
+            assert_eq!(ask(&mut again, 41, "c3", &[0, 1, 2, 3]), "1 2 3");
+        }
     }
 
     #[test]
