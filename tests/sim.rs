@@ -19,6 +19,8 @@ mod client;
 mod disk;
 #[path = "sim/lite.rs"]
 mod lite;
+#[path = "sim/locker.rs"]
+mod locker;
 #[path = "sim/model.rs"]
 mod model;
 #[path = "sim/node.rs"]

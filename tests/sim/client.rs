@@ -16,6 +16,7 @@ use orbitmq::remoting::header::send::SendHeader;
 use orbitmq::remoting::text::Text;
 
 use crate::lite::{AskedLite, Liter, PARENT, is_parent, light_of, lite_of};
+use crate::locker::Locker;
 use crate::model::{Check, Life, Model, Sent, body};
 use crate::popper::Popper;
 use crate::rng::Rng;
@@ -90,6 +91,8 @@ pub struct Traffic {
     pub lights: bool,
     /// Whether one topic has lite topics.
     pub lites: bool,
+    /// Members that lock queues.
+    pub lockers: u64,
     /// Consumers that pop; two of them are of one group.
     pub poppers: u64,
 }
@@ -101,6 +104,7 @@ pub enum Role {
     Auditor,
     Popper(Popper),
     Liter(Liter),
+    Locker(Locker),
 }
 
 /// Messages of one request.
@@ -190,6 +194,8 @@ pub enum Asked {
         uid: u64,
     },
     Lite(AskedLite),
+    Lock,
+    Unlock,
     Join,
     Other,
 }
@@ -355,6 +361,7 @@ impl Client {
                     place.waiting = false;
                 }
             }
+            (Asked::Unlock, Role::Locker(locker)) => locker.retired = true,
             (Asked::Join, Role::Consumer(consumer)) => consumer.joined = false,
             _ => {}
         }
@@ -377,6 +384,7 @@ impl Client {
             Role::Auditor => self.audit(ctx),
             Role::Popper(_) => self.pop(ctx),
             Role::Liter(_) => self.consume_lites(ctx),
+            Role::Locker(_) => self.lock_queues(ctx),
         }
         Ok(ctx
             .rng
@@ -950,6 +958,7 @@ impl Client {
             }
             Asked::PopAck { uid, until_ms } => self.pop_acked(ctx, uid, until_ms, command),
             Asked::PopChange { uid } => self.pop_changed(ctx, uid, command),
+            Asked::Lock => self.locked(ctx, pending.at, command),
             Asked::Lite(asked) => self.lite_answered(ctx, asked, pending.at, command),
             Asked::Join => self.joined(ctx, command, &remark()),
             asked => self.changed(ctx, asked, code, &remark()),
@@ -1333,6 +1342,8 @@ impl Asked {
             Asked::PopAck { .. } => "acknowledgement of a pop",
             Asked::PopChange { .. } => "change of a lease",
             Asked::Lite(_) => "request about lite topics",
+            Asked::Lock => "lock of queues",
+            Asked::Unlock => "unlock of queues",
             Asked::Join => "heartbeat",
             Asked::Other => "another request",
         }

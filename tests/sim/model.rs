@@ -11,6 +11,7 @@ use orbitmq::message::view::RecordView;
 
 use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in};
 use crate::lite::Lites;
+use crate::locker::Held;
 use crate::popper::Popped;
 use crate::rng::Rng;
 
@@ -80,6 +81,8 @@ pub struct Model {
     pub in_lights: BTreeMap<(String, u64), u64>,
     /// A power cut has taken something: what logs say of each other may not agree.
     pub lossy: bool,
+    /// What members were told of order locks.
+    pub locks: Held,
     /// What the group of lite topics knows.
     pub lites: Lites,
     /// What groups that pop know.
@@ -436,6 +439,7 @@ impl Model {
         self.in_lights.retain(|_, at| *at <= firm);
         self.popped.forget_since(firm);
         self.lites.forget();
+        self.locks.forget_since(firm);
         for sent in self.sent.values_mut() {
             sent.acked = sent.acked.filter(|at| *at <= firm);
         }

@@ -57,6 +57,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         poppers: if rng.percent(50) { rng.range(1, 3) } else { 0 },
         lights: rng.percent(40),
         lites: rng.percent(40),
+        lockers: if rng.percent(40) { 2 } else { 0 },
     };
     if violent {
         traffic = Traffic {

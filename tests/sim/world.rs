@@ -20,6 +20,7 @@ use orbitmq::store::{Flush, Sabotage};
 use crate::client::{Client, Counts, Ctx, Role, Traffic};
 use crate::disk::{Disk, SyncTicket, error};
 use crate::lite::{Liter, is_parent};
+use crate::locker::Locker;
 use crate::model::Model;
 use crate::node::{Letter, Node, Turn, Wire};
 use crate::options;
@@ -325,6 +326,10 @@ impl World {
         for n in 0..if self.traffic.lites { 2 } else { 0 } {
             let liter = Liter::new(format!("lite-{n}"));
             clients.push(Client::new(Role::Liter(liter), rng));
+        }
+        for n in 0..self.traffic.lockers {
+            let locker = Locker::new(format!("lock-{n}"));
+            clients.push(Client::new(Role::Locker(locker), rng));
         }
         let last = rng.range(1_500_000, 4_000_000);
         let mut acts = Vec::new();
