@@ -409,7 +409,7 @@ public final class Proxy {
             }
         }
         producer.send(lite(name, "nobodys", "nobodys 0"));
-        until(180, "all that was sent", () -> sent.equals(seen));
+        until(400, "all that was sent", () -> sent.equals(seen));
         sent.keySet().forEach(lite -> {
             String failed = lite + " 3";
             check(attempts.get(failed) > (failing.contains(failed) ? 1 : 0), "tries of " + failed);
