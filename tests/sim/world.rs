@@ -1161,7 +1161,11 @@ impl World {
             trace!(self, "stopped");
             self.hit(Fault::CleanStop);
             self.hang_up()?;
-            self.in_flight.clear();
+            // A log that failed ends with writes under way; what the kernel has it carries out.
+            for write in std::mem::take(&mut self.in_flight).into_values() {
+                let keep = if write.handed { 100 } else { 0 };
+                self.disks[write.shard].tear(&write.file, write.at, &write.data, keep);
+            }
             self.gone();
             return Ok(());
         }
