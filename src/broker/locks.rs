@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{Map, Mono};
+use crate::base::{Map, Mono, Set};
 use crate::broker::snapshot::Catalog;
 use crate::remoting::body::queue::MessageQueue;
 
@@ -133,7 +133,7 @@ impl Locks {
         let client: Arc<str> = Arc::from(client);
         let held = self.groups.entry(Arc::from(group)).or_default();
         let before = held.len();
-        let mut locked = Locked::default();
+        let (mut locked, mut told) = (Locked::default(), Set::default());
         for queue in queues {
             let fresh = || Lock {
                 client: Arc::clone(&client),
@@ -147,7 +147,7 @@ impl Locks {
                 locked.new.push(queue.clone());
             }
             held.insert(queue.clone(), fresh());
-            if !locked.queues.contains(queue) {
+            if told.insert(queue) {
                 locked.queues.push(queue.clone());
             }
         }

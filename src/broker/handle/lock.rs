@@ -40,6 +40,7 @@ pub fn unlock(
     effects: &mut Effects,
 ) -> Result<Reply, Reject> {
     let wanted: LockBatch = parse(call.command)?;
+    check(&wanted)?;
     let group = &wanted.consumer_group;
     let released = control
         .locks
@@ -67,7 +68,15 @@ fn note(
     }
 }
 
+/// Queues in one request: each may be a record of its own.
+const QUEUES_MAX: usize = 16_384;
+
 fn check(wanted: &LockBatch) -> Result<(), Reject> {
+    let count = wanted.mq_set.len();
+    if count > QUEUES_MAX {
+        let remark = format!("{count} queues to lock or unlock at once, the limit is {QUEUES_MAX}");
+        return Err(Reject::new(response::INVALID_PARAMETER, remark));
+    }
     check_length("group", &wanted.consumer_group)?;
     check_length("client id", &wanted.client_id)?;
     for queue in &wanted.mq_set {
@@ -80,6 +89,7 @@ fn check(wanted: &LockBatch) -> Result<(), Reject> {
 #[cfg(test)]
 mod tests {
     use super::super::rig::Rig;
+    use super::QUEUES_MAX;
     use crate::base::Now;
     use crate::broker::control::Control;
     use crate::broker::control::effects::Effects;
@@ -112,6 +122,10 @@ mod tests {
         assert_eq!(ask(&mut rig, 41, "c2", &[1]), "");
         assert_eq!(ask(&mut rig, 42, "c1", &[1, 7]), "0");
         assert_eq!(ask(&mut rig, 41, "c2", &[1]), "1");
+        let many: Vec<i32> = (0..=QUEUES_MAX as i32).collect();
+        let refused = "29 16385 queues to lock or unlock at once, the limit is 16384";
+        assert_eq!(ask(&mut rig, 41, "c1", &many), refused);
+        assert_eq!(ask(&mut rig, 42, "c1", &many), refused);
         assert_eq!(rig.ask(1, "41"), "1 the body is empty");
         assert_eq!(rig.ask(1, "42"), "1 the body is empty");
     }
