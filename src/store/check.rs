@@ -383,10 +383,7 @@ fn light(
     at: LogOffset,
     payload: &[u8],
 ) -> Result<(), String> {
-    let record = match kind {
-        Kind::Light => LightRecord::decode_light(payload),
-        _ => LightRecord::decode_copy(payload, at),
-    };
+    let record = LightRecord::decode(kind, payload, at);
     let record = record.ok_or_else(|| format!("{kind:?} is unreadable"))?;
     if let Some(message) = record.copy {
         check_message(message, record.entry.at, shard)?;

@@ -51,7 +51,16 @@ pub struct LightRecord<'a> {
 }
 
 impl<'a> LightRecord<'a> {
-    pub fn decode_light(payload: &'a [u8]) -> Option<LightRecord<'a>> {
+    /// The payload of a record of this kind; `at` is the log offset of the whole record.
+    pub fn decode(kind: Kind, payload: &'a [u8], at: LogOffset) -> Option<LightRecord<'a>> {
+        match kind {
+            Kind::Light => LightRecord::decode_light(payload),
+            Kind::LightCopy => LightRecord::decode_copy(payload, at),
+            _ => None,
+        }
+    }
+
+    fn decode_light(payload: &'a [u8]) -> Option<LightRecord<'a>> {
         let mut c = Cursor::new(payload);
         let (at, size) = (LogOffset(c.u64()?), c.u32()?);
         let (tag_hash, crc) = (c.i32()?, c.u32()?);
@@ -68,8 +77,7 @@ impl<'a> LightRecord<'a> {
         })
     }
 
-    /// `at`: the log offset of the whole record.
-    pub fn decode_copy(payload: &'a [u8], at: LogOffset) -> Option<LightRecord<'a>> {
+    fn decode_copy(payload: &'a [u8], at: LogOffset) -> Option<LightRecord<'a>> {
         let mut c = Cursor::new(payload);
         let tag_hash = c.i32()?;
         let places = read_places(&mut c)?;

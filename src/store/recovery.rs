@@ -556,10 +556,7 @@ impl Opening<'_> {
         store_ms: i64,
         payload: &[u8],
     ) -> Result<(), String> {
-        let record = match kind {
-            Kind::Light => LightRecord::decode_light(payload),
-            _ => LightRecord::decode_copy(payload, at),
-        };
+        let record = LightRecord::decode(kind, payload, at);
         let record = record.ok_or_else(|| format!("{kind:?} is unreadable"))?;
         for (slot, offset) in record.places {
             self.meet(slot, offset, record.entry.at)?;
@@ -575,6 +572,9 @@ impl Opening<'_> {
             return Err(format!("no queue has slot {}", slot.0));
         };
         let next = self.base.index.next(slot).0;
+        if found == next {
+            return Ok(());
+        }
         let (topic, queue_id) = (queue.topic.to_string(), queue.queue_id);
         if found > next && self.options.salvage {
             let before = next - self.base.index.min(slot).0;
@@ -591,12 +591,11 @@ impl Opening<'_> {
                 next: QueueOffset(found),
                 born: at,
             });
-        } else if found != next {
-            return Err(format!(
-                "offset {found} in queue {queue_id} of {topic}, expected {next}"
-            ));
+            return Ok(());
         }
-        Ok(())
+        Err(format!(
+            "offset {found} in queue {queue_id} of {topic}, expected {next}"
+        ))
     }
 }
 
