@@ -80,6 +80,10 @@ impl Broker {
             return self.expiries.look_again(now, slot, KEPT_MS);
         }
         let (min, max) = self.store.visible_range(slot);
+        if self.store.queue_end(slot) > max {
+            // Somebody sends just now, and is told that it is stored.
+            return self.expiries.look_again(now, slot, KEPT_MS);
+        }
         let last = max.0.checked_sub(1).filter(|last| *last >= min.0);
         let waiter = self.next_waiter();
         let Some(last_ms) = time_of(self, Some(slot), last, WaiterId(waiter)) else {
