@@ -37,8 +37,9 @@ use std::sync::Arc;
 pub const PREFIX: &str = "%LMQ%";
 /// Between the parts of a lite topic's queue (`LiteUtil.SEPARATOR`).
 const SEPARATOR: char = '$';
-/// The topic id of every light queue; no topic has it.
-pub const TOPIC_ID: u64 = u64::MAX;
+/// The topic id of a light queue by itself. Those of lite topics have this less the id of their
+/// parent, so that they do not outlive it; no topic has such an id.
+const TOPIC_ID: u64 = u64::MAX;
 /// Bytes of a name, as of a file's in the reference.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Messages on their way into light queues of several shards.
@@ -69,6 +70,19 @@ pub fn home(name: &str, snapshot: &Snapshot, shards: u16) -> Option<ShardId> {
         Some((parent, _)) => snapshot.topics.get(parent)?.owner(0),
         None => Some(ShardId((key_hash(PREFIX, name) % u64::from(shards)) as u16)),
     }
+}
+
+/// The topic id of a light queue, if there may be one of the name.
+pub fn topic_id(name: &str, snapshot: &Snapshot) -> Option<u64> {
+    match lite_parts(name) {
+        Some((parent, _)) => Some(TOPIC_ID - snapshot.topics.get(parent)?.id),
+        None => Some(TOPIC_ID),
+    }
+}
+
+/// Whether a queue with this topic id is a light one. Topics are numbered from 1.
+pub fn is_light_id(topic_id: u64) -> bool {
+    topic_id > u64::MAX / 2
 }
 
 /// Whether messages of a topic may be in light queues (`MixAll.topicAllowsLMQ`, and no half).
@@ -171,7 +185,7 @@ impl Broker {
             .filter(|_| name.len() <= NAME_BYTES_MAX)?;
         Some(Arc::new(Topic {
             name: name.into(),
-            id: TOPIC_ID,
+            id: topic_id(name, &self.snapshot)?,
             config: config_with(1, perm::READ | perm::WRITE),
             owners: vec![owner],
         }))
@@ -353,7 +367,9 @@ impl Broker {
         elsewhere: &[(usize, i64)],
     ) -> Result<(LogOffset, Stored), Reject> {
         let topic = self.snapshot.topics.get(&message.topic).cloned();
-        let topic = topic.ok_or_else(|| {
+        // While copies were stored elsewhere it may have been deleted, and made again elsewhere.
+        let here = |topic: &Arc<Topic>| self.owner(topic, message.queue_id) == Some(self.me);
+        let topic = topic.filter(here).ok_or_else(|| {
             let remark = format!("topic[{}] not exist", message.topic);
             Reject::new(response::TOPIC_NOT_EXIST, remark)
         })?;
@@ -419,7 +435,7 @@ impl Broker {
         topic: &Topic,
         queue_id: i32,
     ) -> Result<QueueSlot, Reject> {
-        if topic.id == TOPIC_ID {
+        if is_light_id(topic.id) {
             return self.open_light(now, &topic.name);
         }
         let opened = self.store.open_queue(now, &topic.name, topic.id, queue_id);
@@ -427,8 +443,13 @@ impl Broker {
     }
 
     fn open_light(&mut self, now: Now, name: &str) -> Result<QueueSlot, Reject> {
+        let Some(topic_id) = topic_id(name, &self.snapshot) else {
+            let remark = format!("the light queue {name} has no topic any more");
+            return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
+        };
         let known = self.store.queues().find(name, 0);
-        if let Some(slot) = known {
+        let queue = known.and_then(|slot| self.store.queues().queue(slot));
+        if let Some(slot) = known.filter(|_| queue.is_some_and(|q| q.topic_id == topic_id)) {
             return Ok(slot);
         }
         if self
@@ -439,7 +460,7 @@ impl Broker {
             let remark = "[LMQ_CONSUME_QUEUE_NUM_EXCEEDED]lmq consume queue num exceeded.";
             return Err(Reject::new(response::LMQ_QUOTA_EXCEEDED, remark));
         }
-        let opened = self.store.open_queue(now, name, TOPIC_ID, 0);
+        let opened = self.store.open_queue(now, name, topic_id, 0);
         let slot = opened.map_err(|refused| self.refuse(refused))?;
         self.lights.count += 1;
         Ok(slot)
@@ -472,14 +493,16 @@ impl Broker {
     /// gone, and counts those that stay.
     pub(super) fn drop_light_strangers(&mut self, now: Now) {
         let queues = self.store.queues().iter();
-        let lights = queues.filter(|(_, queue)| queue.topic_id == TOPIC_ID);
-        let (mine, strangers): (Vec<_>, Vec<_>) = lights
-            .map(|(slot, queue)| (slot, self.light_home(&queue.topic)))
-            .partition(|(_, home)| *home == Some(self.me));
+        let lights = queues.filter(|(_, queue)| is_light_id(queue.topic_id));
+        let (mine, strangers): (Vec<_>, Vec<_>) = lights.partition(|(_, queue)| {
+            self.light_home(&queue.topic) == Some(self.me)
+                && topic_id(&queue.topic, &self.snapshot) == Some(queue.topic_id)
+        });
         self.lights.count = mine.len();
-        for (slot, _) in strangers {
-            self.drop_queue(now, slot);
-        }
+        let strangers: Vec<QueueSlot> = strangers.into_iter().map(|(slot, _)| slot).collect();
+        strangers
+            .into_iter()
+            .for_each(|slot| self.drop_queue(now, slot));
     }
 
     /// Drops one light queue with the offsets of its groups; false if it is not here.
@@ -500,4 +523,112 @@ impl Broker {
 
 fn names_of(message: &OwnedMessage) -> &str {
     properties::find_str(&message.properties, names::INNER_MULTI_DISPATCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::snapshot::Catalog;
+
+    fn snapshot(topic: &str, id: u64) -> Snapshot {
+        let topic = Topic {
+            name: topic.into(),
+            id,
+            config: config_with(2, perm::READ | perm::WRITE),
+            owners: vec![ShardId(1), ShardId(0)],
+        };
+        let mut topics = Catalog::default();
+        topics.insert(topic.name.clone(), Arc::new(topic));
+        Snapshot {
+            topics,
+            ..Snapshot::empty()
+        }
+    }
+
+    #[test]
+    fn names_of_lite_topics() {
+        let name = lite_queue("p", "l");
+        assert_eq!(name, "%LMQ%$p$l");
+        assert_eq!(lite_parts(&name), Some(("p", "l")));
+        for other in [
+            "%LMQ%p$l",
+            "%LMQ%$p",
+            "%LMQ%$p$",
+            "%LMQ%$$l",
+            "%LMQ%$p$l$m",
+            "$p$l",
+        ] {
+            assert_eq!(lite_parts(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_light_queue_has_one_home_and_a_lite_topic_that_of_its_parent() {
+        let (now, again) = (snapshot("p", 7), snapshot("p", 9));
+        assert_eq!(home("%LMQ%$p$l", &now, 2), Some(ShardId(1)));
+        assert_eq!(home("%LMQ%$q$l", &now, 2), None, "no such parent");
+        assert_eq!(home("%LMQ%a", &now, 2), home("%LMQ%a", &again, 2));
+        let homes: Vec<_> = (0..20)
+            .map(|n| home(&format!("%LMQ%{n}"), &now, 2))
+            .collect();
+        assert!(homes.contains(&Some(ShardId(0))) && homes.contains(&Some(ShardId(1))));
+        assert_eq!(topic_id("%LMQ%a", &now), topic_id("%LMQ%a", &again));
+        let ids = [&now, &again].map(|snapshot| topic_id("%LMQ%$p$l", snapshot));
+        assert!(
+            ids[0] != ids[1],
+            "a parent that is made again has other lite topics"
+        );
+        assert!(ids.iter().flatten().all(|id| is_light_id(*id)));
+        assert!(topic_id("%LMQ%$q$l", &now).is_none() && !is_light_id(9));
+    }
+
+    #[test]
+    fn a_list_names_each_queue_once_within_bounds() {
+        let wanted = |list: &str| wanted(list).map(|found| found.len());
+        assert_eq!(wanted("%LMQ%a,other,,%LMQ%b"), Ok(2));
+        let long = format!("%LMQ%{}", "x".repeat(NAME_BYTES_MAX - PREFIX.len()));
+        assert_eq!(wanted(&long), Ok(1));
+        for (list, expected) in [
+            (
+                "%LMQ%a,%LMQ%a".to_owned(),
+                "the light queue %LMQ%a is named twice",
+            ),
+            (
+                format!("{long}x"),
+                "has a name of 256 bytes: 6 to 255 are allowed",
+            ),
+            (
+                "%LMQ%".to_owned(),
+                "has a name of 5 bytes: 6 to 255 are allowed",
+            ),
+            (
+                "%LMQ%a\u{3}".to_owned(),
+                "has a name with control characters",
+            ),
+        ] {
+            let reject = wanted(&list).unwrap_err();
+            assert_eq!(reject.code, response::MESSAGE_ILLEGAL);
+            assert!(reject.remark.contains(expected), "{}", reject.remark);
+        }
+    }
+
+    #[test]
+    fn offsets_stand_in_the_order_of_names() {
+        let list = "%LMQ%a,other,%LMQ%b,%LMQ%c";
+        assert_eq!(told(list, &[(3, 9), (0, 4)]), "4,,-1,9");
+    }
+
+    #[test]
+    fn some_topics_have_none() {
+        assert!(allows("t"));
+        for topic in [
+            "%RETRY%g",
+            "%DLQ%g",
+            "rmq_sys_wheel_timer",
+            "SCHEDULE_TOPIC_XXXX",
+            "%LMQ%a",
+        ] {
+            assert!(!allows(topic), "{topic}");
+        }
+    }
 }

@@ -507,7 +507,7 @@ impl Broker {
             .store
             .queues()
             .iter()
-            .filter(|(_, queue)| queue.topic_id != light::TOPIC_ID)
+            .filter(|(_, queue)| !light::is_light_id(queue.topic_id))
             .filter(|(_, queue)| {
                 snapshot
                     .topics

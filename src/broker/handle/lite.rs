@@ -12,7 +12,7 @@ use crate::broker::handle::pop::{INVISIBLE_MS_MAX, Known, LATE_MS, ORDERED, over
 use crate::broker::handle::take::{Looked, Taken, check_leases, take_from};
 use crate::broker::handle::{Parked, Request, bad_header, make_group, reject_to};
 use crate::broker::leases::POP_MAX;
-use crate::broker::light::{TOPIC_ID, lite_parts};
+use crate::broker::light::{is_light_id, lite_parts};
 use crate::broker::lite::Poll;
 use crate::broker::lite::rules::{bound_to, is_parent};
 use crate::broker::pops::{Ask, What};
@@ -248,7 +248,7 @@ impl Broker {
             return;
         }
         if let Some(queue) = self.store.queues().queue(slot)
-            && queue.topic_id == TOPIC_ID
+            && is_light_id(queue.topic_id)
         {
             self.lites.arrived(now, slot, &queue.topic);
             if lite_parts(&queue.topic).is_some() {
@@ -260,7 +260,7 @@ impl Broker {
     /// After a start: which lite topics there are.
     pub(in crate::broker) fn start_lites(&mut self, now: Now) {
         let lights = self.store.queues().iter();
-        let lites = lights.filter(|(_, queue)| queue.topic_id == TOPIC_ID);
+        let lites = lights.filter(|(_, queue)| is_light_id(queue.topic_id));
         for (slot, queue) in lites {
             if lite_parts(&queue.topic).is_some() {
                 self.expiries.note(now, slot);

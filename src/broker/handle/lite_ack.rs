@@ -8,7 +8,7 @@ use crate::broker::control::effects::Reject;
 use crate::broker::handle::ack::{Batch, Handle, answer_change, confirm, end};
 use crate::broker::handle::pop::ORDERED;
 use crate::broker::handle::{Request, lite};
-use crate::broker::light::{TOPIC_ID, lite_queue};
+use crate::broker::light::{is_light_id, lite_queue};
 use crate::broker::lite::rules::bound_to;
 use crate::broker::topics::Topic;
 use crate::broker::{Broker, Peer};
@@ -60,7 +60,7 @@ fn slot(
         .find(&lite_queue(&topic.name, lite), 0);
     let queue = slot.and_then(|slot| broker.store.queues().queue(slot));
     Ok(Some(slot.filter(|_| {
-        queue.is_some_and(|queue| queue.topic_id == TOPIC_ID)
+        queue.is_some_and(|queue| is_light_id(queue.topic_id))
     })))
 }
 

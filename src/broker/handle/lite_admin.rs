@@ -11,7 +11,7 @@ use crate::broker::acks::ReplyTo;
 use crate::broker::control::effects::Reject;
 use crate::broker::handle::lite_subs::lite_queues;
 use crate::broker::handle::{Parked, Request, bad_header, lite, succeed, succeed_with};
-use crate::broker::light::{TOPIC_ID, lite_parts, lite_queue};
+use crate::broker::light::{is_light_id, lite_parts, lite_queue};
 use crate::broker::lite::Who;
 use crate::broker::lite::rules::{bound_to, expiration_minutes, is_parent};
 use crate::broker::survey::{self, Question, Row, time_of};
@@ -95,7 +95,7 @@ pub fn rows(broker: &Broker, wanted: &Wanted) -> Vec<Row> {
     let queues = broker.store.queues();
     let is_light = |slot: &QueueSlot| {
         let queue = queues.queue(*slot);
-        queue.is_some_and(|queue| queue.topic_id == TOPIC_ID)
+        queue.is_some_and(|queue| is_light_id(queue.topic_id))
     };
     vec![Row::Lites(Counts {
         queues: queues.len(),

@@ -241,7 +241,7 @@ fn named(broker: &Broker, entry: &LiteSubscription) -> Result<Vec<Named>, Reject
 /// The queues of all lite topics that a parent has here.
 pub(super) fn lite_queues(store: &crate::store::Store, parent: &str) -> Vec<(Arc<str>, QueueSlot)> {
     let lights = store.queues().iter();
-    let lights = lights.filter(|(_, queue)| queue.topic_id == light::TOPIC_ID);
+    let lights = lights.filter(|(_, queue)| light::is_light_id(queue.topic_id));
     lights
         .filter(|(_, queue)| lite_parts(&queue.topic).is_some_and(|(known, _)| known == parent))
         .map(|(slot, queue)| (queue.topic.clone(), slot))

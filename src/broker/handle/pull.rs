@@ -355,7 +355,7 @@ fn still_allowed(broker: &Broker, pull: &Pull) -> Result<(), Reject> {
 
 /// Whether the slot still is that of the queue.
 fn is_there(broker: &Broker, pull: &Pull) -> bool {
-    if pull.topic.id == light::TOPIC_ID {
+    if light::is_light_id(pull.topic.id) {
         let queue = broker.store.queues().queue(pull.slot);
         return queue.is_some_and(|queue| queue.topic == pull.topic.name);
     }

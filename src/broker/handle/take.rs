@@ -246,7 +246,7 @@ fn hand_out(
         return;
     }
     let queue = broker.store.queues().queue(slot);
-    let light = queue.filter(|queue| queue.topic_id == light::TOPIC_ID);
+    let light = queue.filter(|queue| light::is_light_id(queue.topic_id));
     let light = light.map(|queue| &*queue.topic);
     let offsets = found.slices.iter().map(|slice| offset_of(slice, light));
     let offsets: Vec<u64> = offsets.collect();

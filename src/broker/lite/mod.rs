@@ -24,7 +24,6 @@ use crate::base::heap::Deadlines;
 use crate::base::{ConnId, Map, Mono, Now, Set, ShardId};
 use crate::broker::light::lite_parts;
 use crate::broker::pops::Ask;
-
 use crate::store::consumequeue::QueueSlot;
 use events::WAITING_MAX;
 use rules::Rules;
@@ -34,6 +33,7 @@ use std::sync::Arc;
 /// A client that has not said for so long what it wants is gone
 /// (`liteSubscriptionCheckTimeoutMills`).
 pub const EXPIRES_MS: u64 = 180_000;
+
 /// A client of a group, both by name.
 #[derive(Clone, Copy)]
 pub struct Who<'a> {
