@@ -15,7 +15,7 @@ use crate::report::{Outcome, Report};
 use crate::server::tail;
 
 /// No scenario may take longer, waiting for a restart included.
-const LIMIT: Duration = Duration::from_secs(480);
+const LIMIT: Duration = Duration::from_secs(240);
 const COUNT: u32 = 200;
 const SEED: u32 = 7;
 

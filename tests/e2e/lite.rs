@@ -258,3 +258,23 @@ fn more_subscriptions_than_the_limit_are_refused() {
     assert_eq!(refused.code, 604);
     server.stop();
 }
+
+#[test]
+fn without_the_switches_nobody_subscribes() {
+    let dir = tempfile::tempdir().unwrap();
+    let launch = launch(dir.path()).set("enableMultiDispatch", false);
+    let server = launch.start();
+    prepare(&server);
+    let mut client = Client::connect(server.launch.broker);
+    for action in ["PARTIAL_ADD", "COMPLETE_ADD"] {
+        let refused = subscribe(&mut client, "c", action, &["p0"], "a");
+        assert_eq!(refused.code, 604);
+        assert_eq!(
+            refused.remark,
+            "no lite topics here: the broker needs enableLmq and enableMultiDispatch"
+        );
+    }
+    let left = subscribe(&mut client, "c", "COMPLETE_REMOVE", &["p0"], "a");
+    assert_eq!(left.code, 0, "{left:?}");
+    server.stop();
+}

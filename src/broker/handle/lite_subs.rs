@@ -170,7 +170,12 @@ fn who(entry: &LiteSubscription) -> Who<'_> {
 }
 
 /// What a group that may consume says about its clients, and how many subscriptions there may be.
+/// Unlike the reference, which then takes subscriptions to what nothing will ever be put into,
+/// refuses while there are no light queues.
 fn limit(broker: &Broker, group: &str) -> Result<(Rules, usize), Reject> {
+    if !broker.options.light {
+        return illegal("no lite topics here: the broker needs enableLmq and enableMultiDispatch");
+    }
     let group = broker.snapshot.groups.get(group);
     match group.filter(|group| group.consume_enable) {
         Some(group) => Ok((Rules::of(group), broker.options.lite_subscriptions_max)),
