@@ -31,6 +31,7 @@ pub mod publish;
 pub mod puts;
 pub mod record;
 pub mod registry;
+mod routes;
 pub mod snapshot;
 pub mod splits;
 pub mod stats;
@@ -61,6 +62,7 @@ use crate::broker::pops::{Line, Pops, Visit};
 use crate::broker::publish::Publication;
 use crate::broker::puts::{Put, Puts, Stored};
 use crate::broker::registry::{Registry, RegistryOptions};
+use crate::broker::routes::Routes;
 use crate::broker::snapshot::Snapshot;
 use crate::broker::stats::Stats;
 use crate::broker::survey::{Question, Row, Surveys};
@@ -255,6 +257,7 @@ pub struct Broker {
     stopping: bool,
     scratch: handle::send::Scratch,
     layouts: Layouts,
+    routes: Routes,
     /// Properties that every message gets.
     stamp: Box<[u8]>,
 }
@@ -389,6 +392,7 @@ impl Broker {
             stopping: false,
             scratch: handle::send::Scratch::default(),
             layouts: Layouts::default(),
+            routes: Routes::default(),
             stamp: handle::send::stamp(&options),
             options,
         };
@@ -463,6 +467,9 @@ impl Broker {
             "snapshots come in order"
         );
         let before = std::mem::replace(&mut self.snapshot, snapshot);
+        if !before.topics.is_same(&self.snapshot.topics) {
+            self.routes.forget();
+        }
         self.notice_topics(now, &before, out);
         for topic in &gone.topics {
             self.tallies.drop_topic(topic.id);

@@ -113,6 +113,11 @@ impl<V> Catalog<V> {
         self.get(name).is_some()
     }
 
+    /// Whether nothing was changed between this copy and the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.buckets, &other.buckets)
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -163,7 +168,9 @@ mod tests {
             assert!(catalog.insert(Arc::clone(name), Arc::new(value)).is_none());
         }
         let copy = catalog.clone();
+        assert!(catalog.is_same(&copy));
         assert_eq!(catalog.remove("t7").as_deref(), Some(&7));
+        assert!(!catalog.is_same(&copy));
         assert_eq!(catalog.remove("t7"), None);
         assert_eq!(
             catalog

@@ -70,7 +70,7 @@ pub fn send(
         return Err(refused(topic, "delayed and transaction messages"));
     }
     let queue_id = traits.queue(topic, queue_id, &mut stored);
-    let draft = send::draft(broker, request, header, topic, queue_id, &stored);
+    let draft = send::draft(broker, request, header, send::of(topic), queue_id, &stored);
     draft
         .check()
         .map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;

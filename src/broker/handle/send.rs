@@ -12,6 +12,7 @@ use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
 use crate::broker::handle::{Request, bad_header, guarded, make, make_group};
 use crate::broker::light;
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
+use crate::broker::routes::Route;
 use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, BrokerOptions, Peer};
 use crate::machine::Outbox;
@@ -22,6 +23,7 @@ use crate::message::{batch, names};
 use crate::remoting::body::topic::TopicFilterType;
 use crate::remoting::code::{request, response};
 use crate::remoting::header::send::SendHeader;
+use crate::store::consumequeue::QueueSlot;
 use crate::store::dispatch::Dispatch;
 use std::sync::Arc;
 
@@ -63,6 +65,11 @@ impl Traits {
         self.transaction || self.delayed || self.timer || self.sharded
     }
 
+    /// Whether it goes as it is into the queue it is sent to.
+    fn is_plain(&self) -> bool {
+        !self.is_deferred() && !self.light && self.priority.is_none()
+    }
+
     /// Whether it is not to be seen at once.
     pub(super) fn is_deferred(&self) -> bool {
         self.transaction || self.delay_level > 0 || self.timer
@@ -93,6 +100,12 @@ pub fn send(
     }
     .map_err(bad_header)?;
     let name = header.topic.to_cow();
+    if !header.batch
+        && let Some(slot) = known(broker, &name, header.queue_id)
+    {
+        check_body(broker, request.command.body)?;
+        return send_known(broker, request, &header, &name, slot, out);
+    }
     let Some(topic) = broker.snapshot.topics.get(&name).cloned() else {
         return create_topic(broker, request, &header, &name, out);
     };
@@ -126,6 +139,14 @@ pub fn send(
         return send_batch(broker, request, &header, &topic, queue_id);
     }
     send_one(broker, request, &header, &topic, queue_id, out)
+}
+
+/// A queue of this shard to which sends went before and nothing has changed since.
+#[inline]
+fn known(broker: &Broker, topic: &str, queue_id: i32) -> Option<QueueSlot> {
+    let Route { slot, topic_id } = broker.routes.get(topic, queue_id)?;
+    let queue = broker.store.queues().queue(slot)?;
+    (queue.topic_id == topic_id && queue.queue_id == queue_id).then_some(slot)
 }
 
 pub(super) fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
@@ -187,6 +208,50 @@ fn send_one(
     queue_id: i32,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
+    with_properties(
+        broker,
+        request,
+        header,
+        &topic.name,
+        |broker, traits, stored| {
+            store_one(
+                broker, request, header, topic, queue_id, &traits, stored, out,
+            )
+        },
+    )
+}
+
+/// The short way for what is like the message before it.
+fn send_known(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &SendHeader<'_>,
+    name: &str,
+    slot: QueueSlot,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
+    let queue_id = header.queue_id;
+    with_properties(broker, request, header, name, |broker, traits, stored| {
+        if traits.is_plain() {
+            let draft = draft(broker, request, header, (name, false), queue_id, stored);
+            return append_one(broker, request, &draft, slot, &traits.dispatch);
+        }
+        let topic = broker.snapshot.topics.get(name).cloned();
+        let topic = topic.expect("what is known is of this snapshot");
+        store_one(
+            broker, request, header, &topic, queue_id, &traits, stored, out,
+        )
+    })
+}
+
+/// Does something with the properties of a message as they are to be stored.
+fn with_properties(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &SendHeader<'_>,
+    topic: &str,
+    store: impl FnOnce(&mut Broker, Traits, &mut Vec<u8>) -> Result<(), Reject>,
+) -> Result<(), Reject> {
     let Scratch {
         mut given,
         mut stored,
@@ -200,13 +265,8 @@ fn send_one(
             &given
         }
     };
-    let taken = take_properties(broker, &topic.name, given_plain, request.now, &mut stored);
-    let result = taken.and_then(|traits| {
-        let queue_id = traits.queue(topic, queue_id, &mut stored);
-        store_one(
-            broker, request, header, topic, queue_id, traits, &stored, out,
-        )
-    });
+    let taken = take_properties(broker, topic, given_plain, request.now, &mut stored);
+    let result = taken.and_then(|traits| store(broker, traits, &mut stored));
     broker.scratch = Scratch { given, stored };
     result
 }
@@ -221,16 +281,17 @@ fn store_one(
     header: &SendHeader<'_>,
     topic: &Arc<Topic>,
     queue_id: i32,
-    traits: Traits,
-    properties: &[u8],
+    traits: &Traits,
+    properties: &mut Vec<u8>,
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
-    check_traits(broker, &traits)?;
+    let queue_id = traits.queue(topic, queue_id, properties);
+    check_traits(broker, traits)?;
     let is_retry = topic.name.starts_with(RETRY_PREFIX);
     if is_retry && super::back::resend(broker, request, header, properties, out)? {
         return Ok(());
     }
-    let draft = draft(broker, request, header, topic, queue_id, properties);
+    let draft = draft(broker, request, header, of(topic), queue_id, properties);
     if traits.transaction && !(header.reconsume_times > 0 && traits.delay_level > 0) {
         return super::transaction::prepare(broker, request, &draft, queue_id);
     }
@@ -255,18 +316,34 @@ fn store_one(
     if traits.light {
         return send_light(broker, request, &draft, out);
     }
-    draft
-        .check()
-        .map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
-        .and_then(|slot| broker.store.check_append().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
-    debug_assert_eq!(traits.dispatch, Dispatch::of(&topic.name, properties));
-    let appended = broker
-        .store
-        .append(request.now, slot, &draft, &traits.dispatch);
+    append_one(broker, request, &draft, slot, &traits.dispatch)?;
+    let is_plain = traits.is_plain() && !is_retry && topic.dedup_window_ms().is_none();
+    if is_plain && !of(topic).1 {
+        let topic_id = topic.id;
+        let route = Route { slot, topic_id };
+        broker.routes.put(&topic.name, queue_id, route);
+    }
+    Ok(())
+}
+
+fn append_one(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    draft: &Draft<'_>,
+    slot: QueueSlot,
+    dispatch: &Dispatch,
+) -> Result<(), Reject> {
+    draft
+        .check()
+        .map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+    let checked = broker.store.check_append();
+    checked.map_err(|refused| broker.refuse(refused))?;
+    debug_assert_eq!(*dispatch, Dispatch::of(draft.topic, draft.properties));
+    let appended = broker.store.append(request.now, slot, draft, dispatch);
     broker.stats.put(1, request.command.body.len());
     if !request.command.is_oneway() {
         let due = request.now.mono.after_ms(broker.options.flush_timeout_ms);
@@ -274,7 +351,7 @@ fn store_one(
             appended.end,
             Ack::Send(SendAck {
                 to: request.reply_to(),
-                queue_id,
+                queue_id: draft.queue_id,
                 offset: appended.offset.0,
                 at: appended.at,
                 more: None,
@@ -319,18 +396,23 @@ fn check_traits(broker: &Broker, traits: &Traits) -> Result<(), Reject> {
     Ok(())
 }
 
+/// What a draft takes from its topic: the name, and whether messages have several tags.
+pub(super) fn of(topic: &Topic) -> (&str, bool) {
+    let multi = topic.config.topic_filter_type == TopicFilterType::MultiTag;
+    (&topic.name, multi)
+}
+
 pub(super) fn draft<'a>(
     broker: &Broker,
     request: &Request<'a>,
     header: &SendHeader<'_>,
-    topic: &'a Topic,
+    (topic, multi): (&'a str, bool),
     queue_id: i32,
     properties: &'a [u8],
 ) -> Draft<'a> {
-    let multi = topic.config.topic_filter_type == TopicFilterType::MultiTag;
     let sys_flag = header.sys_flag | if multi { sys_flag::MULTI_TAGS } else { 0 };
     Draft {
-        topic: &topic.name,
+        topic,
         queue_id,
         flag: header.flag,
         sys_flag: sys_flag & !sys_flag::TRANSACTION_MASK,
@@ -483,7 +565,7 @@ fn send_batch(
         .open_queue(request.now, &topic.name, topic.id, queue_id)
         .and_then(|slot| broker.store.check_append().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
-    let base = draft(broker, request, header, topic, queue_id, &[]);
+    let base = draft(broker, request, header, of(topic), queue_id, &[]);
     let drafts: Vec<Draft<'_>> = messages
         .iter()
         .map(|message| Draft {
