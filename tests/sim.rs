@@ -33,6 +33,8 @@ mod pending;
 mod popper;
 #[path = "sim/priority.rs"]
 mod priority;
+#[path = "sim/replies.rs"]
+mod replies;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/set.rs"]

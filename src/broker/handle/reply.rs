@@ -187,6 +187,7 @@ pub fn stored(
             w.field_str("msgId", "0");
             w.field_i64("queueId", i64::from(queue_id));
             w.field_i64("queueOffset", 0);
+            w.finish(0);
         }),
     }
 }
