@@ -35,6 +35,8 @@ mod popper;
 mod priority;
 #[path = "sim/replies.rs"]
 mod replies;
+#[path = "sim/resets.rs"]
+mod resets;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/set.rs"]
