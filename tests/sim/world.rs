@@ -17,15 +17,19 @@ use orbitmq::namesrv::{NameServer, NameServerOptions};
 use orbitmq::remoting::frame::frame_len;
 use orbitmq::store::{Flush, Sabotage};
 
+use crate::asker::{ASKERS, Answerer, Asker, QUESTIONS};
 use crate::client::{Client, Counts, Ctx, Role, Traffic};
 use crate::disk::{Disk, SyncTicket, error};
 use crate::lite::{Liter, is_parent};
 use crate::locker::Locker;
 use crate::model::Model;
+use crate::mover::{MOVERS, Mover};
 use crate::node::{Letter, Node, Turn, Wire};
 use crate::options;
 use crate::popper::Popper;
+use crate::ranker::{Ranker, is_urgent};
 use crate::rng::Rng;
+use crate::splitter::{SPLITTERS, Splitter};
 
 /// Longest a sync takes, µs: part of what a power cut may take under `ASYNC_FLUSH`.
 pub const SYNC_US_MAX: u64 = 40_000;
@@ -240,14 +244,22 @@ impl Pace {
 }
 
 impl World {
-    pub fn new(seed: u64, sabotage: Sabotage, trace: bool) -> World {
+    /// `alter` may make another plan of a seed's.
+    pub fn new(
+        seed: u64,
+        sabotage: Sabotage,
+        trace: bool,
+        alter: impl FnOnce(&mut options::Plan),
+    ) -> World {
         let mut rng = Rng::new(seed);
+        let mut plan = options::plan(&mut rng, sabotage);
+        alter(&mut plan);
         let options::Plan {
             broker,
             traffic,
             shards,
             violent,
-        } = options::plan(&mut rng, sabotage);
+        } = plan;
         let slow = violent || rng.percent(25);
         let pace = Pace::of(&mut rng, slow);
         let disks = (0..shards)
@@ -330,6 +342,26 @@ impl World {
         for n in 0..self.traffic.lockers {
             let locker = Locker::new(format!("lock-{n}"));
             clients.push(Client::new(Role::Locker(locker), rng));
+        }
+        for n in 0..if self.traffic.moves { MOVERS } else { 0 } {
+            let mover = Mover::new(n, n == 0 || rng.percent(50));
+            clients.push(Client::new(Role::Mover(mover), rng));
+        }
+        if self.traffic.questions {
+            let askers = (0..ASKERS).map(|n| Role::Asker(Asker::new(n)));
+            let roles = askers.chain([Role::Answerer(Answerer::default())]);
+            clients.extend(roles.map(|role| Client::new(role, rng)));
+        }
+        if self.traffic.ranks {
+            clients.push(Client::new(Role::Ranker(Ranker::default()), rng));
+        }
+        for n in 0..if self.traffic.wishes > 0 {
+            SPLITTERS
+        } else {
+            0
+        } {
+            let splitter = Splitter::new(n);
+            clients.push(Client::new(Role::Splitter(splitter), rng));
         }
         let last = rng.range(1_500_000, 4_000_000);
         let mut acts = Vec::new();
@@ -969,6 +1001,7 @@ impl World {
             failed: &self.failed,
             read_faults: &mut self.read_faults,
             lossy: self.lossy,
+            life: self.life,
             config: &self.traffic,
             counts: &mut self.counts,
         };
@@ -1256,6 +1289,10 @@ impl World {
                     match &mut self.clients[client].role {
                         Role::Popper(popper) => popper.drains = true,
                         Role::Liter(liter) => liter.drains = true,
+                        Role::Mover(mover) => mover.drains = true,
+                        Role::Asker(asker) => asker.drains = true,
+                        Role::Answerer(answerer) => answerer.drains = true,
+                        Role::Ranker(ranker) => ranker.drains = true,
                         _ => continue,
                     }
                     self.schedule(self.now, Ev::Wake(client));
@@ -1287,7 +1324,8 @@ impl World {
 
     /// Whether the last rounds have brought somebody something, within reason.
     fn reads_on(&mut self) -> bool {
-        let seen = self.model.popped.len() + self.model.lites.seen.len();
+        let ranked = self.model.ranks.seen_count();
+        let seen = self.model.popped.len() + self.model.lites.seen.len() + ranked;
         let read = self.counts.pulled + seen as u64;
         let (before, rounds) = self.read;
         let goes_on = read > before && rounds < 1_000;
@@ -1323,6 +1361,19 @@ impl World {
             }
         }
         let failed = self.failed.iter().any(Option::is_some);
+        for client in &self.clients {
+            match &client.role {
+                Role::Mover(mover) if !mover.is_through() => {
+                    return Some("not all offsets of moved groups were asked for".to_owned());
+                }
+                Role::Asker(asker) if live(QUESTIONS) && !failed => {
+                    if let Some(uid) = asker.waits_for() {
+                        return Some(format!("u{uid} asked and had no answer"));
+                    }
+                }
+                _ => {}
+            }
+        }
         let pops = self.traffic.poppers > 0 && !failed;
         for (uid, sent) in self.model.sent.iter().filter(|_| pops) {
             let popped = self.model.popped.has_seen("pop", *uid);
@@ -1334,6 +1385,12 @@ impl World {
             let due = sent.acked.is_some() && is_parent(&sent.topic) && live(&sent.topic);
             if due && !self.model.lites.seen.contains(uid) {
                 return Some(format!("u{uid} never came to a client of its lite topic"));
+            }
+        }
+        for (uid, sent) in self.model.sent.iter().filter(|_| !failed) {
+            let due = sent.acked.is_some() && is_urgent(&sent.topic) && live(&sent.topic);
+            if due && !self.model.ranks.has_seen(*uid) {
+                return Some(format!("u{uid} never came to the client of urgent ones"));
             }
         }
         for (group, uid, _) in &self.model.returned {

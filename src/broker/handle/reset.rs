@@ -16,6 +16,7 @@ use crate::broker::{Broker, topics};
 use crate::machine::Outbox;
 use crate::remoting::code::response;
 use crate::remoting::header::offset::ResetOffset;
+use crate::store::Sabotage;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
@@ -77,6 +78,7 @@ pub fn run(broker: &mut Broker, now: Now, reset: &Reset, waiter: WaiterId) -> Op
             Err(reject) => return Some(vec![Row::Refused(reject)]),
         }
     }
+    let sabotage = broker.options.store.sabotage;
     let rows = targets.into_iter().map(|(queue_id, slot, offset)| {
         let (min, max) = broker.store.visible_range(slot);
         let offset = offset.0;
@@ -84,13 +86,19 @@ pub fn run(broker: &mut Broker, now: Now, reset: &Reset, waiter: WaiterId) -> Op
             let (min, max) = (min.0, max.0);
             return Row::OutOfRange { offset, min, max };
         }
-        match broker.offsets.reset(now, &reset.group, slot, offset) {
+        let taken = broker.offsets.reset(now, &reset.group, slot, offset);
+        if sabotage == Sabotage::ForgetResets {
+            broker.offsets.take_reset(&reset.group, slot);
+        }
+        match taken {
             true => Row::Reset { queue_id, offset },
             false => Row::Refused(offsets_full(broker)),
         }
     });
     let rows = rows.collect();
-    broker.flush_offsets(now);
+    if sabotage != Sabotage::LoseResets {
+        broker.flush_offsets(now);
+    }
     Some(rows)
 }
 
