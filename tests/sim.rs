@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use orbitmq::store::Sabotage;
+use rng::Rng;
 use world::{FAULTS, Fault, World};
 
 #[path = "sim/asker.rs"]
@@ -69,13 +70,17 @@ fn run(seed: u64, sabotage: Sabotage, trace: bool) -> Outcome {
     run_altered(seed, sabotage, trace, |_| {})
 }
 
+/// A run by another plan than the seed's.
 fn run_altered(
     seed: u64,
     sabotage: Sabotage,
     trace: bool,
     alter: impl FnOnce(&mut options::Plan),
 ) -> Outcome {
-    let mut world = World::new(seed, sabotage, trace, alter);
+    let mut rng = Rng::new(seed);
+    let mut plan = options::plan(&mut rng, sabotage);
+    alter(&mut plan);
+    let mut world = World::new(plan, rng, trace);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let result = ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -81,8 +81,10 @@ impl Asker {
         format!("REPLY_TO_CLIENT\u{1}{id}\u{2}CORRELATION_ID\u{1}{uid}\u{2}TTL\u{1}3000\u{2}")
     }
 
-    pub fn waits_for(&self) -> Option<u64> {
-        self.question.map(|(uid, _)| uid)
+    /// What it waits for at the end.
+    pub fn missing(&self) -> Option<String> {
+        let uid = self.question?.0;
+        Some(format!("u{uid} asked and had no answer"))
     }
 }
 
@@ -249,7 +251,7 @@ impl Client {
         };
         answer.came = Some(code);
         let me = asker(self);
-        if code == SUCCESS && me.waits_for() == Some(uid) {
+        if code == SUCCESS && me.question.is_some_and(|(waits, _)| waits == uid) {
             me.question = None;
         }
         ctx.reply(command, code, b"");

@@ -560,6 +560,27 @@ impl Client {
         self.send(ctx, load);
     }
 
+    /// The properties of a message.
+    fn text(&self, ctx: &Ctx<'_>, load: &Load, uid: u64) -> String {
+        let sent = &ctx.model.sent[&uid];
+        let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
+        if is_guarded(&load.topic) {
+            text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
+        }
+        if is_parent(&load.topic) {
+            text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(uid)));
+        } else if !sent.lights.is_empty() {
+            let names = sent.lights.join(",");
+            text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
+        }
+        push_kind(load, &mut text);
+        if let Role::Asker(asker) = &self.role {
+            text.push_str(&asker.properties(uid));
+        }
+        text.push_str(&ctx.model.ranks.properties(uid));
+        text
+    }
+
     fn send(&mut self, ctx: &mut Ctx<'_>, load: Load) {
         let generation = load.generation;
         if ctx.model.generation(&load.topic) != Some(generation) {
@@ -570,23 +591,9 @@ impl Client {
         for uid in &load.uids {
             let sent = ctx.model.sent.get_mut(uid).expect("made before");
             sent.attempts += 1;
-            let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
-            if is_guarded(&load.topic) {
-                text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
-            }
-            if is_parent(&load.topic) {
-                text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(*uid)));
-            } else if !sent.lights.is_empty() {
-                let names = sent.lights.join(",");
-                text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
-            }
-            push_kind(&load, &mut text);
-            if let Role::Asker(asker) = &self.role {
-                text.push_str(&asker.properties(*uid));
-            }
-            text.push_str(&ctx.model.ranks.properties(*uid));
-            texts.push(text);
-            bodies.push(body(*uid, sent.len));
+            let len = sent.len;
+            texts.push(self.text(ctx, &load, *uid));
+            bodies.push(body(*uid, len));
         }
         let is_batch = load.uids.len() > 1;
         let mut bytes = Vec::new();
@@ -1039,14 +1046,27 @@ impl Client {
             }
             Asked::PopAck { uid, until_ms } => self.pop_acked(ctx, uid, until_ms, command),
             Asked::PopChange { uid } => self.pop_changed(ctx, uid, command),
-            Asked::Lock => self.locked(ctx, pending.at, command),
-            Asked::Lite(asked) => self.lite_answered(ctx, asked, pending.at, command),
-            Asked::Move(asked) => self.move_answered(ctx, asked, command),
-            Asked::Reply(asked) => self.reply_answered(ctx, asked, pending.at, command),
-            Asked::Rank(asked) => self.rank_answered(ctx, asked, command),
-            Asked::Split(asked) => self.split_answered(ctx, asked, pending.at, command),
             Asked::Join => self.joined(ctx, command, &remark()),
-            asked => self.changed(ctx, asked, code, &remark()),
+            asked => self.answer_feature(ctx, asked, pending.at, command),
+        }
+    }
+
+    /// The answer to a request of one of the workloads that have a file of their own.
+    fn answer_feature(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        asked: Asked,
+        at: u64,
+        command: &Command<'_>,
+    ) -> Check {
+        match asked {
+            Asked::Lock => self.locked(ctx, at, command),
+            Asked::Lite(asked) => self.lite_answered(ctx, asked, at, command),
+            Asked::Move(asked) => self.move_answered(ctx, asked, command),
+            Asked::Reply(asked) => self.reply_answered(ctx, asked, at, command),
+            Asked::Rank(asked) => self.rank_answered(ctx, asked, command),
+            Asked::Split(asked) => self.split_answered(ctx, asked, at, command),
+            asked => self.changed(ctx, asked, command.code, &remark_of(command)),
         }
     }
 
@@ -1192,12 +1212,7 @@ impl Client {
             return Ok(());
         }
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
-        let chooses = is_guarded(&load.topic) || is_parent(&load.topic) || is_urgent(&load.topic);
-        ensure!(
-            load.queue < 0 || load.queue == queue.1 || chooses,
-            "stored in queue {}",
-            queue.1
-        );
+        check_queue(&load, queue.1)?;
         let first = number(command, "queueOffset")?;
         for (n, uid) in load.uids.iter().enumerate() {
             let physical = ids[n].physical_offset;
@@ -1462,6 +1477,16 @@ impl Asked {
                 | Asked::Other
         )
     }
+}
+
+/// A message is in the queue it was sent to, unless its topic has a mind of its own.
+fn check_queue(load: &Load, queue: i32) -> Check {
+    let chooses = is_guarded(&load.topic) || is_parent(&load.topic) || is_urgent(&load.topic);
+    ensure!(
+        load.queue < 0 || load.queue == queue || chooses,
+        "stored in queue {queue}"
+    );
+    Ok(())
 }
 
 fn viewed(

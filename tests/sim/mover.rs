@@ -166,9 +166,10 @@ impl Mover {
         format!("mover-{}", self.number)
     }
 
-    /// Whether everything was looked at once more.
-    pub fn is_through(&self) -> bool {
-        self.looked && self.steps.is_empty()
+    /// What is left to do at the end: everything is looked at once more.
+    pub fn missing(&self) -> Option<String> {
+        let through = self.looked && self.steps.is_empty();
+        (!through).then(|| format!("not all offsets of {} were asked for", self.group()))
     }
 }
 

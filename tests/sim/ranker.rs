@@ -181,61 +181,100 @@ impl Client {
         let starts = Starts::read(command)?;
         let pop_ms = number(command, "popTime")?;
         let invisible_ms = number(command, "invisibleTime")?;
-        let mut acks = Vec::new();
+        let mut taken = Vec::new();
         let mut last = None;
         for record in RecordView::iter(command.body) {
             let record = record.map_err(|error| error.to_string())?;
-            let uid = uid_of(&record).ok_or("a message without a key")?;
-            ensure!(
-                !ctx.model.ranks.done.contains_key(&uid),
-                "u{uid} came again, although it was acknowledged"
-            );
-            let place = (record.queue_id(), record.queue_offset());
-            let handle = properties::find_str(record.properties(), "POP_CK");
-            let is_first = handle.is_none() && !ctx.model.ranks.seen.contains(&uid);
-            let (topic, handle) = match handle {
-                Some(handle) => {
-                    // Behind everything that comes for the first time.
-                    last = Some((i32::MAX, 0));
-                    (format!("%RETRY%{GROUP}_{URGENT}"), handle.to_owned())
-                }
-                None => {
-                    let queue = (URGENT.to_owned(), place.0);
-                    ctx.model.seen(&queue, &record, ctx.now)?;
-                    let rank = (QUEUES - place.0, place.1);
-                    ensure!(last < Some(rank), "u{uid} at {rank:?} came behind {last:?}");
-                    last = Some(rank);
-                    (
-                        URGENT.to_owned(),
-                        starts.handle(&record, pop_ms, invisible_ms)?,
-                    )
-                }
+            let handle = match properties::find_str(record.properties(), "POP_CK") {
+                Some(handle) => Err(handle.to_owned()),
+                None => Ok(starts.handle(&record, pop_ms, invisible_ms)?),
             };
-            let ranks = &mut ctx.model.ranks;
-            ranks.waiting.retain(|_, waiting| *waiting != uid);
-            ranks.seen.insert(uid);
-            let fields = move |w: &mut FrameWriter<'_>| {
-                w.field_str("consumerGroup", GROUP);
-                w.field_str("topic", &topic);
-                w.field_i64("queueId", i64::from(place.0));
-                w.field_i64("offset", place.1);
-                w.field_str("extraInfo", &handle);
-            };
-            let until_ms = is_first.then_some(pop_ms + invisible_ms);
-            acks.push((AskedRank::Ack(uid, until_ms), fields));
+            taken.push(take(
+                ctx,
+                &record,
+                handle,
+                pop_ms + invisible_ms,
+                &mut last,
+            )?);
         }
         let last = last.ok_or("popped, but nothing is there")?;
         let left = ctx.model.ranks.waiting.range(..last).next();
         if let Some((rank, uid)) = left.filter(|_| !failed) {
             return Err(format!("u{uid} at {rank:?} still waits, but {last:?} came"));
         }
-        ctx.counts.pulled += acks.len() as u64;
+        ctx.counts.pulled += taken.len() as u64;
         let drains = matches!(&self.role, Role::Ranker(ranker) if ranker.drains);
-        for (asked, fields) in acks {
+        for taken in taken {
             if drains || ctx.rng.percent(70) {
+                let fields = |w: &mut FrameWriter<'_>| {
+                    w.field_str("consumerGroup", GROUP);
+                    w.field_str("topic", &taken.topic);
+                    w.field_i64("queueId", i64::from(taken.queue));
+                    w.field_i64("offset", taken.offset);
+                    w.field_str("extraInfo", &taken.handle);
+                };
+                let asked = AskedRank::Ack(taken.uid, taken.until_ms);
                 self.ask(ctx, 200_051, Some(Asked::Rank(asked)), fields, b"");
             }
         }
         Ok(())
     }
+}
+
+/// A message in the client's hands.
+struct Taken {
+    uid: u64,
+    topic: String,
+    queue: i32,
+    offset: i64,
+    handle: String,
+    /// As [`AskedRank::Ack`].
+    until_ms: Option<i64>,
+}
+
+/// Checks that a message may come now, behind `last`. The handle is `Err` of one that was handed
+/// out before and lapsed.
+fn take(
+    ctx: &mut Ctx<'_>,
+    record: &RecordView<'_>,
+    handle: Result<String, String>,
+    until_ms: i64,
+    last: &mut Option<(i32, i64)>,
+) -> Result<Taken, String> {
+    let uid = uid_of(record).ok_or("a message without a key")?;
+    let (queue, offset) = (record.queue_id(), record.queue_offset());
+    let is_first = handle.is_ok() && !ctx.model.ranks.seen.contains(&uid);
+    ensure!(
+        !ctx.model.ranks.done.contains_key(&uid),
+        "u{uid} came again, although it was acknowledged"
+    );
+    let (topic, handle) = match handle {
+        Err(handle) => {
+            // Behind everything that comes for the first time.
+            *last = Some((i32::MAX, 0));
+            (format!("%RETRY%{GROUP}_{URGENT}"), handle)
+        }
+        Ok(handle) => {
+            let place = (URGENT.to_owned(), queue);
+            ctx.model.seen(&place, record, ctx.now)?;
+            let rank = (QUEUES - queue, offset);
+            ensure!(
+                *last < Some(rank),
+                "u{uid} at {rank:?} came behind {last:?}"
+            );
+            *last = Some(rank);
+            (URGENT.to_owned(), handle)
+        }
+    };
+    let ranks = &mut ctx.model.ranks;
+    ranks.waiting.retain(|_, waiting| *waiting != uid);
+    ranks.seen.insert(uid);
+    Ok(Taken {
+        uid,
+        topic,
+        queue,
+        offset,
+        handle,
+        until_ms: is_first.then_some(until_ms),
+    })
 }

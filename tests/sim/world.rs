@@ -15,7 +15,7 @@ use orbitmq::broker::{Broker, BrokerOptions, Peer};
 use orbitmq::machine::{Event, FrameIn, Link, Machine};
 use orbitmq::namesrv::{NameServer, NameServerOptions};
 use orbitmq::remoting::frame::frame_len;
-use orbitmq::store::{Flush, Sabotage};
+use orbitmq::store::Flush;
 
 use crate::asker::{ASKERS, Answerer, Asker, QUESTIONS};
 use crate::client::{Client, Counts, Ctx, Role, Traffic};
@@ -244,16 +244,7 @@ impl Pace {
 }
 
 impl World {
-    /// `alter` may make another plan of a seed's.
-    pub fn new(
-        seed: u64,
-        sabotage: Sabotage,
-        trace: bool,
-        alter: impl FnOnce(&mut options::Plan),
-    ) -> World {
-        let mut rng = Rng::new(seed);
-        let mut plan = options::plan(&mut rng, sabotage);
-        alter(&mut plan);
+    pub fn new(plan: options::Plan, mut rng: Rng, trace: bool) -> World {
         let options::Plan {
             broker,
             traffic,
@@ -355,15 +346,23 @@ impl World {
         if self.traffic.ranks {
             clients.push(Client::new(Role::Ranker(Ranker::default()), rng));
         }
-        for n in 0..if self.traffic.wishes > 0 {
-            SPLITTERS
-        } else {
-            0
-        } {
-            let splitter = Splitter::new(n);
-            clients.push(Client::new(Role::Splitter(splitter), rng));
+        if self.traffic.wishes > 0 {
+            let roles = (0..SPLITTERS).map(|n| Role::Splitter(Splitter::new(n)));
+            clients.extend(roles.map(|role| Client::new(role, rng)));
         }
         let last = rng.range(1_500_000, 4_000_000);
+        self.plan_faults(last);
+        for client in clients {
+            self.clients.push(client);
+            let at = self.rng.below(20_000);
+            self.schedule(at, Ev::Wake(self.clients.len() - 1));
+        }
+        self.schedule(0, Ev::Restart);
+        self.schedule(last, Ev::Finish);
+    }
+
+    fn plan_faults(&mut self, last: u64) {
+        let rng = &mut self.rng;
         let mut acts = Vec::new();
         for _ in 0..rng.range(1, 4) {
             acts.push(*rng.pick(&[
@@ -393,13 +392,6 @@ impl World {
         for (at, act) in plan {
             self.schedule(at, Ev::Act(act));
         }
-        for client in clients {
-            self.clients.push(client);
-            let at = self.rng.below(20_000);
-            self.schedule(at, Ev::Wake(self.clients.len() - 1));
-        }
-        self.schedule(0, Ev::Restart);
-        self.schedule(last, Ev::Finish);
     }
 
     fn now(&self) -> Now {
@@ -1361,18 +1353,13 @@ impl World {
             }
         }
         let failed = self.failed.iter().any(Option::is_some);
-        for client in &self.clients {
-            match &client.role {
-                Role::Mover(mover) if !mover.is_through() => {
-                    return Some("not all offsets of moved groups were asked for".to_owned());
-                }
-                Role::Asker(asker) if live(QUESTIONS) && !failed => {
-                    if let Some(uid) = asker.waits_for() {
-                        return Some(format!("u{uid} asked and had no answer"));
-                    }
-                }
-                _ => {}
-            }
+        let goes_on = self.clients.iter().find_map(|client| match &client.role {
+            Role::Mover(mover) => mover.missing(),
+            Role::Asker(asker) if live(QUESTIONS) && !failed => asker.missing(),
+            _ => None,
+        });
+        if goes_on.is_some() {
+            return goes_on;
         }
         let pops = self.traffic.poppers > 0 && !failed;
         for (uid, sent) in self.model.sent.iter().filter(|_| pops) {
