@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use orbitmq::store::Sabotage;
+use rng::Rng;
 use world::{FAULTS, Fault, World};
 
+#[path = "sim/asker.rs"]
+mod asker;
 #[path = "sim/client.rs"]
 mod client;
 #[path = "sim/disk.rs"]
@@ -23,6 +26,8 @@ mod lite;
 mod locker;
 #[path = "sim/model.rs"]
 mod model;
+#[path = "sim/mover.rs"]
+mod mover;
 #[path = "sim/node.rs"]
 mod node;
 #[path = "sim/options.rs"]
@@ -33,10 +38,18 @@ mod pending;
 mod popper;
 #[path = "sim/priority.rs"]
 mod priority;
+#[path = "sim/ranker.rs"]
+mod ranker;
+#[path = "sim/replies.rs"]
+mod replies;
+#[path = "sim/resets.rs"]
+mod resets;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/set.rs"]
 mod set;
+#[path = "sim/splitter.rs"]
+mod splitter;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -54,7 +67,20 @@ struct Outcome {
 }
 
 fn run(seed: u64, sabotage: Sabotage, trace: bool) -> Outcome {
-    let mut world = World::new(seed, sabotage, trace);
+    run_altered(seed, sabotage, trace, |_| {})
+}
+
+/// A run by another plan than the seed's.
+fn run_altered(
+    seed: u64,
+    sabotage: Sabotage,
+    trace: bool,
+    alter: impl FnOnce(&mut options::Plan),
+) -> Outcome {
+    let mut rng = Rng::new(seed);
+    let mut plan = options::plan(&mut rng, sabotage);
+    alter(&mut plan);
+    let mut world = World::new(plan, rng, trace);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     let result = ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -164,6 +190,9 @@ fn mutants() {
         Sabotage::AckBeforeHanded,
         Sabotage::AcceptStaleTail,
         Sabotage::SkipGap,
+        Sabotage::ForgetResets,
+        Sabotage::LoseResets,
+        Sabotage::ReplyToSender,
     ] {
         let began = Instant::now();
         let caught =
@@ -173,5 +202,34 @@ fn mutants() {
             "{sabotage:?} is caught by seed {seed} after {:.1?}: {error}",
             began.elapsed()
         );
+    }
+}
+
+/// So are brokers that do something else than they are told to.
+#[test]
+fn disobedience() {
+    if number("ORBITMQ_SEED").is_some() {
+        return;
+    }
+    type Case = (&'static str, &'static str, fn(&mut options::Plan));
+    let cases: [Case; 3] = [
+        ("the least urgent first", "priorities", |plan| {
+            plan.broker.pop_highest_first = false;
+        }),
+        ("nobody is refused", "split group", |plan| {
+            plan.broker.control.reject_different_subscription = false;
+            plan.traffic.refuses = true;
+        }),
+        ("everybody else is refused", "split group", |plan| {
+            plan.broker.control.reject_different_subscription = true;
+            plan.traffic.refuses = false;
+        }),
+    ];
+    for (name, place, alter) in cases {
+        let fails = |seed| run_altered(seed, Sabotage::None, false, alter).result.err();
+        let caught = (0..SEEDS).find_map(|seed| Some((seed, fails(seed)?)));
+        let (seed, error) = caught.unwrap_or_else(|| panic!("{name}: not caught"));
+        assert!(error.contains(place), "{name}: {error}");
+        println!("{name}: caught by seed {seed}: {error}");
     }
 }

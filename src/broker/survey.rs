@@ -37,6 +37,7 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::VERSION;
 use crate::remoting::header::group::ConsumeStatsHeader;
 use crate::remoting::header::topic::TopicName;
+use crate::store::Refused;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
@@ -325,6 +326,15 @@ pub fn answer(
 }
 
 pub fn run(broker: &mut Broker, mut asked: Asked, out: &mut Outbox<Peer>) {
+    if let Some(reject) = unsafe_now(broker, &asked.question) {
+        return give(
+            broker,
+            asked.from,
+            asked.ticket,
+            vec![Row::Refused(reject)],
+            out,
+        );
+    }
     let waiter = broker.next_waiter();
     let Some(rows) = rows(broker, &mut asked, WaiterId(waiter), out) else {
         broker.parked.insert(waiter, Parked::Asked(asked));
@@ -345,6 +355,19 @@ pub fn run(broker: &mut Broker, mut asked: Asked, out: &mut Outbox<Peer>) {
     }
 }
 
+/// Why a shard cannot change offsets, or tell all of them: after a failed write nothing would be
+/// safe. Other changes look at the log themselves.
+fn unsafe_now(broker: &Broker, question: &Question) -> Option<Reject> {
+    let offsets = matches!(
+        question,
+        Question::Reset(_) | Question::Progress(Progress::Clone { .. } | Progress::All)
+    );
+    match broker.store.check_append() {
+        Err(refused @ Refused::Failed(_)) if offsets => Some(broker.refuse(refused)),
+        _ => None,
+    }
+}
+
 /// A shard's answer goes to who asked.
 pub fn give(
     broker: &mut Broker,
@@ -360,11 +383,12 @@ pub fn give(
     }
 }
 
-/// The disk did not give a shard what it was asked: it answers with what it knows.
-pub fn fail(broker: &mut Broker, asked: &Asked, out: &mut Outbox<Peer>) {
+/// The disk did not give a shard what it was asked: a search goes on with a gap, anything else is
+/// refused, for half an answer reads like a whole one.
+pub fn fail(broker: &mut Broker, asked: &Asked, reject: &Reject, out: &mut Outbox<Peer>) {
     let rows = match &*asked.question {
         Question::Messages(query) => query.gap().into_iter().collect(),
-        _ => Vec::new(),
+        _ => vec![Row::Refused(reject.clone())],
     };
     give(broker, asked.from, asked.ticket, rows, out);
 }

@@ -72,6 +72,12 @@ pub enum Sabotage {
     AcceptStaleTail,
     /// Move the written mark over a write that has not completed.
     SkipGap,
+    /// Tell no pull that its group was moved, and take old commits.
+    ForgetResets,
+    /// Answer a reset before the log has it.
+    LoseResets,
+    /// Push an answer to whoever gave it.
+    ReplyToSender,
 }
 
 #[derive(Clone, Debug)]

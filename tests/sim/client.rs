@@ -15,11 +15,16 @@ use orbitmq::remoting::header::pull::{
 use orbitmq::remoting::header::send::SendHeader;
 use orbitmq::remoting::text::Text;
 
+use crate::asker::{Answerer, AskedReply, Asker, QUESTIONS};
 use crate::lite::{AskedLite, Liter, PARENT, is_parent, light_of, lite_of};
 use crate::locker::Locker;
 use crate::model::{Check, Life, Model, Sent, body};
+use crate::mover::{AskedMove, Mover};
+use crate::options::WALL_MS;
 use crate::popper::Popper;
+use crate::ranker::{AskedRank, QUEUES, Ranker, URGENT, is_urgent};
 use crate::rng::Rng;
+use crate::splitter::{AskedSplit, Splitter};
 
 macro_rules! ensure {
     ($condition:expr, $($text:tt)*) => {
@@ -63,6 +68,8 @@ pub struct Ctx<'a> {
     pub read_faults: &'a mut u64,
     /// A power cut under `ASYNC_FLUSH` happened: groups may be gone.
     pub lossy: bool,
+    /// Counts starts of the broker.
+    pub life: u64,
     pub config: &'a Traffic,
     pub counts: &'a mut Counts,
 }
@@ -93,6 +100,16 @@ pub struct Traffic {
     pub lites: bool,
     /// Members that lock queues.
     pub lockers: u64,
+    /// Whether operators move groups.
+    pub moves: bool,
+    /// Whether clients ask each other.
+    pub questions: bool,
+    /// Whether there are priority messages.
+    pub ranks: bool,
+    /// What members of one group may want, none if there are no members; and whether the broker
+    /// refuses those who want something else.
+    pub wishes: u64,
+    pub refuses: bool,
     /// Consumers that pop; two of them are of one group.
     pub poppers: u64,
 }
@@ -105,6 +122,11 @@ pub enum Role {
     Popper(Popper),
     Liter(Liter),
     Locker(Locker),
+    Mover(Mover),
+    Asker(Asker),
+    Answerer(Answerer),
+    Ranker(Ranker),
+    Splitter(Splitter),
 }
 
 /// Messages of one request.
@@ -194,6 +216,10 @@ pub enum Asked {
         uid: u64,
     },
     Lite(AskedLite),
+    Move(AskedMove),
+    Reply(AskedReply),
+    Rank(AskedRank),
+    Split(AskedSplit),
     Lock,
     Unlock,
     Join,
@@ -324,24 +350,33 @@ impl Client {
         for (_, pending) in std::mem::take(&mut self.pending) {
             self.failed(pending.asked, model);
         }
-        if let Role::Consumer(consumer) = &mut self.role {
-            consumer.joined = false;
-            consumer
-                .queues
-                .values_mut()
-                .for_each(|place| place.waiting = false);
+        match &mut self.role {
+            Role::Consumer(consumer) => {
+                consumer.joined = false;
+                let places = consumer.queues.values_mut();
+                places.for_each(|place| place.waiting = false);
+            }
+            Role::Mover(_) => self.mover_left(model),
+            Role::Asker(_) => self.asker_left(model),
+            Role::Splitter(_) => self.splitter_left(model),
+            _ => {}
         }
     }
 
     /// After an allowed loss nothing a consumer remembers counts.
     pub fn forget(&mut self) {
-        if let Role::Consumer(consumer) = &mut self.role {
-            consumer.queues.clear();
+        match &mut self.role {
+            Role::Consumer(consumer) => consumer.queues.clear(),
+            Role::Answerer(answerer) => answerer.forget(),
+            _ => {}
         }
     }
 
-    fn failed(&mut self, asked: Asked, _model: &mut Model) {
+    fn failed(&mut self, asked: Asked, model: &mut Model) {
         match (asked, &mut self.role) {
+            (Asked::Move(asked), _) => self.move_failed(asked, model),
+            (Asked::Rank(asked), _) => self.rank_failed(&asked, model),
+            (Asked::Split(asked), _) => self.split_failed(&asked, model),
             (Asked::Send(mut load, _), Role::Producer { retry }) if load.tries < 3 => {
                 load.tries += 1;
                 retry.push(load);
@@ -385,6 +420,11 @@ impl Client {
             Role::Popper(_) => self.pop(ctx),
             Role::Liter(_) => self.consume_lites(ctx),
             Role::Locker(_) => self.lock_queues(ctx),
+            Role::Mover(_) => self.move_groups(ctx),
+            Role::Asker(_) => self.ask_questions(ctx),
+            Role::Answerer(_) => self.answer_questions(ctx),
+            Role::Ranker(_) => self.rank(ctx),
+            Role::Splitter(_) => self.split(ctx),
         }
         Ok(ctx
             .rng
@@ -458,7 +498,7 @@ impl Client {
             .model
             .live()
             .into_iter()
-            .filter(|(name, _)| !name.starts_with('%'))
+            .filter(|(name, _)| !name.starts_with('%') && !is_urgent(name))
             .collect();
         if live.is_empty() || *ctx.uids >= MESSAGES_MAX {
             return;
@@ -502,6 +542,45 @@ impl Client {
         );
     }
 
+    /// Sends a message that was made up before, once more or for the first time.
+    pub fn send_one(&mut self, ctx: &mut Ctx<'_>, topic: &str, uid: u64) {
+        let Some(generation) = ctx.model.generation(topic) else {
+            return;
+        };
+        let load = Load {
+            uids: vec![uid],
+            topic: topic.to_owned(),
+            queue: 0,
+            level: 0,
+            transaction: false,
+            oneway: false,
+            tries: 0,
+            generation,
+        };
+        self.send(ctx, load);
+    }
+
+    /// The properties of a message.
+    fn text(&self, ctx: &Ctx<'_>, load: &Load, uid: u64) -> String {
+        let sent = &ctx.model.sent[&uid];
+        let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
+        if is_guarded(&load.topic) {
+            text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
+        }
+        if is_parent(&load.topic) {
+            text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(uid)));
+        } else if !sent.lights.is_empty() {
+            let names = sent.lights.join(",");
+            text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
+        }
+        push_kind(load, &mut text);
+        if let Role::Asker(asker) = &self.role {
+            text.push_str(&asker.properties(uid));
+        }
+        text.push_str(&ctx.model.ranks.properties(uid));
+        text
+    }
+
     fn send(&mut self, ctx: &mut Ctx<'_>, load: Load) {
         let generation = load.generation;
         if ctx.model.generation(&load.topic) != Some(generation) {
@@ -512,19 +591,9 @@ impl Client {
         for uid in &load.uids {
             let sent = ctx.model.sent.get_mut(uid).expect("made before");
             sent.attempts += 1;
-            let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
-            if is_guarded(&load.topic) {
-                text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
-            }
-            if is_parent(&load.topic) {
-                text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(*uid)));
-            } else if !sent.lights.is_empty() {
-                let names = sent.lights.join(",");
-                text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
-            }
-            push_kind(&load, &mut text);
-            texts.push(text);
-            bodies.push(body(*uid, sent.len));
+            let len = sent.len;
+            texts.push(self.text(ctx, &load, *uid));
+            bodies.push(body(*uid, len));
         }
         let is_batch = load.uids.len() > 1;
         let mut bytes = Vec::new();
@@ -753,6 +822,12 @@ impl Client {
         if ctx.config.lites && !ctx.model.topics.contains_key(PARENT) {
             return self.create(ctx, PARENT.to_owned(), 4);
         }
+        if ctx.config.questions && !ctx.model.topics.contains_key(QUESTIONS) {
+            return self.create(ctx, QUESTIONS.to_owned(), 1);
+        }
+        if ctx.config.ranks && !ctx.model.topics.contains_key(URGENT) {
+            return self.create(ctx, URGENT.to_owned(), QUEUES);
+        }
         if !ctx.config.deletes || !ctx.rng.percent(4) {
             return;
         }
@@ -791,6 +866,9 @@ impl Client {
             w.field_bool("order", false);
             if is_parent(&name) {
                 w.field_str("attributes", "+message.type=LITE");
+            }
+            if is_urgent(&name) {
+                w.field_str("attributes", "+message.type=PRIORITY");
             }
             if is_guarded(&name) {
                 w.field_str("attributes", "+dedup.window=3600000");
@@ -875,10 +953,7 @@ impl Client {
             let frame = split(&frame).map_err(|error| error.to_string())?;
             let command = Command::decode(frame).map_err(|error| error.to_string())?;
             if !command.is_response() {
-                ensure!(command.is_oneway(), "the broker asks {}", command.code);
-                if command.code == 39 {
-                    self.asked_about(ctx, &command)?;
-                }
+                self.asked(ctx, &command)?;
                 continue;
             }
             let Some(pending) = self.pending.remove(&command.opaque) else {
@@ -891,6 +966,19 @@ impl Client {
             let name = pending.asked.name();
             self.answer(ctx, pending, &command)
                 .map_err(|error| format!("{name}: {error}"))?;
+        }
+    }
+
+    /// The broker asks, or tells, something.
+    fn asked(&mut self, ctx: &mut Ctx<'_>, command: &Command<'_>) -> Check {
+        match (command.code, &self.role) {
+            (39, _) => self.asked_about(ctx, command),
+            (221 | 307 | 309, Role::Mover(_)) => self.member_asked(ctx, command),
+            (326, _) => self.answer_pushed(ctx, command),
+            (code, _) => {
+                ensure!(command.is_oneway(), "the broker asks {code}");
+                Ok(())
+            }
         }
     }
 
@@ -958,10 +1046,27 @@ impl Client {
             }
             Asked::PopAck { uid, until_ms } => self.pop_acked(ctx, uid, until_ms, command),
             Asked::PopChange { uid } => self.pop_changed(ctx, uid, command),
-            Asked::Lock => self.locked(ctx, pending.at, command),
-            Asked::Lite(asked) => self.lite_answered(ctx, asked, pending.at, command),
             Asked::Join => self.joined(ctx, command, &remark()),
-            asked => self.changed(ctx, asked, code, &remark()),
+            asked => self.answer_feature(ctx, asked, pending.at, command),
+        }
+    }
+
+    /// The answer to a request of one of the workloads that have a file of their own.
+    fn answer_feature(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        asked: Asked,
+        at: u64,
+        command: &Command<'_>,
+    ) -> Check {
+        match asked {
+            Asked::Lock => self.locked(ctx, at, command),
+            Asked::Lite(asked) => self.lite_answered(ctx, asked, at, command),
+            Asked::Move(asked) => self.move_answered(ctx, asked, command),
+            Asked::Reply(asked) => self.reply_answered(ctx, asked, at, command),
+            Asked::Rank(asked) => self.rank_answered(ctx, asked, command),
+            Asked::Split(asked) => self.split_answered(ctx, asked, at, command),
+            asked => self.changed(ctx, asked, command.code, &remark_of(command)),
         }
     }
 
@@ -1107,17 +1212,15 @@ impl Client {
             return Ok(());
         }
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
-        let chooses = is_guarded(&load.topic) || is_parent(&load.topic);
-        ensure!(
-            load.queue < 0 || load.queue == queue.1 || chooses,
-            "stored in queue {}",
-            queue.1
-        );
+        check_queue(&load, queue.1)?;
         let first = number(command, "queueOffset")?;
         for (n, uid) in load.uids.iter().enumerate() {
             let physical = ids[n].physical_offset;
             ctx.model
                 .acked(&queue, first + n as i64, physical, *uid, ctx.now)?;
+        }
+        if is_urgent(&load.topic) {
+            ctx.model.ranks.stored((queue.1, first), load.uids[0])?;
         }
         if is_guarded(&load.topic) && ctx.rng.percent(30) {
             // As if the answer had been lost.
@@ -1305,6 +1408,10 @@ impl Client {
             Role::Consumer(consumer) => consumer.fresh,
             Role::Popper(popper) => popper.drains,
             Role::Liter(liter) => liter.drains,
+            Role::Mover(mover) => mover.drains,
+            Role::Asker(asker) => asker.drains,
+            Role::Answerer(answerer) => answerer.drains,
+            Role::Ranker(ranker) => ranker.drains,
             _ => false,
         }
     }
@@ -1342,6 +1449,10 @@ impl Asked {
             Asked::PopAck { .. } => "acknowledgement of a pop",
             Asked::PopChange { .. } => "change of a lease",
             Asked::Lite(_) => "request about lite topics",
+            Asked::Move(asked) => asked.name(),
+            Asked::Reply(_) => "request about answers",
+            Asked::Rank(_) => "request about priorities",
+            Asked::Split(_) => "request of a split group",
             Asked::Lock => "lock of queues",
             Asked::Unlock => "unlock of queues",
             Asked::Join => "heartbeat",
@@ -1357,11 +1468,25 @@ impl Asked {
                 | Asked::View { .. }
                 | Asked::Pop { .. }
                 | Asked::Lite(AskedLite::Pop)
+                | Asked::Move(_)
+                | Asked::Reply(AskedReply::Pull)
+                | Asked::Rank(AskedRank::Pop(_))
+                | Asked::Split(AskedSplit::Pull(_))
                 | Asked::Back { .. }
                 | Asked::Decide { .. }
                 | Asked::Other
         )
     }
+}
+
+/// A message is in the queue it was sent to, unless its topic has a mind of its own.
+fn check_queue(load: &Load, queue: i32) -> Check {
+    let chooses = is_guarded(&load.topic) || is_parent(&load.topic) || is_urgent(&load.topic);
+    ensure!(
+        load.queue < 0 || load.queue == queue || chooses,
+        "stored in queue {queue}"
+    );
+    Ok(())
 }
 
 fn viewed(
@@ -1398,6 +1523,23 @@ pub fn number(command: &Command<'_>, key: &str) -> Result<i64, String> {
 }
 
 impl Ctx<'_> {
+    /// Answers a request of the broker.
+    pub fn reply(&mut self, command: &Command<'_>, code: i32, body: &[u8]) {
+        let mut frame = Vec::new();
+        let (codec, opaque) = (command.codec, command.opaque);
+        FrameWriter::response(&mut frame, codec, opaque, code, None).finish_with_body(body);
+        self.frames.push(frame);
+    }
+
+    pub fn wall_ms(&self) -> i64 {
+        WALL_MS + (self.now / 1000) as i64
+    }
+
+    /// Makes up a message, unless there are enough.
+    pub fn question(&mut self, topic: &str) -> Option<u64> {
+        (*self.uids < MESSAGES_MAX).then(|| invent(self, topic, false, false))
+    }
+
     /// A delay level, a timer from [`TIMER`] on, or 0 for none.
     fn delay_level(&mut self, delayed: bool) -> usize {
         match delayed {

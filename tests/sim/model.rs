@@ -9,11 +9,15 @@ use std::collections::BTreeMap;
 use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 
+use crate::asker::Answers;
 use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in};
 use crate::lite::Lites;
 use crate::locker::Held;
+use crate::mover::Moved;
 use crate::popper::Popped;
+use crate::ranker::Ranks;
 use crate::rng::Rng;
+use crate::splitter::Splits;
 
 /// A message as its producer knows it.
 #[derive(Clone)]
@@ -87,6 +91,14 @@ pub struct Model {
     pub lites: Lites,
     /// What groups that pop know.
     pub popped: Popped,
+    /// Where moved groups are.
+    pub moved: Moved,
+    /// Answers to questions.
+    pub answers: Answers,
+    /// Priority messages.
+    pub ranks: Ranks,
+    /// Members that may subscribe differently.
+    pub splits: Splits,
 }
 
 #[derive(Default)]
@@ -440,6 +452,8 @@ impl Model {
         self.popped.forget_since(firm);
         self.lites.forget();
         self.locks.forget_since(firm);
+        self.moved.forget_since(firm);
+        self.ranks.forget_since(firm);
         for sent in self.sent.values_mut() {
             sent.acked = sent.acked.filter(|at| *at <= firm);
         }

@@ -58,6 +58,11 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         lights: rng.percent(40),
         lites: rng.percent(40),
         lockers: if rng.percent(40) { 2 } else { 0 },
+        moves: rng.percent(25),
+        questions: rng.percent(25),
+        ranks: rng.percent(25),
+        wishes: *rng.pick(&[0, 0, 0, 0, 1, 2, 2]),
+        refuses: rng.percent(50),
     };
     if violent {
         traffic = Traffic {
@@ -71,7 +76,8 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         };
     }
     let store = store(rng, flush, violent, sabotage);
-    let broker = broker(rng, store, shards, traffic.deletes);
+    let mut broker = broker(rng, store, shards, traffic.deletes);
+    broker.control.reject_different_subscription = traffic.refuses;
     Plan {
         broker,
         traffic,

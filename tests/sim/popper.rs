@@ -295,13 +295,13 @@ fn check(ctx: &Ctx<'_>, group: &str, uid: u64, asked_at: u64, pop_ms: i64) -> Ch
 }
 
 /// `startOffsetInfo` and `msgOffsetInfo` of a pop's answer.
-struct Starts {
+pub struct Starts {
     starts: BTreeMap<(String, i32), i64>,
     offsets: BTreeMap<(String, i32), Vec<i64>>,
 }
 
 impl Starts {
-    fn read(command: &Command<'_>) -> Result<Starts, String> {
+    pub fn read(command: &Command<'_>) -> Result<Starts, String> {
         let mut found = Starts {
             starts: BTreeMap::new(),
             offsets: BTreeMap::new(),
@@ -327,7 +327,7 @@ impl Starts {
     }
 
     /// The handle that a client makes of it.
-    fn handle(
+    pub fn handle(
         &self,
         record: &RecordView<'_>,
         pop_ms: i64,

@@ -14,7 +14,7 @@ use orbitmq::remoting::command::{Command, FrameWriter};
 use orbitmq::remoting::frame::{Codec, frame_len, split};
 use orbitmq::store::Sabotage;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, error};
 use crate::node::{Letter, Node};
 use crate::options::{self, BROKER, WALL_MS};
 use crate::rng::Rng;
@@ -34,6 +34,8 @@ pub struct Set {
     opaque: i32,
     /// Frames that came, by the number of the request.
     answers: BTreeMap<i32, Vec<u8>>,
+    /// The next order of this kind fails.
+    pub fails: Option<fn(&Order) -> bool>,
 }
 
 impl Set {
@@ -56,6 +58,7 @@ impl Set {
             orders: VecDeque::new(),
             opaque: 0,
             answers: BTreeMap::new(),
+            fails: None,
         };
         set.start();
         set
@@ -115,14 +118,11 @@ impl Set {
                 self.settle(shard);
             }
             if let Some((shard, id, order)) = self.orders.pop_front() {
-                let result = carry_out(&self.disks[shard], &mut self.nodes[shard], order);
-                self.nodes[shard].step(
-                    now,
-                    Event::Disk {
-                        id,
-                        result: Ok(result),
-                    },
-                );
+                let result = match self.fails.take_if(|fails| fails(&order)) {
+                    Some(_) => Err(error("log", "working", "input/output error", false)),
+                    None => Ok(carry_out(&self.disks[shard], &mut self.nodes[shard], order)),
+                };
+                self.nodes[shard].step(now, Event::Disk { id, result });
                 continue;
             }
             let lanes: Vec<_> = self.mail.keys().copied().collect();

@@ -15,17 +15,21 @@ use orbitmq::broker::{Broker, BrokerOptions, Peer};
 use orbitmq::machine::{Event, FrameIn, Link, Machine};
 use orbitmq::namesrv::{NameServer, NameServerOptions};
 use orbitmq::remoting::frame::frame_len;
-use orbitmq::store::{Flush, Sabotage};
+use orbitmq::store::Flush;
 
+use crate::asker::{ASKERS, Answerer, Asker, QUESTIONS};
 use crate::client::{Client, Counts, Ctx, Role, Traffic};
 use crate::disk::{Disk, SyncTicket, error};
 use crate::lite::{Liter, is_parent};
 use crate::locker::Locker;
 use crate::model::Model;
+use crate::mover::{MOVERS, Mover};
 use crate::node::{Letter, Node, Turn, Wire};
 use crate::options;
 use crate::popper::Popper;
+use crate::ranker::{Ranker, is_urgent};
 use crate::rng::Rng;
+use crate::splitter::{SPLITTERS, Splitter};
 
 /// Longest a sync takes, µs: part of what a power cut may take under `ASYNC_FLUSH`.
 pub const SYNC_US_MAX: u64 = 40_000;
@@ -240,14 +244,13 @@ impl Pace {
 }
 
 impl World {
-    pub fn new(seed: u64, sabotage: Sabotage, trace: bool) -> World {
-        let mut rng = Rng::new(seed);
+    pub fn new(plan: options::Plan, mut rng: Rng, trace: bool) -> World {
         let options::Plan {
             broker,
             traffic,
             shards,
             violent,
-        } = options::plan(&mut rng, sabotage);
+        } = plan;
         let slow = violent || rng.percent(25);
         let pace = Pace::of(&mut rng, slow);
         let disks = (0..shards)
@@ -331,7 +334,35 @@ impl World {
             let locker = Locker::new(format!("lock-{n}"));
             clients.push(Client::new(Role::Locker(locker), rng));
         }
+        for n in 0..if self.traffic.moves { MOVERS } else { 0 } {
+            let mover = Mover::new(n, n == 0 || rng.percent(50));
+            clients.push(Client::new(Role::Mover(mover), rng));
+        }
+        if self.traffic.questions {
+            let askers = (0..ASKERS).map(|n| Role::Asker(Asker::new(n)));
+            let roles = askers.chain([Role::Answerer(Answerer::default())]);
+            clients.extend(roles.map(|role| Client::new(role, rng)));
+        }
+        if self.traffic.ranks {
+            clients.push(Client::new(Role::Ranker(Ranker::default()), rng));
+        }
+        if self.traffic.wishes > 0 {
+            let roles = (0..SPLITTERS).map(|n| Role::Splitter(Splitter::new(n)));
+            clients.extend(roles.map(|role| Client::new(role, rng)));
+        }
         let last = rng.range(1_500_000, 4_000_000);
+        self.plan_faults(last);
+        for client in clients {
+            self.clients.push(client);
+            let at = self.rng.below(20_000);
+            self.schedule(at, Ev::Wake(self.clients.len() - 1));
+        }
+        self.schedule(0, Ev::Restart);
+        self.schedule(last, Ev::Finish);
+    }
+
+    fn plan_faults(&mut self, last: u64) {
+        let rng = &mut self.rng;
         let mut acts = Vec::new();
         for _ in 0..rng.range(1, 4) {
             acts.push(*rng.pick(&[
@@ -361,13 +392,6 @@ impl World {
         for (at, act) in plan {
             self.schedule(at, Ev::Act(act));
         }
-        for client in clients {
-            self.clients.push(client);
-            let at = self.rng.below(20_000);
-            self.schedule(at, Ev::Wake(self.clients.len() - 1));
-        }
-        self.schedule(0, Ev::Restart);
-        self.schedule(last, Ev::Finish);
     }
 
     fn now(&self) -> Now {
@@ -969,6 +993,7 @@ impl World {
             failed: &self.failed,
             read_faults: &mut self.read_faults,
             lossy: self.lossy,
+            life: self.life,
             config: &self.traffic,
             counts: &mut self.counts,
         };
@@ -1256,6 +1281,10 @@ impl World {
                     match &mut self.clients[client].role {
                         Role::Popper(popper) => popper.drains = true,
                         Role::Liter(liter) => liter.drains = true,
+                        Role::Mover(mover) => mover.drains = true,
+                        Role::Asker(asker) => asker.drains = true,
+                        Role::Answerer(answerer) => answerer.drains = true,
+                        Role::Ranker(ranker) => ranker.drains = true,
                         _ => continue,
                     }
                     self.schedule(self.now, Ev::Wake(client));
@@ -1287,7 +1316,8 @@ impl World {
 
     /// Whether the last rounds have brought somebody something, within reason.
     fn reads_on(&mut self) -> bool {
-        let seen = self.model.popped.len() + self.model.lites.seen.len();
+        let ranked = self.model.ranks.seen_count();
+        let seen = self.model.popped.len() + self.model.lites.seen.len() + ranked;
         let read = self.counts.pulled + seen as u64;
         let (before, rounds) = self.read;
         let goes_on = read > before && rounds < 1_000;
@@ -1323,6 +1353,14 @@ impl World {
             }
         }
         let failed = self.failed.iter().any(Option::is_some);
+        let goes_on = self.clients.iter().find_map(|client| match &client.role {
+            Role::Mover(mover) => mover.missing(),
+            Role::Asker(asker) if live(QUESTIONS) && !failed => asker.missing(),
+            _ => None,
+        });
+        if goes_on.is_some() {
+            return goes_on;
+        }
         let pops = self.traffic.poppers > 0 && !failed;
         for (uid, sent) in self.model.sent.iter().filter(|_| pops) {
             let popped = self.model.popped.has_seen("pop", *uid);
@@ -1334,6 +1372,12 @@ impl World {
             let due = sent.acked.is_some() && is_parent(&sent.topic) && live(&sent.topic);
             if due && !self.model.lites.seen.contains(uid) {
                 return Some(format!("u{uid} never came to a client of its lite topic"));
+            }
+        }
+        for (uid, sent) in self.model.sent.iter().filter(|_| !failed) {
+            let due = sent.acked.is_some() && is_urgent(&sent.topic) && live(&sent.topic);
+            if due && !self.model.ranks.has_seen(*uid) {
+                return Some(format!("u{uid} never came to the client of urgent ones"));
             }
         }
         for (group, uid, _) in &self.model.returned {

@@ -158,7 +158,7 @@ impl Parked {
             Parked::LiteAsked(asked) => reject_to(asked.to, reject, out),
             Parked::Lite(poll) => reject_to(poll.ask.to, reject, out),
             Parked::Entries(entries) => reject_to(entries.to, reject, out),
-            Parked::Asked(asked) => survey::fail(broker, &asked, out),
+            Parked::Asked(asked) => survey::fail(broker, &asked, reject, out),
         }
     }
 }

@@ -153,18 +153,20 @@ pub fn update(
         .offsets
         .commit(request.now, &header.consumer_group, slot, offset)
     {
-        let limit = crate::broker::offsets::OFFSETS_MAX;
-        let remark = format!(
-            "shard {} keeps {limit} consumer offsets at most",
-            broker.me.0
-        );
-        return Err(Reject::new(response::SYSTEM_ERROR, remark));
+        return Err(offsets_full(broker));
     }
     if !request.command.is_oneway() {
         broker.flush_offsets(request.now);
         broker.answer_when_logged(request.reply_to(), None, out);
     }
     Ok(())
+}
+
+pub fn offsets_full(broker: &Broker) -> Reject {
+    let limit = crate::broker::offsets::OFFSETS_MAX;
+    let shard = broker.me.0;
+    let remark = format!("shard {shard} keeps {limit} consumer offsets at most");
+    Reject::new(response::SYSTEM_ERROR, remark)
 }
 
 impl Broker {
@@ -303,14 +305,19 @@ pub fn run_search(broker: &mut Broker, search: Search, out: &mut Outbox<Peer>) {
         (Fetch::Wait, _) => {
             broker.parked.insert(waiter, Parked::Search(search));
         }
-        (Fetch::Busy, _) => reject_to(search.to, &disk_busy(), out),
-        (Fetch::Missing, _) => {
+        (failed, _) => reject_to(search.to, &search_failed(failed), out),
+    }
+}
+
+/// Why nothing was found where a search must find something.
+pub fn search_failed<T>(failed: Fetch<T>) -> Reject {
+    match failed {
+        Fetch::Damaged(place) => Reject::new(response::SYSTEM_ERROR, place),
+        Fetch::Missing => {
             let remark = "the queue's index has a hole: see the broker's log";
-            reject_to(search.to, &Reject::new(response::SYSTEM_ERROR, remark), out);
+            Reject::new(response::SYSTEM_ERROR, remark)
         }
-        (Fetch::Damaged(place), _) => {
-            reject_to(search.to, &Reject::new(response::SYSTEM_ERROR, place), out);
-        }
+        Fetch::Ready(_) | Fetch::Wait | Fetch::Busy => disk_busy(),
     }
 }
 

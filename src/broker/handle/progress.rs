@@ -10,6 +10,7 @@
 
 use crate::base::{Now, QueueOffset};
 use crate::broker::control::effects::Reject;
+use crate::broker::handle::offset::offsets_full;
 use crate::broker::handle::{Request, bad_header};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, Peer};
@@ -146,14 +147,18 @@ pub fn rows(
         Progress::Times { topic, group } => return time_rows(broker, now, topic, group, waiter),
         Progress::Clone { from, to, topic } => {
             let offsets: Vec<_> = broker.offsets.of_group(from).collect();
+            let mut rows = Vec::new();
             for (slot, offset) in offsets {
                 let name = broker.store.queues().queue(slot).map(|queue| &queue.topic);
-                if name.is_some_and(|name| topic.as_ref().is_none_or(|topic| topic == name)) {
-                    broker.offsets.commit(now, to, slot, offset);
+                let wanted =
+                    name.is_some_and(|name| topic.as_ref().is_none_or(|topic| topic == name));
+                if wanted && !broker.offsets.commit(now, to, slot, offset) {
+                    rows.push(Row::Refused(offsets_full(broker)));
+                    break;
                 }
             }
             broker.flush_offsets(now);
-            return Some(Vec::new());
+            return Some(rows);
         }
         Progress::Delays => return Some(delay_rows(broker)),
         Progress::All if broker.offsets.exceeds(OFFSETS_MAX) => {

@@ -17,6 +17,7 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::{Command, FrameWriter};
 use crate::remoting::frame::Codec;
 use crate::remoting::header::send::{PushReply, SendHeader};
+use crate::store::Sabotage;
 
 /// A reply on its way: first to the client that waits, then into the log.
 pub struct Pushed {
@@ -87,7 +88,10 @@ fn push(
     out: &mut Outbox<Peer>,
 ) {
     let lead = broker.lead.as_mut().expect("checked by the caller");
-    let to = lead.control.members.producer_conn(&pushed.client_id);
+    let to = match broker.options.store.sabotage {
+        Sabotage::ReplyToSender => Some(pushed.to.conn),
+        _ => lead.control.members.producer_conn(&pushed.client_id),
+    };
     let trouble = match to {
         _ if pushed.client_id.is_empty() => {
             let name = names::REPLY_TO_CLIENT;
@@ -187,6 +191,7 @@ pub fn stored(
             w.field_str("msgId", "0");
             w.field_i64("queueId", i64::from(queue_id));
             w.field_i64("queueOffset", 0);
+            w.finish(0);
         }),
     }
 }

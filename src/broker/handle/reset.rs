@@ -9,12 +9,14 @@
 use crate::base::{Now, QueueOffset};
 use crate::broker::Peer;
 use crate::broker::control::effects::Reject;
+use crate::broker::handle::offset::{offsets_full, search_failed};
 use crate::broker::handle::{Request, bad_header};
 use crate::broker::survey::{self, Question, Row};
 use crate::broker::{Broker, topics};
 use crate::machine::Outbox;
 use crate::remoting::code::response;
 use crate::remoting::header::offset::ResetOffset;
+use crate::store::Sabotage;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
@@ -62,62 +64,68 @@ pub fn reset(
     survey::ask(broker, request, Question::Reset(reset), out)
 }
 
-/// Resets the queues of this shard. `None` while the disk is asked for times.
+/// Resets the queues of this shard, also those that never held a message: what comes there first is
+/// behind the new place. `None` while the disk is asked for times.
 pub fn run(broker: &mut Broker, now: Now, reset: &Reset, waiter: WaiterId) -> Option<Vec<Row>> {
     let mut targets = Vec::new();
-    for (queue_id, slot) in survey::queues_here(broker, &reset.topic) {
+    for (queue_id, _) in survey::queues_here(broker, &reset.topic) {
         if reset.queue_id.is_some_and(|wanted| wanted != queue_id) {
             continue;
         }
-        let Some(slot) = slot else {
-            targets.push((queue_id, None, QueueOffset(0)));
-            continue;
-        };
-        targets.push((queue_id, Some(slot), target(broker, reset, slot, waiter)?));
+        match target(broker, now, reset, queue_id, waiter) {
+            Ok(Some((slot, offset))) => targets.push((queue_id, slot, offset)),
+            Ok(None) => return None,
+            Err(reject) => return Some(vec![Row::Refused(reject)]),
+        }
     }
+    let sabotage = broker.options.store.sabotage;
     let rows = targets.into_iter().map(|(queue_id, slot, offset)| {
-        let (min, max) =
-            slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
-        let fits = (min.0..=max.0 + 1).contains(&offset.0);
-        if !fits {
-            return Row::OutOfRange {
-                offset: offset.0,
-                min: min.0,
-                max: max.0,
-            };
+        let (min, max) = broker.store.visible_range(slot);
+        let offset = offset.0;
+        if !(min.0..=max.0 + 1).contains(&offset) {
+            let (min, max) = (min.0, max.0);
+            return Row::OutOfRange { offset, min, max };
         }
-        if let Some(slot) = slot {
-            broker.offsets.reset(now, &reset.group, slot, offset.0);
+        let taken = broker.offsets.reset(now, &reset.group, slot, offset);
+        if sabotage == Sabotage::ForgetResets {
+            broker.offsets.take_reset(&reset.group, slot);
         }
-        Row::Reset {
-            queue_id,
-            offset: offset.0,
+        match taken {
+            true => Row::Reset { queue_id, offset },
+            false => Row::Refused(offsets_full(broker)),
         }
     });
     let rows = rows.collect();
-    broker.flush_offsets(now);
+    if sabotage != Sabotage::LoseResets {
+        broker.flush_offsets(now);
+    }
     Some(rows)
 }
 
+/// A queue, and where in it the group is to go on. `None` while the disk is asked.
 fn target(
     broker: &mut Broker,
+    now: Now,
     reset: &Reset,
-    slot: QueueSlot,
+    queue_id: i32,
     waiter: WaiterId,
-) -> Option<QueueOffset> {
-    if let Some(offset) = reset.offset {
-        return Some(QueueOffset(offset));
-    }
-    let (min, max) = broker.store.visible_range(slot);
-    if reset.timestamp < 0 {
-        return Some(max);
-    }
-    match broker
-        .store
-        .search_time(slot, reset.timestamp, false, waiter)
-    {
-        Fetch::Ready(offset) => Some(offset),
-        Fetch::Wait => None,
-        Fetch::Missing | Fetch::Damaged(_) | Fetch::Busy => Some(min),
-    }
+) -> Result<Option<(QueueSlot, QueueOffset)>, Reject> {
+    let Some(topic) = broker.topic(&reset.topic) else {
+        let remark = format!("Topic {} does not exist", reset.topic);
+        return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
+    };
+    let slot = broker.open_queue(now, &topic, queue_id)?;
+    let offset = match reset.offset {
+        Some(offset) => QueueOffset(offset),
+        None if reset.timestamp < 0 => broker.store.visible_range(slot).1,
+        None => match broker
+            .store
+            .search_time(slot, reset.timestamp, false, waiter)
+        {
+            Fetch::Ready(offset) => offset,
+            Fetch::Wait => return Ok(None),
+            failed => return Err(search_failed(failed)),
+        },
+    };
+    Ok(Some((slot, offset)))
 }
