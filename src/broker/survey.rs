@@ -403,13 +403,15 @@ fn rows(
     match &*Arc::clone(&asked.question) {
         Question::Messages(query) => asked.search.go_on(broker, query, waiter),
         Question::Direct(direct) => relay::message_here(broker, direct, waiter),
-        Question::Reset(reset) => reset::run(broker, asked.now, reset, waiter),
+        Question::Reset(reset) => reset::run(broker, asked.now, reset, &mut asked.walk, waiter),
         Question::Acks(batches) => Some(ack::rows(broker, asked.now, batches, out)),
         Question::Lites(wishes) => Some(lite_subs::rows(broker, asked.now, wishes, out)),
         Question::LiteCounts(wanted) => Some(lite_admin::rows(broker, wanted)),
         Question::Polling { line, queue_id } => Some(pop::polling_here(broker, line, *queue_id)),
         Question::Recall(recall) => Some(timer::recall_here(broker, asked.now, recall)),
-        Question::Progress(wanted) => progress::rows(broker, asked.now, wanted, waiter),
+        Question::Progress(wanted) => {
+            progress::rows(broker, asked.now, wanted, &mut asked.walk, waiter)
+        }
         Question::TopicsOf { group } => Some(topics_here(broker, group)),
         Question::Tally(view) => Some(tally::rows(broker, asked.now, view)),
         Question::TimersRead => Some(timer::read_here(broker, asked.now)),
@@ -419,8 +421,10 @@ fn rows(
             consumption::go_on(broker, asked.now, pairs, &mut asked.walk, waiter)
         }
         Question::Runtime => Some(vec![Row::Shard(Box::new(shard_row(broker, asked.now)))]),
-        Question::Topic { topic } => topic_rows(broker, asked.now, topic, waiter),
-        Question::Group { group, topics } => group_rows(broker, asked.now, group, topics, waiter),
+        Question::Topic { topic } => topic_rows(broker, asked.now, topic, &mut asked.walk, waiter),
+        Question::Group { group, topics } => {
+            group_rows(broker, asked.now, (group, topics), &mut asked.walk, waiter)
+        }
     }
 }
 
@@ -428,16 +432,18 @@ fn topic_rows(
     broker: &mut Broker,
     now: Now,
     topic: &Arc<str>,
+    walk: &mut Walk,
     waiter: WaiterId,
 ) -> Option<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (queue_id, slot) in queues_here(broker, topic) {
+    let queues = queues_here(broker, topic);
+    for (queue_id, slot) in queues.into_iter().skip(walk.queue) {
         let (min, max) =
             slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
         let last = max.0.checked_sub(1).filter(|last| *last >= min.0);
         let last_ms = time_of(broker, slot, last, waiter)?;
         let (topic, min, max) = (topic.clone(), min.0, max.0);
-        rows.push(Row::Queue {
+        walk.queue += 1;
+        walk.rows.push(Row::Queue {
             topic,
             queue_id,
             min,
@@ -446,6 +452,7 @@ fn topic_rows(
         });
     }
     broker.count(now);
+    let mut rows = std::mem::take(&mut walk.rows);
     let id = broker.snapshot.topics.get(topic).map(|topic| topic.id);
     let rate = id.map(|id| broker.tallies.rate(now.mono, &Tally::Put(id)));
     rows.extend(rate.map(Row::Rate));
@@ -455,18 +462,22 @@ fn topic_rows(
 fn group_rows(
     broker: &mut Broker,
     now: Now,
-    group: &str,
-    topics: &[Arc<str>],
+    (group, topics): (&str, &[Arc<str>]),
+    walk: &mut Walk,
     waiter: WaiterId,
 ) -> Option<Vec<Row>> {
-    let mut rows = Vec::new();
-    for topic in topics {
-        for place in queues_here(broker, topic) {
-            rows.push(group_row(broker, group, topic, place, waiter)?);
+    while let Some(topic) = topics.get(walk.pair) {
+        let queues = queues_here(broker, topic);
+        for place in queues.into_iter().skip(walk.queue) {
+            let row = group_row(broker, group, topic, place, waiter)?;
+            walk.rows.push(row);
+            walk.queue += 1;
         }
-        rows.push(Row::Rate(consumption::rate(broker, now, group, topic)));
+        let rate = consumption::rate(broker, now, group, topic);
+        walk.rows.push(Row::Rate(rate));
+        (walk.pair, walk.queue) = (walk.pair + 1, 0);
     }
-    Some(rows)
+    Some(std::mem::take(&mut walk.rows))
 }
 
 /// How far a group has come in one queue; `None` while a time is read from the disk.

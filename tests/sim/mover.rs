@@ -96,7 +96,8 @@ impl Place {
 
     /// The broker has said where the group is.
     fn set(&mut self, value: i64, now: u64) {
-        let since = self.value.filter(|(known, _)| *known == value);
+        let same = |(known, _): &(i64, u64)| *known == value && self.maybe.is_empty();
+        let since = self.value.filter(same);
         self.value = Some((value, since.map_or(now, |(_, since)| since)));
         self.maybe.clear();
     }

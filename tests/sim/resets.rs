@@ -105,3 +105,37 @@ fn a_time_that_cannot_be_read_moves_nobody() {
         assert_eq!(reset.offset_table.len(), 3);
     }
 }
+
+/// The read windows hold a few of the places that are asked for.
+#[test]
+fn an_answer_about_more_queues_than_windows_comes_to_an_end() {
+    let mut set = Set::new(1, 1, true);
+    let queues = 48;
+    let fields = format!(
+        "topic=T&defaultTopic=TBW102&readQueueNums={queues}&writeQueueNums={queues}&perm=6\
+         &topicFilterType=SINGLE_TAG&topicSysFlag=0&order=false"
+    );
+    set.succeed(0, 17, &fields, b"");
+    set.succeed(0, 200, "", br#"{"groupName":"g"}"#);
+    for n in 0..queues * 7 {
+        set.pass_ms(10);
+        assert_eq!(
+            told(&send_one(&mut set, n % queues, &[7; 40_000])).0,
+            SUCCESS
+        );
+    }
+    let at = set.now().wall_ms - i64::from(queues) * 35;
+    let by_time = format!("topic=T&group=g&timestamp={at}&isForce=true");
+    let reset = set.succeed(0, 222, &by_time, b"");
+    let reset: ResetOffsets = json::from_slice(decoded(&reset).body).expect("a table");
+    assert_eq!(reset.offset_table.len(), queues as usize);
+    for (code, fields) in [
+        (202, "topic=T"),
+        (208, "consumerGroup=g&topic=T"),
+        (303, "topic=T&group=g"),
+    ] {
+        let frame = set.succeed(0, code, fields, b"");
+        let body = String::from_utf8_lossy(decoded(&frame).body).into_owned();
+        assert_eq!(body.matches("queueId").count(), queues as usize, "{code}");
+    }
+}

@@ -28,13 +28,14 @@ const QUEUES_MAX: usize = 50_000;
 /// A group and a topic it has offsets on.
 pub type Pair = (Arc<str>, Arc<str>);
 
-/// How far a shard has come with its answer.
+/// How far a shard has come with an answer about many queues. Whoever began with the first queue
+/// after each read would never end, once the read windows cannot hold the places of all of them.
 #[derive(Default)]
 pub struct Walk {
-    /// The pair and the queue to go on with.
-    pair: usize,
-    queue: usize,
-    rows: Vec<Row>,
+    /// The pair or topic, and the queue, to go on with.
+    pub pair: usize,
+    pub queue: usize,
+    pub rows: Vec<Row>,
 }
 
 pub fn all(

@@ -10,6 +10,7 @@
 
 use crate::base::{Now, QueueOffset};
 use crate::broker::control::effects::Reject;
+use crate::broker::handle::consumption::Walk;
 use crate::broker::handle::offset::offsets_full;
 use crate::broker::handle::{Request, bad_header};
 use crate::broker::survey::{self, Question, Row};
@@ -141,10 +142,13 @@ pub fn rows(
     broker: &mut Broker,
     now: Now,
     wanted: &Progress,
+    walk: &mut Walk,
     waiter: WaiterId,
 ) -> Option<Vec<Row>> {
     match wanted {
-        Progress::Times { topic, group } => return time_rows(broker, now, topic, group, waiter),
+        Progress::Times { topic, group } => {
+            return time_rows(broker, now, (topic, group), walk, waiter);
+        }
         Progress::Clone { from, to, topic } => {
             let offsets: Vec<_> = broker.offsets.of_group(from).collect();
             let mut rows = Vec::new();
@@ -221,12 +225,12 @@ fn delay_rows(broker: &Broker) -> Vec<Row> {
 fn time_rows(
     broker: &mut Broker,
     now: Now,
-    topic: &str,
-    group: &str,
+    (topic, group): (&str, &str),
+    walk: &mut Walk,
     waiter: WaiterId,
 ) -> Option<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (queue_id, slot) in survey::queues_here(broker, topic) {
+    let queues = survey::queues_here(broker, topic);
+    for (queue_id, slot) in queues.into_iter().skip(walk.queue) {
         let (min, max) =
             slot.map_or_else(Default::default, |slot| broker.store.visible_range(slot));
         let committed = slot.and_then(|slot| broker.offsets.committed(group, slot));
@@ -244,7 +248,8 @@ fn time_rows(
         };
         let waiting = Some(committed).filter(|committed| QueueOffset(*committed) < max);
         let next_ms = at(broker, slot, waiting)?;
-        rows.push(Row::Times {
+        walk.queue += 1;
+        walk.rows.push(Row::Times {
             queue_id,
             first_ms,
             last_ms,
@@ -256,7 +261,7 @@ fn time_rows(
             },
         });
     }
-    Some(rows)
+    Some(std::mem::take(&mut walk.rows))
 }
 
 /// The answer, made of what all shards know.

@@ -9,6 +9,7 @@
 use crate::base::{Now, QueueOffset};
 use crate::broker::Peer;
 use crate::broker::control::effects::Reject;
+use crate::broker::handle::consumption::Walk;
 use crate::broker::handle::offset::{offsets_full, search_failed};
 use crate::broker::handle::{Request, bad_header};
 use crate::broker::survey::{self, Question, Row};
@@ -66,22 +67,34 @@ pub fn reset(
 
 /// Resets the queues of this shard, also those that never held a message: what comes there first is
 /// behind the new place. `None` while the disk is asked for times.
-pub fn run(broker: &mut Broker, now: Now, reset: &Reset, waiter: WaiterId) -> Option<Vec<Row>> {
-    let mut targets = Vec::new();
-    for (queue_id, _) in survey::queues_here(broker, &reset.topic) {
-        if reset.queue_id.is_some_and(|wanted| wanted != queue_id) {
-            continue;
+pub fn run(
+    broker: &mut Broker,
+    now: Now,
+    reset: &Reset,
+    walk: &mut Walk,
+    waiter: WaiterId,
+) -> Option<Vec<Row>> {
+    let queues = survey::queues_here(broker, &reset.topic);
+    for (queue_id, _) in queues.into_iter().skip(walk.queue) {
+        if reset.queue_id.is_none_or(|wanted| wanted == queue_id) {
+            match target(broker, now, reset, queue_id, waiter) {
+                Ok(Some(QueueOffset(offset))) => walk.rows.push(Row::Reset { queue_id, offset }),
+                Ok(None) => return None,
+                Err(reject) => return Some(vec![Row::Refused(reject)]),
+            }
         }
-        match target(broker, now, reset, queue_id, waiter) {
-            Ok(Some((slot, offset))) => targets.push((queue_id, slot, offset)),
-            Ok(None) => return None,
-            Err(reject) => return Some(vec![Row::Refused(reject)]),
-        }
+        walk.queue += 1;
     }
     let sabotage = broker.options.store.sabotage;
-    let rows = targets.into_iter().map(|(queue_id, slot, offset)| {
+    let rows = std::mem::take(&mut walk.rows).into_iter().map(|row| {
+        let Row::Reset { queue_id, offset } = row else {
+            unreachable!("found above");
+        };
+        let slot = match slot_of(broker, now, reset, queue_id) {
+            Ok(slot) => slot,
+            Err(reject) => return Row::Refused(reject),
+        };
         let (min, max) = broker.store.visible_range(slot);
-        let offset = offset.0;
         if !(min.0..=max.0 + 1).contains(&offset) {
             let (min, max) = (min.0, max.0);
             return Row::OutOfRange { offset, min, max };
@@ -102,30 +115,40 @@ pub fn run(broker: &mut Broker, now: Now, reset: &Reset, waiter: WaiterId) -> Op
     Some(rows)
 }
 
-/// A queue, and where in it the group is to go on. `None` while the disk is asked.
+/// Where in a queue the group is to go on. `None` while the disk is asked.
 fn target(
     broker: &mut Broker,
     now: Now,
     reset: &Reset,
     queue_id: i32,
     waiter: WaiterId,
-) -> Result<Option<(QueueSlot, QueueOffset)>, Reject> {
+) -> Result<Option<QueueOffset>, Reject> {
+    let slot = slot_of(broker, now, reset, queue_id)?;
+    if let Some(offset) = reset.offset {
+        return Ok(Some(QueueOffset(offset)));
+    }
+    if reset.timestamp < 0 {
+        return Ok(Some(broker.store.visible_range(slot).1));
+    }
+    match broker
+        .store
+        .search_time(slot, reset.timestamp, false, waiter)
+    {
+        Fetch::Ready(offset) => Ok(Some(offset)),
+        Fetch::Wait => Ok(None),
+        failed => Err(search_failed(failed)),
+    }
+}
+
+fn slot_of(
+    broker: &mut Broker,
+    now: Now,
+    reset: &Reset,
+    queue_id: i32,
+) -> Result<QueueSlot, Reject> {
     let Some(topic) = broker.topic(&reset.topic) else {
         let remark = format!("Topic {} does not exist", reset.topic);
         return Err(Reject::new(response::TOPIC_NOT_EXIST, remark));
     };
-    let slot = broker.open_queue(now, &topic, queue_id)?;
-    let offset = match reset.offset {
-        Some(offset) => QueueOffset(offset),
-        None if reset.timestamp < 0 => broker.store.visible_range(slot).1,
-        None => match broker
-            .store
-            .search_time(slot, reset.timestamp, false, waiter)
-        {
-            Fetch::Ready(offset) => offset,
-            Fetch::Wait => return Ok(None),
-            failed => return Err(search_failed(failed)),
-        },
-    };
-    Ok(Some((slot, offset)))
+    broker.open_queue(now, &topic, queue_id)
 }
