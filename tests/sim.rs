@@ -13,6 +13,8 @@ use std::time::Instant;
 use orbitmq::store::Sabotage;
 use world::{FAULTS, Fault, World};
 
+#[path = "sim/clerk.rs"]
+mod clerk;
 #[path = "sim/client.rs"]
 mod client;
 #[path = "sim/disk.rs"]
@@ -35,8 +37,12 @@ mod popper;
 mod priority;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/seeker.rs"]
+mod seeker;
 #[path = "sim/set.rs"]
 mod set;
+#[path = "sim/sifter.rs"]
+mod sifter;
 #[path = "sim/world.rs"]
 mod world;
 
@@ -164,6 +170,12 @@ fn mutants() {
         Sabotage::AckBeforeHanded,
         Sabotage::AcceptStaleTail,
         Sabotage::SkipGap,
+        Sabotage::PassUnread,
+        Sabotage::GiveUnwanted,
+        Sabotage::ForgetKeys,
+        Sabotage::SearchLate,
+        Sabotage::LoseCounts,
+        Sabotage::TellPulled,
     ] {
         let began = Instant::now();
         let caught =

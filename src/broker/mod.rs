@@ -75,7 +75,7 @@ use crate::remoting::layout::Layouts;
 use crate::store::durability::Waiting;
 use crate::store::record::Kind;
 use crate::store::recovery::{Replayed, Report, StoreError};
-use crate::store::{Refused, Store, StoreOptions};
+use crate::store::{Refused, Sabotage, Store, StoreOptions};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -578,7 +578,9 @@ impl Broker {
     /// Gathers what was counted.
     fn count(&mut self, now: Now) {
         for (topic, growth) in self.store.queues_mut().take_growth() {
-            self.tallies.put(topic, growth);
+            if self.options.store.sabotage != Sabotage::LoseCounts {
+                self.tallies.put(topic, growth);
+            }
         }
         self.tallies.sample(now.mono);
     }

@@ -37,6 +37,7 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::VERSION;
 use crate::remoting::header::group::ConsumeStatsHeader;
 use crate::remoting::header::topic::TopicName;
+use crate::store::Sabotage;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
@@ -455,8 +456,12 @@ pub fn group_row(
 ) -> Option<Row> {
     let max = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
     let known = slot.and_then(|slot| broker.offsets.committed(group, slot));
-    let committed = known.unwrap_or(0);
     let pulled = slot.and_then(|slot| broker.offsets.pulled(group, slot));
+    let committed = match broker.options.store.sabotage {
+        Sabotage::TellPulled => pulled.or(known),
+        _ => known,
+    };
+    let committed = committed.unwrap_or(0);
     let last = committed.checked_sub(1).filter(|last| *last < max);
     let last_ms = time_of(broker, slot, last, waiter)?;
     Some(Row::Group {

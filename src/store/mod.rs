@@ -72,6 +72,18 @@ pub enum Sabotage {
     AcceptStaleTail,
     /// Move the written mark over a write that has not completed.
     SkipGap,
+    /// Go on behind a message that must come from the disk, as if a filter did not want it.
+    PassUnread,
+    /// Give what a SQL expression does not want.
+    GiveUnwanted,
+    /// Recover no keys of messages behind the checkpoint.
+    ForgetKeys,
+    /// Search by time one store time too far.
+    SearchLate,
+    /// Do not count what comes into queues.
+    LoseCounts,
+    /// Tell operators that a group has consumed what it only pulled.
+    TellPulled,
 }
 
 #[derive(Clone, Debug)]

@@ -15,11 +15,14 @@ use orbitmq::remoting::header::pull::{
 use orbitmq::remoting::header::send::SendHeader;
 use orbitmq::remoting::text::Text;
 
+use crate::clerk::{AskedNumber, Clerk, PRODUCER};
 use crate::lite::{AskedLite, Liter, PARENT, is_parent, light_of, lite_of};
 use crate::locker::Locker;
 use crate::model::{Check, Life, Model, Sent, body};
 use crate::popper::Popper;
 use crate::rng::Rng;
+use crate::seeker::{self, AskedSought, unique_key};
+use crate::sifter::{self, Sieve, Traits};
 
 macro_rules! ensure {
     ($condition:expr, $($text:tt)*) => {
@@ -37,6 +40,7 @@ const NOT_AVAILABLE: i32 = 14;
 const NOT_FOUND: i32 = 22;
 const NO_GROUP: i32 = 26;
 const PULL_NOT_FOUND: i32 = 19;
+const PULL_AGAIN: i32 = 20;
 const PULL_MOVED: i32 = 21;
 
 /// Longer than anything may take: an answer that is not there by then was lost.
@@ -93,6 +97,12 @@ pub struct Traffic {
     pub lites: bool,
     /// Members that lock queues.
     pub lockers: u64,
+    /// Whether somebody looks for messages by key and time.
+    pub seeks: bool,
+    /// Whether somebody reads the broker's numbers.
+    pub counts: bool,
+    /// Consumers that say in SQL92 what they want.
+    pub sifters: u64,
     /// Consumers that pop; two of them are of one group.
     pub poppers: u64,
 }
@@ -102,6 +112,8 @@ pub enum Role {
     Consumer(Consumer),
     Admin { made: u64 },
     Auditor,
+    Seeker,
+    Clerk(Clerk),
     Popper(Popper),
     Liter(Liter),
     Locker(Locker),
@@ -128,6 +140,8 @@ pub struct Consumer {
     queues: BTreeMap<Queue, Place>,
     /// Reads everything from 0 on, for the end of a run.
     pub fresh: bool,
+    /// It wants a part only.
+    pub sieve: Option<Sieve>,
 }
 
 #[derive(Default)]
@@ -194,6 +208,8 @@ pub enum Asked {
         uid: u64,
     },
     Lite(AskedLite),
+    Sought(AskedSought),
+    Number(AskedNumber),
     Lock,
     Unlock,
     Join,
@@ -212,6 +228,8 @@ pub struct Client {
     pending: BTreeMap<i32, Pending>,
     buffer: Vec<u8>,
     next_heartbeat: u64,
+    /// A heartbeat of this connection was answered.
+    online: bool,
 }
 
 /// Messages of a seed: what comes late finds no more than what came before.
@@ -266,7 +284,7 @@ fn invent(ctx: &mut Ctx<'_>, topic: &str, delayed: bool, transaction: bool) -> u
     let sent = Sent {
         topic: topic.to_owned(),
         len: len as usize,
-        tag: ["a", "b", "c"][(*ctx.uids % 3) as usize].to_owned(),
+        tag: sifter::tag(*ctx.uids).to_owned(),
         attempts: 0,
         repeats: delayed,
         decision: transaction.then(|| ctx.rng.percent(60)),
@@ -301,6 +319,16 @@ impl Client {
             pending: BTreeMap::new(),
             buffer: Vec::new(),
             next_heartbeat: 0,
+            online: false,
+        }
+    }
+
+    /// Of whom its heartbeats tell.
+    fn member_of(&self) -> Option<&str> {
+        match &self.role {
+            Role::Consumer(consumer) => Some(&consumer.group),
+            Role::Producer { .. } => Some(PRODUCER),
+            _ => None,
         }
     }
 
@@ -312,6 +340,7 @@ impl Client {
             joined_once: false,
             queues: BTreeMap::new(),
             fresh,
+            sieve: None,
         };
         Client::new(Role::Consumer(consumer), rng)
     }
@@ -321,6 +350,14 @@ impl Client {
         self.wire = None;
         self.buffer.clear();
         self.next_heartbeat = 0;
+        if std::mem::take(&mut self.online)
+            && let Some(group) = self.member_of()
+        {
+            model.ledger.went(group);
+        }
+        if let Role::Clerk(clerk) = &mut self.role {
+            clerk.forget();
+        }
         for (_, pending) in std::mem::take(&mut self.pending) {
             self.failed(pending.asked, model);
         }
@@ -330,13 +367,26 @@ impl Client {
                 .queues
                 .values_mut()
                 .for_each(|place| place.waiting = false);
+            if consumer.sieve.as_mut().is_some_and(Sieve::begins_again) && !consumer.fresh {
+                let places = consumer.queues.values_mut();
+                places.for_each(|place| place.next = None);
+            }
         }
+    }
+
+    /// The same consumer, that wants a part only.
+    pub fn sifting(mut self, rng: &mut Rng) -> Client {
+        if let Role::Consumer(consumer) = &mut self.role {
+            consumer.sieve = Some(Sieve::new(rng));
+        }
+        self
     }
 
     /// After an allowed loss nothing a consumer remembers counts.
     pub fn forget(&mut self) {
         if let Role::Consumer(consumer) = &mut self.role {
             consumer.queues.clear();
+            consumer.sieve.iter_mut().for_each(Sieve::forget);
         }
     }
 
@@ -382,6 +432,8 @@ impl Client {
             Role::Consumer(_) => self.consume(ctx),
             Role::Admin { .. } => self.administer(ctx),
             Role::Auditor => self.audit(ctx),
+            Role::Seeker => self.seek(ctx),
+            Role::Clerk(_) => self.read_numbers(ctx),
             Role::Popper(_) => self.pop(ctx),
             Role::Liter(_) => self.consume_lites(ctx),
             Role::Locker(_) => self.lock_queues(ctx),
@@ -507,14 +559,17 @@ impl Client {
         if ctx.model.generation(&load.topic) != Some(generation) {
             return;
         }
+        let (topic, messages) = (&load.topic, load.uids.len());
+        ctx.model.ledger.note_try(topic, generation, messages);
         let mut texts = Vec::new();
         let mut bodies = Vec::new();
         for uid in &load.uids {
             let sent = ctx.model.sent.get_mut(uid).expect("made before");
             sent.attempts += 1;
             let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
-            if is_guarded(&load.topic) {
-                text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
+            text.push_str(&Traits::of(*uid).properties());
+            if let Some(key) = unique_key(&load.topic, *uid) {
+                text.push_str(&format!("UNIQ_KEY\u{1}{key}\u{2}"));
             }
             if is_parent(&load.topic) {
                 text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(*uid)));
@@ -633,8 +688,15 @@ impl Client {
     }
 
     fn heartbeat(&mut self, ctx: &mut Ctx<'_>, group: &str) {
+        let all = r#"{"topic":"t0","subString":"*","subVersion":1,"expressionType":"TAG"}"#;
+        let sieve = self.sieve("");
+        let wanted = sieve.map_or(all.to_owned(), Sieve::subscriptions);
+        if let Some(sieve) = sieve {
+            let expressions = &mut ctx.model.ledger.expressions;
+            expressions.insert(group.to_owned(), sieve.expression);
+        }
         let body = format!(
-            r#"{{"clientID":"c-{group}","consumerDataSet":[{{"groupName":"{group}","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","unitMode":false,"subscriptionDataSet":[{{"topic":"t0","subString":"*","subVersion":1,"expressionType":"TAG"}}]}}],"producerDataSet":[]}}"#
+            r#"{{"clientID":"c-{group}","consumerDataSet":[{{"groupName":"{group}","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","unitMode":false,"subscriptionDataSet":[{wanted}]}}],"producerDataSet":[]}}"#
         );
         self.ask(ctx, 34, Some(Asked::Join), |_| {}, body.as_bytes());
         let group = group.to_owned();
@@ -671,7 +733,7 @@ impl Client {
             ctx.model.commit_sent(group, queue, from);
         }
         let suspend = if hold_ms > 0 { FLAG_SUSPEND } else { 0 };
-        let header = PullHeader {
+        let mut header = PullHeader {
             consumer_group: Text::plain(group),
             topic: Text::plain(&queue.0),
             queue_id: queue.1,
@@ -696,7 +758,9 @@ impl Client {
             group: group.to_owned(),
             mine,
         };
-        self.ask(ctx, 11, Some(asked), |w| header.encode(w), b"");
+        let sieve = self.sieve(&queue.0);
+        let code = sieve.map_or(11, |sieve| sieve.dress(&mut header, ctx.rng));
+        self.ask(ctx, code, Some(asked), |w| header.encode(w), b"");
     }
 
     fn commit(&mut self, ctx: &mut Ctx<'_>, group: &str, queue: &Queue, value: i64) {
@@ -958,6 +1022,8 @@ impl Client {
             }
             Asked::PopAck { uid, until_ms } => self.pop_acked(ctx, uid, until_ms, command),
             Asked::PopChange { uid } => self.pop_changed(ctx, uid, command),
+            Asked::Sought(asked) => seeker::answered(ctx, asked, command),
+            Asked::Number(asked) => self.numbers(ctx, asked, command),
             Asked::Lock => self.locked(ctx, pending.at, command),
             Asked::Lite(asked) => self.lite_answered(ctx, asked, pending.at, command),
             Asked::Join => self.joined(ctx, command, &remark()),
@@ -1032,6 +1098,11 @@ impl Client {
 
     fn joined(&mut self, ctx: &mut Ctx<'_>, command: &Command<'_>, remark: &str) -> Check {
         ensure!(command.code == SUCCESS, "code {}: {remark}", command.code);
+        if !std::mem::replace(&mut self.online, true)
+            && let Some(group) = self.member_of()
+        {
+            ctx.model.ledger.came(group);
+        }
         if let Role::Consumer(consumer) = &mut self.role {
             consumer.joined = true;
             consumer.joined_once = true;
@@ -1106,6 +1177,8 @@ impl Client {
             self.half_sent(ctx, load.uids[0], place, ids[0].physical_offset);
             return Ok(());
         }
+        let (topic, messages) = (&load.topic, load.uids.len());
+        ctx.model.ledger.note_put(topic, load.generation, messages);
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
         let chooses = is_guarded(&load.topic) || is_parent(&load.topic);
         ensure!(
@@ -1187,6 +1260,11 @@ impl Client {
     ) -> Check {
         let code = command.code;
         match code {
+            SUCCESS | PULL_AGAIN if mine && self.sieve(&queue.0).is_some() => {
+                let physicals = self.sifted(ctx, queue, (from, floor), group, command)?;
+                let next = number(command, "nextBeginOffset")?;
+                return self.go_on(ctx, queue, group, next, &physicals);
+            }
             SUCCESS => {}
             PULL_NOT_FOUND => {
                 ensure!(
@@ -1219,6 +1297,9 @@ impl Client {
             next += 1;
         }
         ctx.counts.pulled += (next - from) as u64;
+        let (generation, count) = (ctx.model.generation(&queue.0), (next - from) as usize);
+        let ledger = &mut ctx.model.ledger;
+        ledger.note_got(&queue.0, generation, group, count);
         ensure!(next > from, "{queue:?}: found, but nothing is there");
         let said = number(command, "nextBeginOffset")?;
         ensure!(
@@ -1226,16 +1307,32 @@ impl Client {
             "{queue:?}: next {said}, end {max}, got up to {next}"
         );
         self.set_next(queue, mine, next);
+        if mine {
+            self.go_on(ctx, queue, group, next, &physicals)?;
+        }
+        Ok(())
+    }
+
+    /// What a consumer does with messages it got: their numbers, places and attempts.
+    fn go_on(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        queue: &Queue,
+        group: &str,
+        next: i64,
+        physicals: &[(u64, i64, i32)],
+    ) -> Check {
         let fresh = matches!(&self.role, Role::Consumer(consumer) if consumer.fresh);
-        if mine && !fresh {
-            if ctx.rng.percent(50) {
-                self.commit(ctx, group, queue, next);
-            }
-            if ctx.config.delays && ctx.rng.percent(10) {
-                let (uid, physical, attempts) = *ctx.rng.pick(&physicals);
-                if attempts < 3 {
-                    self.send_back(ctx, group, uid, physical);
-                }
+        if fresh {
+            return Ok(());
+        }
+        if ctx.rng.percent(50) {
+            self.commit(ctx, group, queue, next);
+        }
+        if ctx.config.delays && !physicals.is_empty() && ctx.rng.percent(10) {
+            let (uid, physical, attempts) = *ctx.rng.pick(physicals);
+            if attempts < 3 {
+                self.send_back(ctx, group, uid, physical);
             }
         }
         Ok(())
@@ -1248,7 +1345,7 @@ impl Client {
         Ok(())
     }
 
-    fn set_next(&mut self, queue: &Queue, mine: bool, next: i64) {
+    pub fn set_next(&mut self, queue: &Queue, mine: bool, next: i64) {
         if mine
             && let Role::Consumer(consumer) = &mut self.role
             && let Some(place) = consumer.queues.get_mut(queue)
@@ -1342,6 +1439,8 @@ impl Asked {
             Asked::PopAck { .. } => "acknowledgement of a pop",
             Asked::PopChange { .. } => "change of a lease",
             Asked::Lite(_) => "request about lite topics",
+            Asked::Sought(_) => "search",
+            Asked::Number(_) => "question about numbers",
             Asked::Lock => "lock of queues",
             Asked::Unlock => "unlock of queues",
             Asked::Join => "heartbeat",
@@ -1355,6 +1454,7 @@ impl Asked {
             self,
             Asked::Pull { .. }
                 | Asked::View { .. }
+                | Asked::Sought(_)
                 | Asked::Pop { .. }
                 | Asked::Lite(AskedLite::Pop)
                 | Asked::Back { .. }

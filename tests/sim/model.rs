@@ -5,15 +5,18 @@
 //! `ASYNC_FLUSH` may undo what is younger than the flush interval.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 
+use crate::clerk::Ledger;
 use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in};
 use crate::lite::Lites;
 use crate::locker::Held;
 use crate::popper::Popped;
 use crate::rng::Rng;
+use crate::sifter::Traits;
 
 /// A message as its producer knows it.
 #[derive(Clone)]
@@ -41,6 +44,8 @@ struct Known {
     physical: i64,
     /// CRC of the whole record, once it was seen.
     crc: Option<u32>,
+    /// When it was stored, once it was seen.
+    store_ms: Option<i64>,
     at: u64,
 }
 
@@ -87,6 +92,8 @@ pub struct Model {
     pub lites: Lites,
     /// What groups that pop know.
     pub popped: Popped,
+    /// What the broker counts.
+    pub ledger: Ledger,
 }
 
 #[derive(Default)]
@@ -190,6 +197,7 @@ impl Model {
                 uid,
                 physical,
                 crc: None,
+                store_ms: None,
                 at: now,
             },
         );
@@ -222,6 +230,7 @@ impl Model {
             self.check_lights(uid, light, record)?;
         }
         let crc = crc32fast::hash(record.bytes());
+        let store_ms = Some(record.store_timestamp());
         self.check_once(queue, offset, uid)?;
         let known = self.known.entry(queue.clone()).or_default();
         match known.get_mut(&offset) {
@@ -237,6 +246,7 @@ impl Model {
                     "{queue:?} offset {offset}: other bytes than before"
                 );
                 old.crc = Some(crc);
+                old.store_ms = store_ms;
             }
             None => {
                 let crc = Some(crc);
@@ -246,6 +256,7 @@ impl Model {
                         uid,
                         physical,
                         crc,
+                        store_ms,
                         at: now,
                     },
                 );
@@ -325,6 +336,9 @@ impl Model {
             "u{uid} was shown although nobody committed it"
         );
         ensure!(text("TAGS") == sent.tag, "u{uid}: tag {:?}", text("TAGS"));
+        let traits = Traits::of(uid).properties();
+        let stored = String::from_utf8_lossy(record.properties());
+        ensure!(stored.contains(&traits), "u{uid}: properties {stored:?}");
         ensure!(record.body() == body(uid, sent.len), "u{uid}: another body");
         ensure!(
             record.has_valid_body_crc(),
@@ -393,6 +407,26 @@ impl Model {
         self.committed
             .get(&(group.to_owned(), queue.clone()))?
             .floor()
+    }
+
+    pub fn commit_sent_max(&self, group: &str, queue: &Queue) -> i64 {
+        let commits = self.committed.get(&(group.to_owned(), queue.clone()));
+        commits.map_or(0, |commits| commits.sent)
+    }
+
+    /// Whether a group tried to commit to any queue of a topic, whichever of the name.
+    pub fn has_committed(&self, group: &str, topic: &str) -> bool {
+        let tried = |((other, queue), commits): (&(String, Queue), &Commits)| {
+            other == group && queue.0 == topic && commits.sent > 0
+        };
+        self.committed.iter().any(tried)
+    }
+
+    /// Groups and queues with a commit that is safe.
+    pub fn committed_safely(&self) -> impl Iterator<Item = &(String, Queue)> {
+        let safe = self.committed.iter();
+        let safe = safe.filter(|(_, commits)| commits.floor() > Some(0));
+        safe.map(|(key, _)| key)
     }
 
     pub fn check_commit(
@@ -480,6 +514,30 @@ impl Model {
         let nth = rng.below(known.len() as u64) as usize;
         let (offset, known) = known.iter().nth(nth)?;
         Some((queue.clone(), *offset, known.physical))
+    }
+
+    /// Messages known to lie in a part of a queue.
+    pub fn places(
+        &self,
+        queue: &Queue,
+        range: Range<i64>,
+    ) -> impl Iterator<Item = (i64, u64)> + use<'_> {
+        let known = self.known.get(queue);
+        let known = known.map(|known| known.range(range));
+        let known = known.into_iter().flatten();
+        known.map(|(offset, known)| (*offset, known.uid))
+    }
+
+    /// Store times of messages that were seen in a part of a queue, ms.
+    pub fn store_times(
+        &self,
+        queue: &Queue,
+        range: Range<i64>,
+    ) -> impl Iterator<Item = (i64, i64)> + use<'_> {
+        let known = self.known.get(queue);
+        let known = known.map(|known| known.range(range));
+        let known = known.into_iter().flatten();
+        known.filter_map(|(offset, known)| Some((*offset, known.store_ms?)))
     }
 
     pub fn known_count(&self) -> usize {

@@ -57,6 +57,9 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         poppers: if rng.percent(50) { rng.range(1, 3) } else { 0 },
         lights: rng.percent(40),
         lites: rng.percent(40),
+        seeks: rng.percent(35),
+        counts: rng.percent(35),
+        sifters: if rng.percent(35) { rng.range(1, 3) } else { 0 },
         lockers: if rng.percent(40) { 2 } else { 0 },
     };
     if violent {

@@ -17,11 +17,12 @@ use orbitmq::namesrv::{NameServer, NameServerOptions};
 use orbitmq::remoting::frame::frame_len;
 use orbitmq::store::{Flush, Sabotage};
 
-use crate::client::{Client, Counts, Ctx, Role, Traffic};
+use crate::clerk::Clerk;
+use crate::client::{Client, Consumer, Counts, Ctx, Role, Traffic};
 use crate::disk::{Disk, SyncTicket, error};
 use crate::lite::{Liter, is_parent};
 use crate::locker::Locker;
-use crate::model::Model;
+use crate::model::{Model, Sent};
 use crate::node::{Letter, Node, Turn, Wire};
 use crate::options;
 use crate::popper::Popper;
@@ -317,8 +318,17 @@ impl World {
         for n in 0..rng.range(1, 3) {
             clients.push(Client::consumer(&format!("g{n}"), false, rng));
         }
+        for n in 0..self.traffic.sifters {
+            clients.push(Client::consumer(&format!("sql{n}"), false, rng).sifting(rng));
+        }
         clients.push(Client::consumer("audit", false, rng));
         clients.push(Client::new(Role::Auditor, rng));
+        if self.traffic.seeks {
+            clients.push(Client::new(Role::Seeker, rng));
+        }
+        if self.traffic.counts {
+            clients.push(Client::new(Role::Clerk(Clerk::default()), rng));
+        }
         for _ in 0..self.traffic.poppers {
             let popper = Popper::new("pop".to_owned());
             clients.push(Client::new(Role::Popper(popper), rng));
@@ -1261,15 +1271,20 @@ impl World {
                     self.schedule(self.now, Ev::Wake(client));
                 }
                 let mut rng = self.rng.fork();
+                if self.traffic.sifters > 0 {
+                    let fresh = Client::consumer("fresh-sql", true, &mut rng).sifting(&mut rng);
+                    self.clients.push(fresh);
+                    self.schedule(self.now, Ev::Wake(self.clients.len() - 1));
+                }
                 self.clients.push(Client::consumer("fresh", true, &mut rng));
                 let fresh = self.clients.len() - 1;
                 self.schedule(self.now, Ev::Wake(fresh));
                 self.schedule(self.now + 1_500_000, Ev::Finish);
             }
             rounds => {
-                let fresh = self.clients.last().expect("made before");
                 let missing = self.missing();
-                if missing.is_none() && fresh.is_through(&self.model) {
+                let mut fresh = self.clients.iter().filter(|client| client.is_fresh());
+                if missing.is_none() && fresh.all(|fresh| fresh.is_through(&self.model)) {
                     trace!(self, "done");
                     self.note(self.model.known_count() as u64);
                     self.finale = FINALE_DONE;
@@ -1334,6 +1349,27 @@ impl World {
             let due = sent.acked.is_some() && is_parent(&sent.topic) && live(&sent.topic);
             if due && !self.model.lites.seen.contains(uid) {
                 return Some(format!("u{uid} never came to a client of its lite topic"));
+            }
+        }
+        for client in &self.clients {
+            let Role::Consumer(Consumer {
+                sieve: Some(sieve),
+                fresh,
+                ..
+            }) = &client.role
+            else {
+                continue;
+            };
+            if let Err(error) = sieve.check_all(&self.model) {
+                return Some(error);
+            }
+            let due = |(uid, sent): &(&u64, &Sent)| {
+                sent.acked.is_some() && live(&sent.topic) && sieve.wants(**uid)
+            };
+            let mut lost = self.model.sent.iter().filter(due);
+            let lost = lost.find(|(uid, _)| *fresh && !sieve.came.contains(uid));
+            if let Some((uid, sent)) = lost {
+                return Some(format!("u{uid} of {} did not pass its filter", sent.topic));
             }
         }
         for (group, uid, _) in &self.model.returned {
