@@ -155,7 +155,7 @@ pub struct Store {
 enum Task {
     Fill(Range<u64>),
     Window(read::WindowKey),
-    Lookup(WaiterId),
+    Lookup(lookup::Asked),
     Checkpoint,
     Merge(MergeOf),
 }
@@ -405,8 +405,8 @@ impl Store {
         if let Some((key, order)) = self.windows.poll_order() {
             return Some((Task::Window(key), order));
         }
-        if let Some((waiter, order)) = self.lookups.poll_order() {
-            return Some((Task::Lookup(waiter), order));
+        if let Some((asked, order)) = self.lookups.poll_order() {
+            return Some((Task::Lookup(asked), order));
         }
         if self.log.failed().is_some() {
             return None;
@@ -445,11 +445,15 @@ impl Store {
                 });
                 self.windows.arrived(&key, bytes)
             }
-            Some(Task::Lookup(waiter)) => {
+            Some(Task::Lookup(asked)) => {
                 let bytes = result.map(|done| match done {
                     Done::Work(bytes) => bytes,
                     _ => unreachable!("work is answered with its result"),
                 });
+                if bytes.is_err() && self.lookups.retry(self.keys.view(), asked) {
+                    return Vec::new();
+                }
+                let waiter = asked.waiter;
                 self.lookups.arrived(waiter, bytes);
                 let result = Ok(());
                 vec![read::Woken { waiter, result }]
