@@ -361,13 +361,20 @@ pub fn give(
     }
 }
 
-/// The disk did not give a shard what it was asked: it answers with what it knows.
+/// The disk did not give a shard what it was asked: who asked is told so, for an answer without
+/// the shard's part would look like a whole one.
 pub fn fail(broker: &mut Broker, asked: &Asked, out: &mut Outbox<Peer>) {
-    let rows = match &*asked.question {
-        Question::Messages(query) => query.gap().into_iter().collect(),
-        _ => Vec::new(),
+    let row = match &*asked.question {
+        Question::Messages(_) => key::gap(),
+        _ => {
+            let remark = format!(
+                "shard {}: the disk cannot be read now, ask again",
+                broker.me.0
+            );
+            Row::Refused(Reject::new(response::SYSTEM_ERROR, remark))
+        }
     };
-    give(broker, asked.from, asked.ticket, rows, out);
+    give(broker, asked.from, asked.ticket, vec![row], out);
 }
 
 /// `None` while bytes are on their way from the disk.
@@ -570,7 +577,9 @@ fn conclude(
         Row::Refused(reject) => Some(reject),
         _ => None,
     });
-    if let Some(reject) = refused {
+    // Messages that were found are given without those that could not be read.
+    let found = rows.iter().any(|row| matches!(row, Row::Message { .. }));
+    if let Some(reject) = refused.filter(|_| !found) {
         return match question {
             Question::Recall(_) => refuse_to(broker, request::RECALL_MESSAGE, to, reject, out),
             _ => reject_to(to, reject, out),

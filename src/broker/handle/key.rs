@@ -40,13 +40,11 @@ pub struct KeyQuery {
     from_ms: i64,
     to_ms: i64,
     most: usize,
-    /// What cannot be read is a refusal; else it is left out.
-    strict: bool,
 }
 
 impl KeyQuery {
-    /// A message by its unique key, or a refusal if it is not certain that there is none.
-    pub fn strict(topic: &Arc<str>, key: String, from_ms: i64, to_ms: i64) -> KeyQuery {
+    /// A message by its unique key.
+    pub fn one(topic: &Arc<str>, key: String, from_ms: i64, to_ms: i64) -> KeyQuery {
         KeyQuery {
             topic: topic.clone(),
             key,
@@ -54,16 +52,15 @@ impl KeyQuery {
             from_ms,
             to_ms,
             most: 1,
-            strict: true,
         }
     }
+}
 
-    /// What is said of a part that could not be read.
-    pub fn gap(&self) -> Option<Row> {
-        let remark = "[REJECTREQUEST]the key index cannot be read now, try again";
-        let reject = Reject::new(response::SYSTEM_BUSY, remark);
-        self.strict.then_some(Row::Refused(reject))
-    }
+/// What is said of a part that could not be read, unless something is found elsewhere: it is not
+/// certain that there is nothing.
+pub fn gap() -> Row {
+    let remark = "[REJECTREQUEST]the key index cannot be read now, try again";
+    Row::Refused(Reject::new(response::SYSTEM_BUSY, remark))
 }
 
 /// How far one shard has come with a query.
@@ -105,7 +102,6 @@ pub fn query(
         } else {
             asked.min(MESSAGES_MAX)
         },
-        strict: false,
     };
     survey::ask(broker, request, Question::Messages(query), out)
 }
@@ -133,7 +129,7 @@ impl Search {
                         most: query.most * PLACES_PER_MESSAGE,
                     };
                     if !broker.store.look_up(question, waiter) {
-                        return Some(query.gap().into_iter().collect());
+                        return Some(vec![gap()]);
                     }
                     *self = Search::LookingUp(waiter);
                     return None;
@@ -145,7 +141,7 @@ impl Search {
                     }
                     Err(_) => {
                         broker.stats.damaged_reads += 1;
-                        return Some(query.gap().into_iter().collect());
+                        return Some(vec![gap()]);
                     }
                 },
                 Search::Reading(places, rows) => {
@@ -178,9 +174,9 @@ fn read(
             Fetch::Wait => return None,
             Fetch::Damaged(_) => {
                 broker.stats.damaged_reads += 1;
-                rows.extend(query.gap());
+                rows.push(gap());
             }
-            Fetch::Busy => rows.extend(query.gap()),
+            Fetch::Busy => rows.push(gap()),
             Fetch::Missing => {}
         }
         places.pop();
