@@ -19,6 +19,8 @@ mod clerk;
 mod client;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/keyed.rs"]
+mod keyed;
 #[path = "sim/lite.rs"]
 mod lite;
 #[path = "sim/locker.rs"]

@@ -18,6 +18,8 @@ const RETRIES_MAX: u32 = 3;
 pub struct KeyQuestion {
     /// [`key_hash`](crate::store::index::key_hash) of topic and key.
     pub hash: u64,
+    /// Only places below.
+    pub before: LogOffset,
     /// Store times in milliseconds: only whole runs outside are left out.
     pub from_ms: i64,
     pub to_ms: i64,
@@ -56,14 +58,9 @@ impl Lookups {
     }
 
     fn begin(&mut self, view: KeyView, asked: Asked) {
-        let KeyQuestion {
-            hash,
-            from_ms,
-            to_ms,
-            most,
-        } = asked.question;
+        let question = asked.question;
         let work: Work = Box::new(move |dir| {
-            let found = view.lookup(dir, hash, from_ms, to_ms, most)?;
+            let found = view.lookup(dir, &question)?;
             Ok(found.iter().flat_map(|at| at.0.to_be_bytes()).collect())
         });
         self.waiting.push_back((asked, work));
@@ -114,6 +111,7 @@ mod tests {
 
     const QUESTION: KeyQuestion = KeyQuestion {
         hash: 7,
+        before: LogOffset(u64::MAX),
         from_ms: 0,
         to_ms: i64::MAX,
         most: 10,

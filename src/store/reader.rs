@@ -92,7 +92,7 @@ impl Store {
             next: from,
             ..Found::default()
         };
-        let sabotage = self.options.sabotage;
+        let sabotage = filter.sql().map(|_| self.options.sabotage);
         let mut block = None;
         while found.next.0 < end && found.messages < limits.messages {
             let entry = match self.entry_of(&mut block, slot, found.next, waiter) {
@@ -109,9 +109,11 @@ impl Store {
             }
             match self.record(&entry, waiter) {
                 Fetch::Ready(record) if is_wanted(&record, filter) => found.push(record),
-                Fetch::Ready(record) if sabotage == Sabotage::GiveUnwanted => found.push(record),
+                Fetch::Ready(record) if sabotage == Some(Sabotage::GiveUnwanted) => {
+                    found.push(record)
+                }
                 Fetch::Ready(_) => {}
-                Fetch::Wait if sabotage == Sabotage::PassUnread && found.next > from => {}
+                Fetch::Wait if sabotage == Some(Sabotage::PassUnread) && found.next > from => {}
                 // What was looked at need not be looked at again.
                 _ if found.next > from => break,
                 other => return other.map(|_| found),
