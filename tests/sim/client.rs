@@ -21,7 +21,7 @@ use crate::locker::Locker;
 use crate::model::{Check, Life, Model, Sent, body};
 use crate::popper::Popper;
 use crate::rng::Rng;
-use crate::seeker::{self, AskedSought, unique_key};
+use crate::seeker::{self, AskedSought, keys, unique_key};
 use crate::sifter::{self, Sieve, Traits};
 
 macro_rules! ensure {
@@ -566,7 +566,7 @@ impl Client {
         for uid in &load.uids {
             let sent = ctx.model.sent.get_mut(uid).expect("made before");
             sent.attempts += 1;
-            let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
+            let mut text = format!("KEYS\u{1}{}\u{2}TAGS\u{1}{}\u{2}", keys(*uid), sent.tag);
             text.push_str(&Traits::of(*uid).properties());
             if let Some(key) = unique_key(&load.topic, *uid) {
                 text.push_str(&format!("UNIQ_KEY\u{1}{key}\u{2}"));
@@ -1022,7 +1022,7 @@ impl Client {
             }
             Asked::PopAck { uid, until_ms } => self.pop_acked(ctx, uid, until_ms, command),
             Asked::PopChange { uid } => self.pop_changed(ctx, uid, command),
-            Asked::Sought(asked) => seeker::answered(ctx, asked, command),
+            Asked::Sought(asked) => seeker::answered(ctx, asked, pending.at, command),
             Asked::Number(asked) => self.numbers(ctx, asked, command),
             Asked::Lock => self.locked(ctx, pending.at, command),
             Asked::Lite(asked) => self.lite_answered(ctx, asked, pending.at, command),
@@ -1275,7 +1275,7 @@ impl Client {
                 return Ok(());
             }
             PULL_MOVED if floor < from && ctx.model.was_made_again(&queue.0) => {
-                return self.begin_again(queue, mine, floor);
+                return self.begin_again(ctx, group, queue, mine, floor);
             }
             PULL_MOVED => return Err(out_of_range(queue, from, floor, remark)),
             _ => return Err(format!("{queue:?} from {from}: code {code}: {remark}")),
@@ -1340,7 +1340,15 @@ impl Client {
 
     /// A commit meant for a topic that was deleted may reach its namesake that is made just then;
     /// whoever asks the new one where to begin is told that, and goes back.
-    fn begin_again(&mut self, queue: &Queue, mine: bool, floor: i64) -> Check {
+    fn begin_again(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        group: &str,
+        queue: &Queue,
+        mine: bool,
+        floor: i64,
+    ) -> Check {
+        ctx.model.commits_go_back(group, queue);
         self.set_next(queue, mine, floor);
         Ok(())
     }
@@ -1455,6 +1463,7 @@ impl Asked {
             Asked::Pull { .. }
                 | Asked::View { .. }
                 | Asked::Sought(_)
+                | Asked::Number(_)
                 | Asked::Pop { .. }
                 | Asked::Lite(AskedLite::Pop)
                 | Asked::Back { .. }
@@ -1489,7 +1498,8 @@ fn viewed(
 
 pub fn uid_of(record: &RecordView<'_>) -> Option<u64> {
     let key = orbitmq::message::properties::find_str(record.properties(), "KEYS")?;
-    key.strip_prefix('u')?.parse().ok()
+    let (own, _) = key.split_once(' ')?;
+    own.strip_prefix('u')?.parse().ok()
 }
 
 pub fn number(command: &Command<'_>, key: &str) -> Result<i64, String> {

@@ -11,11 +11,12 @@ use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 
 use crate::clerk::Ledger;
-use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in};
+use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in, uid_of};
 use crate::lite::Lites;
 use crate::locker::Held;
 use crate::popper::Popped;
 use crate::rng::Rng;
+use crate::seeker::keys;
 use crate::sifter::Traits;
 
 /// A message as its producer knows it.
@@ -321,13 +322,13 @@ impl Model {
     /// Body and properties are the producer's.
     pub fn check_content(&mut self, record: &RecordView<'_>) -> Result<u64, String> {
         let text = |name| properties::find_str(record.properties(), name).unwrap_or_default();
-        let key = text("KEYS");
-        let uid = key
-            .strip_prefix('u')
-            .and_then(|uid| uid.parse::<u64>().ok());
-        let Some(uid) = uid else {
-            return Err(format!("a message with the key {key:?}, never sent"));
+        let Some(uid) = uid_of(record) else {
+            return Err(format!(
+                "a message with the key {:?}, never sent",
+                text("KEYS")
+            ));
         };
+        ensure!(text("KEYS") == keys(uid), "u{uid}: keys {:?}", text("KEYS"));
         let Some(sent) = self.sent.get(&uid) else {
             return Err(format!("u{uid} was never sent"));
         };
@@ -407,6 +408,12 @@ impl Model {
         self.committed
             .get(&(group.to_owned(), queue.clone()))?
             .floor()
+    }
+
+    /// A consumer goes back, and commits less than before.
+    pub fn commits_go_back(&mut self, group: &str, queue: &Queue) {
+        let key = (group.to_owned(), queue.clone());
+        self.committed.entry(key).or_default().safe.clear();
     }
 
     pub fn commit_sent_max(&self, group: &str, queue: &Queue) -> i64 {
@@ -538,6 +545,18 @@ impl Model {
         let known = known.map(|known| known.range(range));
         let known = known.into_iter().flatten();
         known.filter_map(|(offset, known)| Some((*offset, known.store_ms?)))
+    }
+
+    /// Messages of a topic that were known before `asked_at`: place, number and store time.
+    pub fn known_before(
+        &self,
+        topic: &str,
+        asked_at: u64,
+    ) -> impl Iterator<Item = ((&Queue, i64), u64, Option<i64>)> {
+        let queues = self.known.iter().filter(move |(queue, _)| queue.0 == topic);
+        let all = queues.flat_map(|(queue, known)| known.iter().map(move |one| (queue, one)));
+        let known = all.filter(move |(_, (_, known))| known.at < asked_at);
+        known.map(|(queue, (offset, known))| ((queue, *offset), known.uid, known.store_ms))
     }
 
     pub fn known_count(&self) -> usize {

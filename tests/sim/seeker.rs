@@ -2,6 +2,8 @@
 //! found, what is shown is what was sent and stays, and a search by time ends where the store times
 //! say.
 
+use std::collections::BTreeSet;
+
 use orbitmq::message::view::RecordView;
 use orbitmq::remoting::command::{Command, FrameWriter};
 
@@ -33,6 +35,21 @@ pub fn unique_key(topic: &str, uid: u64) -> Option<String> {
     (is_guarded(topic) || !uid.is_multiple_of(5)).then(|| format!("{uid:032X}"))
 }
 
+/// The keys of a message: one that only it has, and one of many, sometimes named twice.
+pub fn keys(uid: u64) -> String {
+    let shared = uid % 3;
+    match uid % 7 {
+        0 => format!("u{uid} k{shared} k{shared}"),
+        _ => format!("u{uid} k{shared}"),
+    }
+}
+
+/// Whether a message is found by this key.
+fn carries(topic: &str, uid: u64, key: &str, unique: bool) -> bool {
+    let own = || keys(uid).split(' ').any(|own| own == key);
+    unique_key(topic, uid).is_some_and(|own| own == key) || !unique && own()
+}
+
 /// What was asked.
 pub enum AskedSought {
     Key(KeyAsked),
@@ -46,12 +63,11 @@ pub enum AskedSought {
 pub struct KeyAsked {
     topic: String,
     generation: Option<u64>,
-    uid: u64,
+    key: String,
+    unique: bool,
     /// Store times.
     span: (i64, i64),
     most: usize,
-    /// A place where it is known to lie.
-    known: Option<(Queue, i64)>,
 }
 
 pub struct TimeAsked {
@@ -93,22 +109,17 @@ impl Client {
 
     /// A message that lies somewhere.
     fn seek_known(&mut self, ctx: &mut Ctx<'_>, queue: Queue, offset: i64) {
-        let mut places = ctx.model.places(&queue, offset..offset + 1);
-        let Some((_, uid)) = places.next() else {
+        let Some((_, uid)) = ctx.model.places(&queue, offset..offset + 1).next() else {
             return;
         };
-        drop(places);
-        let mut times = ctx.model.store_times(&queue, offset..offset + 1);
-        let stored = times.next();
-        drop(times);
+        let stored = ctx.model.store_times(&queue, offset..offset + 1).next();
         let span = match stored {
             Some((_, ms)) if ctx.rng.percent(60) => {
                 (ms - ctx.rng.below(3) as i64, ms + ctx.rng.below(3) as i64)
             }
             _ => (0, i64::MAX),
         };
-        let known = Some((queue.clone(), offset));
-        self.ask_key(ctx, queue.0, uid, span, known);
+        self.ask_key(ctx, queue.0, uid, span);
     }
 
     /// A message that may be anywhere, or lost, or was never sent.
@@ -120,41 +131,38 @@ impl Client {
             0 => (0, WALL_MS - 1),
             _ => (0, i64::MAX),
         };
-        self.ask_key(ctx, topic, uid, span, None);
+        self.ask_key(ctx, topic, uid, span);
     }
 
-    fn ask_key(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        topic: String,
-        uid: u64,
-        span: (i64, i64),
-        known: Option<(Queue, i64)>,
-    ) {
-        let unique = unique_key(&topic, uid).filter(|_| ctx.rng.percent(50));
+    /// Asks by one of the keys of a message.
+    fn ask_key(&mut self, ctx: &mut Ctx<'_>, topic: String, uid: u64, span: (i64, i64)) {
+        let unique = unique_key(&topic, uid).filter(|_| ctx.rng.percent(40));
         let forced = unique.is_some() && ctx.rng.percent(50);
         let most = ctx.rng.range(1, 65) as usize;
-        let key = unique.clone().unwrap_or(format!("u{uid}"));
-        let name = topic.clone();
+        let most = if ctx.rng.percent(30) { 1 } else { most };
+        let own = match ctx.rng.percent(50) {
+            true => format!("u{uid}"),
+            false => format!("k{}", uid % 3),
+        };
+        let asked = KeyAsked {
+            generation: ctx.model.generation(&topic),
+            topic,
+            unique: unique.is_some(),
+            key: unique.unwrap_or(own),
+            span,
+            most: if forced { UNIQUE_MAX } else { most },
+        };
+        let (topic, key, unique) = (asked.topic.clone(), asked.key.clone(), asked.unique);
         let fields = |w: &mut FrameWriter<'_>| {
-            w.field_str("topic", &name);
+            w.field_str("topic", &topic);
             w.field_str("key", &key);
             w.field_i64("maxNum", most as i64);
             w.field_i64("beginTimestamp", span.0);
             w.field_i64("endTimestamp", span.1);
-            match (&unique, forced) {
-                (Some(_), true) => w.field_bool("_UNIQUE_KEY_QUERY", true),
-                (Some(_), false) => w.field_str("indexType", "U"),
-                (None, _) => w.field_str("indexType", "K"),
+            match forced {
+                true => w.field_bool("_UNIQUE_KEY_QUERY", true),
+                false => w.field_str("indexType", if unique { "U" } else { "K" }),
             }
-        };
-        let asked = KeyAsked {
-            generation: ctx.model.generation(&topic),
-            topic: topic.clone(),
-            uid,
-            span,
-            most: if forced { UNIQUE_MAX } else { most },
-            known,
         };
         let asked = Asked::Sought(AskedSought::Key(asked));
         self.ask(ctx, QUERY_MESSAGE, Some(asked), fields, b"");
@@ -188,9 +196,14 @@ impl Client {
     }
 }
 
-pub fn answered(ctx: &mut Ctx<'_>, asked: AskedSought, command: &Command<'_>) -> Check {
+pub fn answered(
+    ctx: &mut Ctx<'_>,
+    asked: AskedSought,
+    asked_at: u64,
+    command: &Command<'_>,
+) -> Check {
     match asked {
-        AskedSought::Key(asked) => found(ctx, &asked, command),
+        AskedSought::Key(asked) => found(ctx, &asked, asked_at, command),
         AskedSought::Time(asked) => ends(ctx, &asked, command),
         AskedSought::Earliest { queue, generation } => {
             if generation.is_none() || ctx.model.generation(&queue.0) != generation {
@@ -208,35 +221,28 @@ pub fn answered(ctx: &mut Ctx<'_>, asked: AskedSought, command: &Command<'_>) ->
 }
 
 /// Messages by a key.
-fn found(ctx: &mut Ctx<'_>, asked: &KeyAsked, command: &Command<'_>) -> Check {
-    let (topic, uid, code) = (&asked.topic, asked.uid, command.code);
+fn found(ctx: &mut Ctx<'_>, asked: &KeyAsked, asked_at: u64, command: &Command<'_>) -> Check {
+    let KeyAsked {
+        topic, key, span, ..
+    } = asked;
+    let (unique, code) = (asked.unique, command.code);
     let same = asked.generation.is_some() && ctx.model.generation(topic) == asked.generation;
+    let remark = remark_of(command);
     ensure!(
         code == SUCCESS || code == NOT_FOUND,
-        "u{uid}: code {code}: {}",
-        remark_of(command)
+        "{key}: code {code}: {remark}"
     );
-    let (mut places, mut last) = (Vec::new(), -1);
+    let span = span.0..=span.1;
+    let (mut places, mut last, mut oldest_ms) = (Vec::new(), -1, i64::MAX);
     for record in RecordView::iter(command.body) {
-        let record = record.map_err(|error| format!("u{uid}: {error}"))?;
-        ensure!(
-            record.topic() == *topic,
-            "u{uid}: in topic {}",
-            record.topic()
-        );
-        let (from, to) = asked.span;
-        ensure!(
-            (from..=to).contains(&record.store_timestamp()),
-            "u{uid} of {} is not of {from} to {to}",
-            record.store_timestamp()
-        );
-        ensure!(
-            last < record.physical_offset(),
-            "u{uid}: {last} comes first"
-        );
-        last = record.physical_offset();
-        let other = ctx.model.check_content(&record)?;
-        ensure!(other == uid, "u{other} instead of u{uid}");
+        let record = record.map_err(|error| format!("{key}: {error}"))?;
+        ensure!(record.topic() == *topic, "{key}: in {}", record.topic());
+        let (physical, ms) = (record.physical_offset(), record.store_timestamp());
+        ensure!(span.contains(&ms), "{key}: of {ms}, not in {span:?}");
+        ensure!(last < physical, "{key}: {last} comes before {physical}");
+        (last, oldest_ms) = (physical, oldest_ms.min(ms));
+        let uid = ctx.model.check_content(&record)?;
+        ensure!(carries(topic, uid, key, unique), "u{uid} found by {key}");
         let queue = (topic.clone(), record.queue_id());
         places.push((queue.clone(), record.queue_offset()));
         // Of an earlier topic of the name, a later one has nothing.
@@ -244,23 +250,26 @@ fn found(ctx: &mut Ctx<'_>, asked: &KeyAsked, command: &Command<'_>) -> Check {
             ctx.model.seen(&queue, &record, ctx.now)?;
         }
     }
-    ensure!(
-        (code == SUCCESS) != places.is_empty(),
-        "u{uid}: code {code}"
-    );
-    ensure!(places.len() <= asked.most, "u{uid}: {} times", places.len());
-    let Some(known) = asked.known.as_ref().filter(|_| same) else {
+    let count = places.len();
+    ensure!((code == SUCCESS) == (count > 0), "{key}: code {code}");
+    ensure!(count <= asked.most, "{key}: {count} of {}", asked.most);
+    // What a shard could not read is left out, if there is something.
+    if !same || count > 0 && *ctx.read_faults > 0 {
         return Ok(());
-    };
-    let (queue, offset) = known;
-    let mut still = ctx.model.places(queue, *offset..*offset + 1);
-    let still = still.next().is_some_and(|(_, there)| there == uid);
-    // The newest are given; and what a shard could not read is left out.
-    let all = places.len() < asked.most && *ctx.read_faults == 0;
-    ensure!(
-        !still || !all || places.contains(known),
-        "u{uid} lies in {queue:?} at {offset}, found at {places:?}"
-    );
+    }
+    let places: BTreeSet<_> = places.into_iter().collect();
+    for ((queue, offset), uid, ms) in ctx.model.known_before(topic, asked_at) {
+        let all = count < asked.most;
+        let due = match ms {
+            // The newest are given.
+            Some(ms) => span.contains(&ms) && (all || ms > oldest_ms),
+            None => all && *span.end() == i64::MAX,
+        };
+        ensure!(
+            !due || !carries(topic, uid, key, unique) || places.contains(&(queue.clone(), offset)),
+            "u{uid} lies in {queue:?} at {offset}, {key} of {span:?} is at {places:?} only"
+        );
+    }
     Ok(())
 }
 
