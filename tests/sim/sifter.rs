@@ -258,6 +258,42 @@ impl Sieve {
     }
 }
 
+/// What was acknowledged and did not come to those who want it. Pops need disks that work.
+pub fn missing(
+    clients: &[Client],
+    model: &Model,
+    failed: bool,
+    live: impl Fn(&str) -> bool,
+) -> Option<String> {
+    for client in clients {
+        let (sieve, popper) = match &client.role {
+            Role::Consumer(consumer) => (consumer.sieve.as_ref(), None),
+            Role::Popper(popper) => (popper.sieve.as_ref(), Some(popper)),
+            _ => (None, None),
+        };
+        let Some(sieve) = sieve else {
+            continue;
+        };
+        if let Err(error) = sieve.check_all(model) {
+            return Some(error);
+        }
+        let came = |uid| match popper {
+            None => sieve.came.contains(&uid),
+            Some(popper) => failed || model.popped.has_seen(&popper.group, uid),
+        };
+        let mut due = model
+            .sent
+            .iter()
+            .filter(|(uid, sent)| sent.acked.is_some() && live(&sent.topic) && sieve.wants(**uid));
+        let lost = due.find(|(uid, _)| client.is_fresh() && !came(**uid));
+        if let Some((uid, sent)) = lost {
+            let (topic, expression) = (&sent.topic, sieve.expression);
+            return Some(format!("u{uid} of {topic} never passed [{expression}]"));
+        }
+    }
+    None
+}
+
 impl Client {
     /// What it wants of this topic, if that is not all.
     pub fn sieve(&self, topic: &str) -> Option<&Sieve> {

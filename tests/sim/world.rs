@@ -18,15 +18,16 @@ use orbitmq::remoting::frame::frame_len;
 use orbitmq::store::{Flush, Sabotage};
 
 use crate::clerk::Clerk;
-use crate::client::{Client, Consumer, Counts, Ctx, Role, Traffic};
+use crate::client::{Client, Counts, Ctx, Role, Traffic};
 use crate::disk::{Disk, SyncTicket, error};
 use crate::lite::{Liter, is_parent};
 use crate::locker::Locker;
-use crate::model::{Model, Sent};
+use crate::model::Model;
 use crate::node::{Letter, Node, Turn, Wire};
 use crate::options;
 use crate::popper::Popper;
 use crate::rng::Rng;
+use crate::sifter::{self, Sieve};
 
 /// Longest a sync takes, µs: part of what a power cut may take under `ASYNC_FLUSH`.
 pub const SYNC_US_MAX: u64 = 40_000;
@@ -331,6 +332,11 @@ impl World {
         }
         for _ in 0..self.traffic.poppers {
             let popper = Popper::new("pop".to_owned());
+            clients.push(Client::new(Role::Popper(popper), rng));
+        }
+        if self.traffic.poppers > 0 && self.traffic.sifters > 0 {
+            let mut popper = Popper::new("popsql".to_owned());
+            popper.sieve = Some(Sieve::new(rng));
             clients.push(Client::new(Role::Popper(popper), rng));
         }
         for n in 0..if self.traffic.lites { 2 } else { 0 } {
@@ -1351,26 +1357,9 @@ impl World {
                 return Some(format!("u{uid} never came to a client of its lite topic"));
             }
         }
-        for client in &self.clients {
-            let Role::Consumer(Consumer {
-                sieve: Some(sieve),
-                fresh,
-                ..
-            }) = &client.role
-            else {
-                continue;
-            };
-            if let Err(error) = sieve.check_all(&self.model) {
-                return Some(error);
-            }
-            let due = |(uid, sent): &(&u64, &Sent)| {
-                sent.acked.is_some() && live(&sent.topic) && sieve.wants(**uid)
-            };
-            let mut lost = self.model.sent.iter().filter(due);
-            let lost = lost.find(|(uid, _)| *fresh && !sieve.came.contains(uid));
-            if let Some((uid, sent)) = lost {
-                return Some(format!("u{uid} of {} did not pass its filter", sent.topic));
-            }
+        let lost = sifter::missing(&self.clients, &self.model, failed, live);
+        if lost.is_some() {
+            return lost;
         }
         for (group, uid, _) in &self.model.returned {
             let key = (group.clone(), *uid);
