@@ -464,6 +464,10 @@ impl Broker {
         );
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.notice_topics(now, &before, out);
+        if !gone.topics.is_empty() {
+            // Else the total would lack what came into their queues last.
+            self.count(now);
+        }
         for topic in &gone.topics {
             self.tallies.drop_topic(topic.id);
             self.lites.drop_topic(now, &topic.name);

@@ -11,6 +11,7 @@ use orbitmq::remoting::command::{Command, FrameWriter};
 
 use crate::client::{Asked, Client, Ctx, Role, is_guarded, remark_of};
 use crate::model::Check;
+use crate::set::{Set, decoded};
 use crate::sifter::TOPICS;
 
 macro_rules! ensure {
@@ -500,4 +501,21 @@ fn producers(least: usize, command: &Command<'_>) -> Check {
     let peers: BTreeSet<_> = members.iter().map(|member| &member.remote_ip).collect();
     ensure!(named && peers.len() == members.len(), "{members:?}");
     Ok(())
+}
+
+/// What came into a topic still counts when it is gone.
+#[test]
+fn a_deleted_topic_takes_nothing_from_the_total() {
+    let mut set = Set::new(2, 1, false);
+    let fields = "topic=T&defaultTopic=TBW102&readQueueNums=4&writeQueueNums=4&perm=6\
+                  &topicFilterType=SINGLE_TAG&topicSysFlag=0&order=false";
+    set.succeed(0, 17, fields, b"");
+    for queue in 0..4 {
+        let fields = format!("a=p&b=T&c=TBW102&d=4&e={queue}&f=0&g=1&h=0&j=0&k=false&m=false");
+        set.succeed(0, 310, &fields, b"x");
+    }
+    set.succeed(0, 215, "topic=T", b"");
+    let frame = set.succeed(0, STATS, "statsName=BROKER_PUT_NUMS&statsKey=c", b"");
+    let stats: BrokerStats = body(&decoded(&frame)).expect("a body");
+    assert_eq!(stats.stats_day.sum, 4);
 }
