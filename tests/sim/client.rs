@@ -296,6 +296,24 @@ fn invent(ctx: &mut Ctx<'_>, topic: &str, delayed: bool, transaction: bool) -> u
     *ctx.uids
 }
 
+/// Properties of a message as text.
+fn properties_of(load: &Load, sent: &Sent, uid: u64) -> String {
+    let (keys, tag) = (keys(uid), &sent.tag);
+    let mut text = format!("KEYS\u{1}{keys}\u{2}TAGS\u{1}{tag}\u{2}");
+    text.push_str(&Traits::of(uid).properties());
+    if let Some(key) = unique_key(&load.topic, uid) {
+        text.push_str(&format!("UNIQ_KEY\u{1}{key}\u{2}"));
+    }
+    if is_parent(&load.topic) {
+        text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(uid)));
+    } else if !sent.lights.is_empty() {
+        let names = sent.lights.join(",");
+        text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
+    }
+    push_kind(load, &mut text);
+    text
+}
+
 /// The properties that make a message a delayed one, or a half.
 fn push_kind(load: &Load, text: &mut String) {
     if let Some(steps) = load.level.checked_sub(TIMER) {
@@ -566,19 +584,7 @@ impl Client {
         for uid in &load.uids {
             let sent = ctx.model.sent.get_mut(uid).expect("made before");
             sent.attempts += 1;
-            let mut text = format!("KEYS\u{1}{}\u{2}TAGS\u{1}{}\u{2}", keys(*uid), sent.tag);
-            text.push_str(&Traits::of(*uid).properties());
-            if let Some(key) = unique_key(&load.topic, *uid) {
-                text.push_str(&format!("UNIQ_KEY\u{1}{key}\u{2}"));
-            }
-            if is_parent(&load.topic) {
-                text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(*uid)));
-            } else if !sent.lights.is_empty() {
-                let names = sent.lights.join(",");
-                text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
-            }
-            push_kind(&load, &mut text);
-            texts.push(text);
+            texts.push(properties_of(&load, sent, *uid));
             bodies.push(body(*uid, sent.len));
         }
         let is_batch = load.uids.len() > 1;
@@ -1005,14 +1011,7 @@ impl Client {
                 queue,
                 generation,
                 floor,
-            } => {
-                if generation.is_none() || ctx.model.generation(&queue.0) != generation {
-                    return Ok(());
-                }
-                ensure!(code == SUCCESS, "code {code}: {}", remark());
-                ctx.model
-                    .check_end(&queue, floor, number(command, "offset")?, ctx.now)
-            }
+            } => ended(ctx, &queue, generation, floor, command),
             Asked::View { known, physical } => viewed(ctx, known, physical, command),
             Asked::Pop { topic, generation } => {
                 if generation.is_none() || ctx.model.generation(&topic) != generation {
@@ -1144,8 +1143,8 @@ impl Client {
             ensure!(!same, "code {}: {remark}", command.code);
             return Ok(());
         }
-        let ids = command.ext.find("msgId").map(|text| text.to_string());
-        let ids = ids.unwrap_or_default();
+        let ids = command.ext.find("msgId");
+        let ids = ids.map_or(String::new(), |text| text.to_string());
         let ids: Vec<_> = ids.split(',').filter_map(OffsetId::parse).collect();
         ensure!(
             ids.len() == load.uids.len(),
@@ -1164,11 +1163,7 @@ impl Client {
         if !same {
             return Ok(());
         }
-        ctx.counts.acked += load.uids.len() as u64;
-        for uid in &load.uids {
-            let sent = ctx.model.sent.get_mut(uid).expect("made before");
-            sent.acked = Some(ctx.now);
-        }
+        ctx.note_acked(&load);
         if load.level > 0 {
             return Ok(());
         }
@@ -1177,8 +1172,7 @@ impl Client {
             self.half_sent(ctx, load.uids[0], place, ids[0].physical_offset);
             return Ok(());
         }
-        let (topic, messages) = (&load.topic, load.uids.len());
-        ctx.model.ledger.note_put(topic, load.generation, messages);
+        ctx.note_put(&load);
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
         let chooses = is_guarded(&load.topic) || is_parent(&load.topic);
         ensure!(
@@ -1263,7 +1257,10 @@ impl Client {
             SUCCESS | PULL_AGAIN if mine && self.sieve(&queue.0).is_some() => {
                 let physicals = self.sifted(ctx, queue, (from, floor), group, command)?;
                 let next = number(command, "nextBeginOffset")?;
-                return self.go_on(ctx, queue, group, next, &physicals);
+                return match self.set_next(queue, true, next) {
+                    true => self.go_on(ctx, queue, group, next, &physicals),
+                    false => Ok(()),
+                };
             }
             SUCCESS => {}
             PULL_NOT_FOUND => {
@@ -1306,8 +1303,7 @@ impl Client {
             said == next && next <= max,
             "{queue:?}: next {said}, end {max}, got up to {next}"
         );
-        self.set_next(queue, mine, next);
-        if mine {
+        if self.set_next(queue, mine, next) {
             self.go_on(ctx, queue, group, next, &physicals)?;
         }
         Ok(())
@@ -1349,17 +1345,25 @@ impl Client {
         floor: i64,
     ) -> Check {
         ctx.model.commits_go_back(group, queue);
-        self.set_next(queue, mine, floor);
+        if let Role::Consumer(consumer) = &mut self.role
+            && let Some(place) = consumer.queues.get_mut(queue).filter(|_| mine)
+        {
+            place.next = Some(floor);
+        }
         Ok(())
     }
 
-    pub fn set_next(&mut self, queue: &Queue, mine: bool, next: i64) {
+    /// Where to go on. An answer that comes late does not lead back; then this is false.
+    pub fn set_next(&mut self, queue: &Queue, mine: bool, next: i64) -> bool {
         if mine
             && let Role::Consumer(consumer) = &mut self.role
             && let Some(place) = consumer.queues.get_mut(queue)
         {
-            place.next = Some(next);
+            let late = place.next.is_some_and(|known| next < known);
+            place.next = place.next.max(Some(next));
+            return !late;
         }
+        false
     }
 
     fn send_back(&mut self, ctx: &mut Ctx<'_>, group: &str, uid: u64, physical: i64) {
@@ -1473,6 +1477,23 @@ impl Asked {
     }
 }
 
+/// Where a queue ends.
+fn ended(
+    ctx: &mut Ctx<'_>,
+    queue: &Queue,
+    generation: Option<u64>,
+    floor: i64,
+    command: &Command<'_>,
+) -> Check {
+    if generation.is_none() || ctx.model.generation(&queue.0) != generation {
+        return Ok(());
+    }
+    let (code, remark) = (command.code, remark_of(command));
+    ensure!(code == SUCCESS, "code {code}: {remark}");
+    let end = number(command, "offset")?;
+    ctx.model.check_end(queue, floor, end, ctx.now)
+}
+
 fn viewed(
     ctx: &mut Ctx<'_>,
     known: Option<(Queue, u64)>,
@@ -1508,6 +1529,21 @@ pub fn number(command: &Command<'_>, key: &str) -> Result<i64, String> {
 }
 
 impl Ctx<'_> {
+    fn note_acked(&mut self, load: &Load) {
+        self.counts.acked += load.uids.len() as u64;
+        for uid in &load.uids {
+            let sent = self.model.sent.get_mut(uid).expect("made before");
+            sent.acked = Some(self.now);
+        }
+    }
+
+    /// Messages were acknowledged that are in their topic now.
+    fn note_put(&mut self, load: &Load) {
+        let (topic, messages) = (&load.topic, load.uids.len());
+        let ledger = &mut self.model.ledger;
+        ledger.note_put(topic, load.generation, messages);
+    }
+
     /// A delay level, a timer from [`TIMER`] on, or 0 for none.
     fn delay_level(&mut self, delayed: bool) -> usize {
         match delayed {

@@ -354,7 +354,6 @@ impl Client {
             .note_got(&queue.0, generation, group, got.len());
         sieve.note(ctx.model, queue, from..said, &got);
         sieve.check(ctx.model, queue, from..said)?;
-        self.set_next(queue, true, said);
         Ok(physicals)
     }
 }

@@ -241,6 +241,38 @@ impl Pace {
     }
 }
 
+/// Clients that come after the plain ones, many of them in some seeds only.
+fn cast(traffic: &Traffic, rng: &mut Rng, clients: &mut Vec<Client>) {
+    for n in 0..traffic.sifters {
+        clients.push(Client::consumer(&format!("sql{n}"), false, rng).sifting(rng));
+    }
+    clients.push(Client::consumer("audit", false, rng));
+    clients.push(Client::new(Role::Auditor, rng));
+    if traffic.seeks {
+        clients.push(Client::new(Role::Seeker, rng));
+    }
+    if traffic.counts {
+        clients.push(Client::new(Role::Clerk(Clerk::default()), rng));
+    }
+    for _ in 0..traffic.poppers {
+        let popper = Popper::new("pop".to_owned());
+        clients.push(Client::new(Role::Popper(popper), rng));
+    }
+    if traffic.poppers > 0 && traffic.sifters > 0 {
+        let mut popper = Popper::new("popsql".to_owned());
+        popper.sieve = Some(Sieve::new(rng));
+        clients.push(Client::new(Role::Popper(popper), rng));
+    }
+    for n in 0..if traffic.lites { 2 } else { 0 } {
+        let liter = Liter::new(format!("lite-{n}"));
+        clients.push(Client::new(Role::Liter(liter), rng));
+    }
+    for n in 0..traffic.lockers {
+        let locker = Locker::new(format!("lock-{n}"));
+        clients.push(Client::new(Role::Locker(locker), rng));
+    }
+}
+
 impl World {
     pub fn new(seed: u64, sabotage: Sabotage, trace: bool) -> World {
         let mut rng = Rng::new(seed);
@@ -319,34 +351,7 @@ impl World {
         for n in 0..rng.range(1, 3) {
             clients.push(Client::consumer(&format!("g{n}"), false, rng));
         }
-        for n in 0..self.traffic.sifters {
-            clients.push(Client::consumer(&format!("sql{n}"), false, rng).sifting(rng));
-        }
-        clients.push(Client::consumer("audit", false, rng));
-        clients.push(Client::new(Role::Auditor, rng));
-        if self.traffic.seeks {
-            clients.push(Client::new(Role::Seeker, rng));
-        }
-        if self.traffic.counts {
-            clients.push(Client::new(Role::Clerk(Clerk::default()), rng));
-        }
-        for _ in 0..self.traffic.poppers {
-            let popper = Popper::new("pop".to_owned());
-            clients.push(Client::new(Role::Popper(popper), rng));
-        }
-        if self.traffic.poppers > 0 && self.traffic.sifters > 0 {
-            let mut popper = Popper::new("popsql".to_owned());
-            popper.sieve = Some(Sieve::new(rng));
-            clients.push(Client::new(Role::Popper(popper), rng));
-        }
-        for n in 0..if self.traffic.lites { 2 } else { 0 } {
-            let liter = Liter::new(format!("lite-{n}"));
-            clients.push(Client::new(Role::Liter(liter), rng));
-        }
-        for n in 0..self.traffic.lockers {
-            let locker = Locker::new(format!("lock-{n}"));
-            clients.push(Client::new(Role::Locker(locker), rng));
-        }
+        cast(&self.traffic, rng, &mut clients);
         let last = rng.range(1_500_000, 4_000_000);
         let mut acts = Vec::new();
         for _ in 0..rng.range(1, 4) {
