@@ -573,13 +573,13 @@ fn conclude(
     rows: Vec<Row>,
     out: &mut Outbox<Peer>,
 ) {
+    // Messages that were found are given without those that nobody can read any more.
+    let found = rows.iter().any(|row| matches!(row, Row::Message { .. }));
     let refused = rows.iter().find_map(|row| match row {
-        Row::Refused(reject) => Some(reject),
+        Row::Refused(reject) if !found || reject.code == response::SYSTEM_BUSY => Some(reject),
         _ => None,
     });
-    // Messages that were found are given without those that could not be read.
-    let found = rows.iter().any(|row| matches!(row, Row::Message { .. }));
-    if let Some(reject) = refused.filter(|_| !found) {
+    if let Some(reject) = refused {
         return match question {
             Question::Recall(_) => refuse_to(broker, request::RECALL_MESSAGE, to, reject, out),
             _ => reject_to(to, reject, out),

@@ -64,14 +64,13 @@ impl KeyQuery {
     }
 }
 
-/// What is said of a part that could not be read, unless something is found elsewhere: it is not
-/// certain that there is nothing.
+/// Said of a part that cannot be read now: an answer without it would look like a whole one.
 pub fn gap() -> Row {
     let remark = "[REJECTREQUEST]the key index cannot be read now, try again";
     Row::Refused(Reject::new(response::SYSTEM_BUSY, remark))
 }
 
-/// Said as [`gap`] is, of a key that too many other messages have.
+/// Said if nothing is found, of a key that too many other messages have.
 fn too_many() -> Row {
     let remark = "too many messages have this key: ask for a shorter time (beginTimestamp, \
                   endTimestamp) or another key";
@@ -245,9 +244,10 @@ impl Search {
                     }
                 }
                 Fetch::Wait => return None,
-                Fetch::Damaged(_) => {
+                Fetch::Damaged(place) => {
                     broker.stats.damaged_reads += 1;
-                    self.found.push(gap());
+                    let reject = Reject::new(response::SYSTEM_ERROR, place);
+                    self.found.push(Row::Refused(reject));
                 }
                 Fetch::Busy => self.found.push(gap()),
                 Fetch::Missing => {}
