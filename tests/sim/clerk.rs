@@ -52,6 +52,8 @@ pub struct Ledger {
     /// Messages that came, by topic and group.
     got: BTreeMap<(Which, String), u64>,
     online: BTreeMap<String, Online>,
+    /// Groups and topics that they tried to commit to.
+    pub committed: BTreeSet<(String, String)>,
     /// What groups say that they want, but all.
     pub expressions: BTreeMap<String, &'static str>,
 }

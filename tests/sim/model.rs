@@ -388,6 +388,8 @@ impl Model {
     }
 
     pub fn commit_sent(&mut self, group: &str, queue: &Queue, value: i64) {
+        let pair = (group.to_owned(), queue.0.clone());
+        self.ledger.committed.insert(pair);
         let commits = self
             .committed
             .entry((group.to_owned(), queue.clone()))
@@ -423,10 +425,8 @@ impl Model {
 
     /// Whether a group tried to commit to any queue of a topic, whichever of the name.
     pub fn has_committed(&self, group: &str, topic: &str) -> bool {
-        let tried = |((other, queue), commits): (&(String, Queue), &Commits)| {
-            other == group && queue.0 == topic && commits.sent > 0
-        };
-        self.committed.iter().any(tried)
+        let pair = (group.to_owned(), topic.to_owned());
+        self.ledger.committed.contains(&pair)
     }
 
     /// Groups and queues with a commit that is safe.

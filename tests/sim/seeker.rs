@@ -253,8 +253,7 @@ fn found(ctx: &mut Ctx<'_>, asked: &KeyAsked, asked_at: u64, command: &Command<'
     let count = places.len();
     ensure!((code == SUCCESS) == (count > 0), "{key}: code {code}");
     ensure!(count <= asked.most, "{key}: {count} of {}", asked.most);
-    // What a shard could not read is left out, if there is something.
-    if !same || count > 0 && *ctx.read_faults > 0 {
+    if !same {
         return Ok(());
     }
     let places: BTreeSet<_> = places.into_iter().collect();
