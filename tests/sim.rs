@@ -16,10 +16,14 @@ use world::{FAULTS, Fault, World};
 
 #[path = "sim/asker.rs"]
 mod asker;
+#[path = "sim/clerk.rs"]
+mod clerk;
 #[path = "sim/client.rs"]
 mod client;
 #[path = "sim/disk.rs"]
 mod disk;
+#[path = "sim/keyed.rs"]
+mod keyed;
 #[path = "sim/lite.rs"]
 mod lite;
 #[path = "sim/locker.rs"]
@@ -46,8 +50,12 @@ mod replies;
 mod resets;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/seeker.rs"]
+mod seeker;
 #[path = "sim/set.rs"]
 mod set;
+#[path = "sim/sifter.rs"]
+mod sifter;
 #[path = "sim/splitter.rs"]
 mod splitter;
 #[path = "sim/world.rs"]
@@ -193,6 +201,12 @@ fn mutants() {
         Sabotage::ForgetResets,
         Sabotage::LoseResets,
         Sabotage::ReplyToSender,
+        Sabotage::PassUnread,
+        Sabotage::GiveUnwanted,
+        Sabotage::ForgetKeys,
+        Sabotage::SearchLate,
+        Sabotage::LoseCounts,
+        Sabotage::TellPulled,
     ] {
         let began = Instant::now();
         let caught =

@@ -37,10 +37,10 @@ use crate::remoting::code::{request, response};
 use crate::remoting::command::VERSION;
 use crate::remoting::header::group::ConsumeStatsHeader;
 use crate::remoting::header::topic::TopicName;
-use crate::store::Refused;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
+use crate::store::{Refused, Sabotage};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -383,14 +383,14 @@ pub fn give(
     }
 }
 
-/// The disk did not give a shard what it was asked: a search goes on with a gap, anything else is
-/// refused, for half an answer reads like a whole one.
+/// The disk did not give a shard what it was asked: who asked is told so, for an answer without
+/// the shard's part would look like a whole one.
 pub fn fail(broker: &mut Broker, asked: &Asked, reject: &Reject, out: &mut Outbox<Peer>) {
-    let rows = match &*asked.question {
-        Question::Messages(query) => query.gap().into_iter().collect(),
-        _ => vec![Row::Refused(reject.clone())],
+    let row = match &*asked.question {
+        Question::Messages(_) => key::gap(),
+        _ => Row::Refused(reject.clone()),
     };
-    give(broker, asked.from, asked.ticket, rows, out);
+    give(broker, asked.from, asked.ticket, vec![row], out);
 }
 
 /// `None` while bytes are on their way from the disk.
@@ -490,8 +490,12 @@ pub fn group_row(
 ) -> Option<Row> {
     let max = slot.map_or(0, |slot| broker.store.visible_range(slot).1.0);
     let known = slot.and_then(|slot| broker.offsets.committed(group, slot));
-    let committed = known.unwrap_or(0);
     let pulled = slot.and_then(|slot| broker.offsets.pulled(group, slot));
+    let committed = match broker.options.store.sabotage {
+        Sabotage::TellPulled => pulled.or(known),
+        _ => known,
+    };
+    let committed = committed.unwrap_or(0);
     let last = committed.checked_sub(1).filter(|last| *last < max);
     let last_ms = time_of(broker, slot, last, waiter)?;
     Some(Row::Group {
@@ -596,8 +600,10 @@ fn conclude(
     rows: Vec<Row>,
     out: &mut Outbox<Peer>,
 ) {
+    // Messages that were found are given without those that nobody can read any more.
+    let found = rows.iter().any(|row| matches!(row, Row::Message { .. }));
     let refused = rows.iter().find_map(|row| match row {
-        Row::Refused(reject) => Some(reject),
+        Row::Refused(reject) if !found || reject.code == response::SYSTEM_BUSY => Some(reject),
         _ => None,
     });
     if let Some(reject) = refused {

@@ -12,6 +12,7 @@
 
 use crate::base::disk::Dir;
 use crate::base::{DiskError, LogOffset};
+use crate::store::lookup::KeyQuestion;
 use crate::store::merge::{Keep, Merge, Plan, Reader, STEP_BYTES, Step};
 use crate::store::runs::{Bad, Header, Kind, Listing, LogRange, Run, RunList, RunWriter};
 use std::sync::Arc;
@@ -305,32 +306,37 @@ pub struct KeyView {
 }
 
 impl KeyView {
-    /// Log offsets of records that may carry the key, newest first, at most `max`. Runs that lie
-    /// wholly outside `from_ms..=to_ms` are skipped; the records tell their exact time.
+    /// Log offsets of records that may carry the key, newest first, at most so many. Runs that lie
+    /// wholly outside the store times are skipped; the records tell their exact time.
     pub fn lookup(
         &self,
         dir: &dyn Dir,
-        hash: u64,
-        from_ms: i64,
-        to_ms: i64,
-        max: usize,
+        question: &KeyQuestion,
     ) -> Result<Vec<LogOffset>, DiskError> {
+        let KeyQuestion {
+            hash,
+            from_ms,
+            to_ms,
+            ..
+        } = *question;
         let mut found = Vec::new();
         for chunk in self.chunks.iter().rev() {
             let hits = chunk.iter().rev().filter(|(other, _)| *other == hash);
-            found.extend(hits.map(|(_, at)| *at).filter(|at| self.min <= *at));
+            let places = hits.map(|(_, at)| *at);
+            found.extend(places.filter(|at| (self.min..question.before).contains(at)));
         }
         let mut end_ms = i64::MAX;
         for run in self.runs.iter().rev() {
-            if found.len() >= max {
+            if found.len() >= question.most {
                 break;
             }
-            if run.header.first_ms <= to_ms && from_ms <= end_ms {
-                self.lookup_run(dir, run, hash, max, &mut found)?;
+            let is_below = run.header.range.from < question.before;
+            if is_below && run.header.first_ms <= to_ms && from_ms <= end_ms {
+                self.lookup_run(dir, run, question, &mut found)?;
             }
             end_ms = run.header.first_ms;
         }
-        found.truncate(max);
+        found.truncate(question.most);
         Ok(found)
     }
 
@@ -339,20 +345,20 @@ impl KeyView {
         &self,
         dir: &dyn Dir,
         run: &Run,
-        hash: u64,
-        max: usize,
+        question: &KeyQuestion,
         found: &mut Vec<LogOffset>,
     ) -> Result<(), DiskError> {
+        let (hash, before) = (question.hash, question.before);
         let mut reader = Reader::of_single_blocks(dir, run);
         let end = run.partition_point(|row| KeyRow::decode(row).first <= hash);
         for index in (0..end).rev() {
             let row = KeyRow::decode(run.row(index));
             let block = row.read(&mut reader, index)?;
-            let after = block.partition_point(|entry| decode(entry).0 <= hash);
+            let after = block.partition_point(|entry| decode(entry) < (hash, before));
             let hits = block[..after].iter().rev().map(decode);
             let hits = hits.take_while(|(other, at)| *other == hash && self.min <= *at);
             found.extend(hits.map(|(_, at)| at));
-            if found.len() >= max || row.first < hash {
+            if found.len() >= question.most || row.first < hash {
                 break;
             }
         }
@@ -584,8 +590,25 @@ mod tests {
             .collect()
     }
 
+    fn question(hash: u64) -> KeyQuestion {
+        KeyQuestion {
+            hash,
+            before: LogOffset(u64::MAX),
+            from_ms: 0,
+            to_ms: i64::MAX,
+            most: usize::MAX,
+        }
+    }
+
+    fn until(to_ms: i64) -> KeyQuestion {
+        KeyQuestion {
+            to_ms,
+            ..question(1)
+        }
+    }
+
     fn lookup(index: &KeyIndex, dir: &MemDir, hash: u64) -> Vec<u64> {
-        let found = index.view().lookup(dir, hash, 0, i64::MAX, usize::MAX);
+        let found = index.view().lookup(dir, &question(hash));
         found.unwrap().iter().map(|at| at.0).collect()
     }
 
@@ -654,8 +677,18 @@ mod tests {
                     .map(|(_, at)| *at).collect();
                 plain.reverse();
                 prop_assert_eq!(lookup(&index, &dir, hash), plain.clone());
-                let most = index.view().lookup(&dir, hash, 0, i64::MAX, 3).unwrap();
-                prop_assert!(most.iter().map(|at| at.0).eq(plain.into_iter().take(3)));
+                // Three at a time, each time those before the last.
+                let (mut three, mut paged) = (KeyQuestion { most: 3, ..question(hash) }, vec![]);
+                loop {
+                    let found = index.view().lookup(&dir, &three).unwrap();
+                    prop_assert!(found.len() <= 3);
+                    paged.extend(found.iter().map(|at| at.0));
+                    match found.get(2) {
+                        Some(last) => three.before = *last,
+                        None => break,
+                    }
+                }
+                prop_assert_eq!(paged, plain);
             }
         }
     }
@@ -695,8 +728,8 @@ mod tests {
             dir.remove(&name).unwrap();
         }
         let view = index.view();
-        assert!(view.lookup(&dir, 1, 0, -1, 9).unwrap().is_empty());
-        assert!(view.lookup(&dir, 1, 0, 10, 9).is_err());
+        assert!(view.lookup(&dir, &until(-1)).unwrap().is_empty());
+        assert!(view.lookup(&dir, &until(10)).is_err());
     }
 
     #[test]
@@ -706,7 +739,7 @@ mod tests {
         install(&mut index, &dir, 20);
         let names = names(&mut index);
         dir.damage(&names[0], |bytes| bytes[4096] ^= 1);
-        assert!(index.view().lookup(&dir, 1, 0, 1, 9).is_err());
+        assert!(index.view().lookup(&dir, &until(1)).is_err());
         dir.damage(&names[0], |bytes| bytes[8192] ^= 1);
         let (_, bad) = KeyIndex::load(LIMITS, LogOffset(20), &dir, &names).unwrap();
         assert_eq!(bad[0].range.unwrap().up_to, LogOffset(20));

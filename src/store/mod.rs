@@ -78,6 +78,18 @@ pub enum Sabotage {
     LoseResets,
     /// Push an answer to whoever gave it.
     ReplyToSender,
+    /// Go on behind a message that must come from the disk, as if a filter did not want it.
+    PassUnread,
+    /// Give what a SQL expression does not want.
+    GiveUnwanted,
+    /// Recover no keys of messages behind the checkpoint.
+    ForgetKeys,
+    /// Search by time one store time too far.
+    SearchLate,
+    /// Do not count what comes into queues.
+    LoseCounts,
+    /// Tell operators that a group has consumed what it only pulled.
+    TellPulled,
 }
 
 #[derive(Clone, Debug)]
@@ -149,7 +161,7 @@ pub struct Store {
 enum Task {
     Fill(Range<u64>),
     Window(read::WindowKey),
-    Lookup(WaiterId),
+    Lookup(lookup::Asked),
     Checkpoint,
     Merge(MergeOf),
 }
@@ -399,8 +411,8 @@ impl Store {
         if let Some((key, order)) = self.windows.poll_order() {
             return Some((Task::Window(key), order));
         }
-        if let Some((waiter, order)) = self.lookups.poll_order() {
-            return Some((Task::Lookup(waiter), order));
+        if let Some((asked, order)) = self.lookups.poll_order() {
+            return Some((Task::Lookup(asked), order));
         }
         if self.log.failed().is_some() {
             return None;
@@ -439,11 +451,15 @@ impl Store {
                 });
                 self.windows.arrived(&key, bytes)
             }
-            Some(Task::Lookup(waiter)) => {
+            Some(Task::Lookup(asked)) => {
                 let bytes = result.map(|done| match done {
                     Done::Work(bytes) => bytes,
                     _ => unreachable!("work is answered with its result"),
                 });
+                if bytes.is_err() && self.lookups.retry(self.keys.view(), asked) {
+                    return Vec::new();
+                }
+                let waiter = asked.waiter;
                 self.lookups.arrived(waiter, bytes);
                 let result = Ok(());
                 vec![read::Woken { waiter, result }]

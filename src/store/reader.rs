@@ -9,10 +9,10 @@ use crate::base::{LogOffset, QueueOffset};
 use crate::filter::Filter;
 use crate::message::properties;
 use crate::message::view::RecordView;
-use crate::store::Store;
 use crate::store::consumequeue::{Block, Entry, Extent, Lookup, QueueSlot};
 use crate::store::read::{Got, WaiterId};
 use crate::store::segment::file_name;
+use crate::store::{Sabotage, Store};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -92,6 +92,7 @@ impl Store {
             next: from,
             ..Found::default()
         };
+        let sabotage = filter.sql().map(|_| self.options.sabotage);
         let mut block = None;
         while found.next.0 < end && found.messages < limits.messages {
             let entry = match self.entry_of(&mut block, slot, found.next, waiter) {
@@ -108,7 +109,11 @@ impl Store {
             }
             match self.record(&entry, waiter) {
                 Fetch::Ready(record) if is_wanted(&record, filter) => found.push(record),
+                Fetch::Ready(record) if sabotage == Some(Sabotage::GiveUnwanted) => {
+                    found.push(record)
+                }
                 Fetch::Ready(_) => {}
+                Fetch::Wait if sabotage == Some(Sabotage::PassUnread) && found.next > from => {}
                 // What was looked at need not be looked at again.
                 _ if found.next > from => break,
                 other => return other.map(|_| found),
@@ -280,10 +285,11 @@ impl Store {
         let Some(within) = self.index.search_time(slot, probe) else {
             return Fetch::Ready(min);
         };
+        let late = i64::from(self.options.sabotage == Sabotage::SearchLate);
         let range = within.first.max(min).0..within.end.min(max).0;
         let found = seek(range, within.guess(probe).0, |offset| {
             let stored = self.store_time(slot, QueueOffset(offset), waiter);
-            stored.map(|stored| stored < probe)
+            stored.map(|stored| stored < probe.saturating_add(late))
         });
         let first_at_or_after = QueueOffset(ready!(found).clamp(min.0, max.0));
         if !upper {

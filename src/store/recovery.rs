@@ -22,7 +22,7 @@ use crate::store::record::{BadRecord, Kind, Record, walk};
 use crate::store::replay::Replay;
 use crate::store::runs::orphans;
 use crate::store::segment::{Segments, file_name};
-use crate::store::{Store, StoreOptions};
+use crate::store::{Sabotage, Store, StoreOptions};
 use std::fmt;
 use std::ops::Range;
 
@@ -535,7 +535,8 @@ impl Opening<'_> {
             crc,
         };
         self.base.index.append(slot, entry, view.store_timestamp());
-        for key in &dispatch.keys {
+        let forgets = self.options.sabotage == Sabotage::ForgetKeys;
+        for key in dispatch.keys.iter().filter(|_| !forgets) {
             self.base.keys.append(*key, at, view.store_timestamp());
         }
         self.report.messages += 1;

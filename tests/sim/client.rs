@@ -16,6 +16,7 @@ use orbitmq::remoting::header::send::SendHeader;
 use orbitmq::remoting::text::Text;
 
 use crate::asker::{Answerer, AskedReply, Asker, QUESTIONS};
+use crate::clerk::{AskedNumber, Clerk, PRODUCER};
 use crate::lite::{AskedLite, Liter, PARENT, is_parent, light_of, lite_of};
 use crate::locker::Locker;
 use crate::model::{Check, Life, Model, Sent, body};
@@ -24,6 +25,8 @@ use crate::options::WALL_MS;
 use crate::popper::Popper;
 use crate::ranker::{AskedRank, QUEUES, Ranker, URGENT, is_urgent};
 use crate::rng::Rng;
+use crate::seeker::{self, AskedSought, keys, unique_key};
+use crate::sifter::{self, Sieve, Traits};
 use crate::splitter::{AskedSplit, Splitter};
 
 macro_rules! ensure {
@@ -42,6 +45,7 @@ const NOT_AVAILABLE: i32 = 14;
 const NOT_FOUND: i32 = 22;
 const NO_GROUP: i32 = 26;
 const PULL_NOT_FOUND: i32 = 19;
+const PULL_AGAIN: i32 = 20;
 const PULL_MOVED: i32 = 21;
 
 /// Longer than anything may take: an answer that is not there by then was lost.
@@ -110,6 +114,12 @@ pub struct Traffic {
     /// refuses those who want something else.
     pub wishes: u64,
     pub refuses: bool,
+    /// Whether somebody looks for messages by key and time.
+    pub seeks: bool,
+    /// Whether somebody reads the broker's numbers.
+    pub counts: bool,
+    /// Consumers that say in SQL92 what they want.
+    pub sifters: u64,
     /// Consumers that pop; two of them are of one group.
     pub poppers: u64,
 }
@@ -119,6 +129,8 @@ pub enum Role {
     Consumer(Consumer),
     Admin { made: u64 },
     Auditor,
+    Seeker,
+    Clerk(Clerk),
     Popper(Popper),
     Liter(Liter),
     Locker(Locker),
@@ -150,6 +162,8 @@ pub struct Consumer {
     queues: BTreeMap<Queue, Place>,
     /// Reads everything from 0 on, for the end of a run.
     pub fresh: bool,
+    /// It wants a part only.
+    pub sieve: Option<Sieve>,
 }
 
 #[derive(Default)]
@@ -220,6 +234,8 @@ pub enum Asked {
     Reply(AskedReply),
     Rank(AskedRank),
     Split(AskedSplit),
+    Sought(AskedSought),
+    Number(AskedNumber),
     Lock,
     Unlock,
     Join,
@@ -238,6 +254,8 @@ pub struct Client {
     pending: BTreeMap<i32, Pending>,
     buffer: Vec<u8>,
     next_heartbeat: u64,
+    /// A heartbeat of this connection was answered.
+    online: bool,
 }
 
 /// Messages of a seed: what comes late finds no more than what came before.
@@ -292,7 +310,7 @@ fn invent(ctx: &mut Ctx<'_>, topic: &str, delayed: bool, transaction: bool) -> u
     let sent = Sent {
         topic: topic.to_owned(),
         len: len as usize,
-        tag: ["a", "b", "c"][(*ctx.uids % 3) as usize].to_owned(),
+        tag: sifter::tag(*ctx.uids).to_owned(),
         attempts: 0,
         repeats: delayed,
         decision: transaction.then(|| ctx.rng.percent(60)),
@@ -302,6 +320,24 @@ fn invent(ctx: &mut Ctx<'_>, topic: &str, delayed: bool, transaction: bool) -> u
     };
     ctx.model.sent.insert(*ctx.uids, sent);
     *ctx.uids
+}
+
+/// Properties of a message as text.
+fn properties_of(load: &Load, sent: &Sent, uid: u64) -> String {
+    let (keys, tag) = (keys(uid), &sent.tag);
+    let mut text = format!("KEYS\u{1}{keys}\u{2}TAGS\u{1}{tag}\u{2}");
+    text.push_str(&Traits::of(uid).properties());
+    if let Some(key) = unique_key(&load.topic, uid) {
+        text.push_str(&format!("UNIQ_KEY\u{1}{key}\u{2}"));
+    }
+    if is_parent(&load.topic) {
+        text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(uid)));
+    } else if !sent.lights.is_empty() {
+        let names = sent.lights.join(",");
+        text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
+    }
+    push_kind(load, &mut text);
+    text
 }
 
 /// The properties that make a message a delayed one, or a half.
@@ -327,6 +363,16 @@ impl Client {
             pending: BTreeMap::new(),
             buffer: Vec::new(),
             next_heartbeat: 0,
+            online: false,
+        }
+    }
+
+    /// Of whom its heartbeats tell.
+    fn member_of(&self) -> Option<&str> {
+        match &self.role {
+            Role::Consumer(consumer) => Some(&consumer.group),
+            Role::Producer { .. } => Some(PRODUCER),
+            _ => None,
         }
     }
 
@@ -338,6 +384,7 @@ impl Client {
             joined_once: false,
             queues: BTreeMap::new(),
             fresh,
+            sieve: None,
         };
         Client::new(Role::Consumer(consumer), rng)
     }
@@ -347,6 +394,14 @@ impl Client {
         self.wire = None;
         self.buffer.clear();
         self.next_heartbeat = 0;
+        if std::mem::take(&mut self.online)
+            && let Some(group) = self.member_of()
+        {
+            model.ledger.went(group);
+        }
+        if let Role::Clerk(clerk) = &mut self.role {
+            clerk.forget();
+        }
         for (_, pending) in std::mem::take(&mut self.pending) {
             self.failed(pending.asked, model);
         }
@@ -355,6 +410,10 @@ impl Client {
                 consumer.joined = false;
                 let places = consumer.queues.values_mut();
                 places.for_each(|place| place.waiting = false);
+                if consumer.sieve.as_mut().is_some_and(Sieve::begins_again) && !consumer.fresh {
+                    let places = consumer.queues.values_mut();
+                    places.for_each(|place| place.next = None);
+                }
             }
             Role::Mover(_) => self.mover_left(model),
             Role::Asker(_) => self.asker_left(model),
@@ -363,10 +422,21 @@ impl Client {
         }
     }
 
+    /// The same consumer, that wants a part only.
+    pub fn sifting(mut self, rng: &mut Rng) -> Client {
+        if let Role::Consumer(consumer) = &mut self.role {
+            consumer.sieve = Some(Sieve::new(rng));
+        }
+        self
+    }
+
     /// After an allowed loss nothing a consumer remembers counts.
     pub fn forget(&mut self) {
         match &mut self.role {
-            Role::Consumer(consumer) => consumer.queues.clear(),
+            Role::Consumer(consumer) => {
+                consumer.queues.clear();
+                consumer.sieve.iter_mut().for_each(Sieve::forget);
+            }
             Role::Answerer(answerer) => answerer.forget(),
             _ => {}
         }
@@ -417,6 +487,8 @@ impl Client {
             Role::Consumer(_) => self.consume(ctx),
             Role::Admin { .. } => self.administer(ctx),
             Role::Auditor => self.audit(ctx),
+            Role::Seeker => self.seek(ctx),
+            Role::Clerk(_) => self.read_numbers(ctx),
             Role::Popper(_) => self.pop(ctx),
             Role::Liter(_) => self.consume_lites(ctx),
             Role::Locker(_) => self.lock_queues(ctx),
@@ -562,18 +634,7 @@ impl Client {
 
     /// The properties of a message.
     fn text(&self, ctx: &Ctx<'_>, load: &Load, uid: u64) -> String {
-        let sent = &ctx.model.sent[&uid];
-        let mut text = format!("KEYS\u{1}u{uid}\u{2}TAGS\u{1}{}\u{2}", sent.tag);
-        if is_guarded(&load.topic) {
-            text.push_str(&format!("UNIQ_KEY\u{1}{uid:032X}\u{2}"));
-        }
-        if is_parent(&load.topic) {
-            text.push_str(&format!("__LITE_TOPIC\u{1}{}\u{2}", lite_of(uid)));
-        } else if !sent.lights.is_empty() {
-            let names = sent.lights.join(",");
-            text.push_str(&format!("INNER_MULTI_DISPATCH\u{1}{names}\u{2}"));
-        }
-        push_kind(load, &mut text);
+        let mut text = properties_of(load, &ctx.model.sent[&uid], uid);
         if let Role::Asker(asker) = &self.role {
             text.push_str(&asker.properties(uid));
         }
@@ -586,6 +647,8 @@ impl Client {
         if ctx.model.generation(&load.topic) != Some(generation) {
             return;
         }
+        let (topic, messages) = (&load.topic, load.uids.len());
+        ctx.model.ledger.note_try(topic, generation, messages);
         let mut texts = Vec::new();
         let mut bodies = Vec::new();
         for uid in &load.uids {
@@ -702,8 +765,15 @@ impl Client {
     }
 
     fn heartbeat(&mut self, ctx: &mut Ctx<'_>, group: &str) {
+        let all = r#"{"topic":"t0","subString":"*","subVersion":1,"expressionType":"TAG"}"#;
+        let sieve = self.sieve("");
+        let wanted = sieve.map_or(all.to_owned(), Sieve::subscriptions);
+        if let Some(sieve) = sieve {
+            let expressions = &mut ctx.model.ledger.expressions;
+            expressions.insert(group.to_owned(), sieve.expression);
+        }
         let body = format!(
-            r#"{{"clientID":"c-{group}","consumerDataSet":[{{"groupName":"{group}","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","unitMode":false,"subscriptionDataSet":[{{"topic":"t0","subString":"*","subVersion":1,"expressionType":"TAG"}}]}}],"producerDataSet":[]}}"#
+            r#"{{"clientID":"c-{group}","consumerDataSet":[{{"groupName":"{group}","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING","consumeFromWhere":"CONSUME_FROM_FIRST_OFFSET","unitMode":false,"subscriptionDataSet":[{wanted}]}}],"producerDataSet":[]}}"#
         );
         self.ask(ctx, 34, Some(Asked::Join), |_| {}, body.as_bytes());
         let group = group.to_owned();
@@ -740,7 +810,7 @@ impl Client {
             ctx.model.commit_sent(group, queue, from);
         }
         let suspend = if hold_ms > 0 { FLAG_SUSPEND } else { 0 };
-        let header = PullHeader {
+        let mut header = PullHeader {
             consumer_group: Text::plain(group),
             topic: Text::plain(&queue.0),
             queue_id: queue.1,
@@ -765,7 +835,9 @@ impl Client {
             group: group.to_owned(),
             mine,
         };
-        self.ask(ctx, 11, Some(asked), |w| header.encode(w), b"");
+        let sieve = self.sieve(&queue.0);
+        let code = sieve.map_or(11, |sieve| sieve.dress(&mut header, ctx.rng));
+        self.ask(ctx, code, Some(asked), |w| header.encode(w), b"");
     }
 
     fn commit(&mut self, ctx: &mut Ctx<'_>, group: &str, queue: &Queue, value: i64) {
@@ -1029,14 +1101,7 @@ impl Client {
                 queue,
                 generation,
                 floor,
-            } => {
-                if generation.is_none() || ctx.model.generation(&queue.0) != generation {
-                    return Ok(());
-                }
-                ensure!(code == SUCCESS, "code {code}: {}", remark());
-                ctx.model
-                    .check_end(&queue, floor, number(command, "offset")?, ctx.now)
-            }
+            } => ended(ctx, &queue, generation, floor, command),
             Asked::View { known, physical } => viewed(ctx, known, physical, command),
             Asked::Pop { topic, generation } => {
                 if generation.is_none() || ctx.model.generation(&topic) != generation {
@@ -1046,6 +1111,8 @@ impl Client {
             }
             Asked::PopAck { uid, until_ms } => self.pop_acked(ctx, uid, until_ms, command),
             Asked::PopChange { uid } => self.pop_changed(ctx, uid, command),
+            Asked::Sought(asked) => seeker::answered(ctx, asked, pending.at, command),
+            Asked::Number(asked) => self.numbers(ctx, asked, command),
             Asked::Join => self.joined(ctx, command, &remark()),
             asked => self.answer_feature(ctx, asked, pending.at, command),
         }
@@ -1137,6 +1204,11 @@ impl Client {
 
     fn joined(&mut self, ctx: &mut Ctx<'_>, command: &Command<'_>, remark: &str) -> Check {
         ensure!(command.code == SUCCESS, "code {}: {remark}", command.code);
+        if !std::mem::replace(&mut self.online, true)
+            && let Some(group) = self.member_of()
+        {
+            ctx.model.ledger.came(group);
+        }
         if let Role::Consumer(consumer) = &mut self.role {
             consumer.joined = true;
             consumer.joined_once = true;
@@ -1178,8 +1250,8 @@ impl Client {
             ensure!(!same, "code {}: {remark}", command.code);
             return Ok(());
         }
-        let ids = command.ext.find("msgId").map(|text| text.to_string());
-        let ids = ids.unwrap_or_default();
+        let ids = command.ext.find("msgId");
+        let ids = ids.map_or(String::new(), |text| text.to_string());
         let ids: Vec<_> = ids.split(',').filter_map(OffsetId::parse).collect();
         ensure!(
             ids.len() == load.uids.len(),
@@ -1198,11 +1270,7 @@ impl Client {
         if !same {
             return Ok(());
         }
-        ctx.counts.acked += load.uids.len() as u64;
-        for uid in &load.uids {
-            let sent = ctx.model.sent.get_mut(uid).expect("made before");
-            sent.acked = Some(ctx.now);
-        }
+        ctx.note_acked(&load);
         if load.level > 0 {
             return Ok(());
         }
@@ -1211,6 +1279,7 @@ impl Client {
             self.half_sent(ctx, load.uids[0], place, ids[0].physical_offset);
             return Ok(());
         }
+        ctx.note_put(&load);
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
         check_queue(&load, queue.1)?;
         let first = number(command, "queueOffset")?;
@@ -1290,6 +1359,14 @@ impl Client {
     ) -> Check {
         let code = command.code;
         match code {
+            SUCCESS | PULL_AGAIN if mine && self.sieve(&queue.0).is_some() => {
+                let physicals = self.sifted(ctx, queue, (from, floor), group, command)?;
+                let next = number(command, "nextBeginOffset")?;
+                return match self.set_next(queue, true, next) {
+                    true => self.go_on(ctx, queue, group, next, &physicals),
+                    false => Ok(()),
+                };
+            }
             SUCCESS => {}
             PULL_NOT_FOUND => {
                 ensure!(
@@ -1300,7 +1377,7 @@ impl Client {
                 return Ok(());
             }
             PULL_MOVED if floor < from && ctx.model.was_made_again(&queue.0) => {
-                return self.begin_again(queue, mine, floor);
+                return self.begin_again(ctx, group, queue, mine, floor);
             }
             PULL_MOVED => return Err(out_of_range(queue, from, floor, remark)),
             _ => return Err(format!("{queue:?} from {from}: code {code}: {remark}")),
@@ -1322,23 +1399,41 @@ impl Client {
             next += 1;
         }
         ctx.counts.pulled += (next - from) as u64;
+        let (generation, count) = (ctx.model.generation(&queue.0), (next - from) as usize);
+        let ledger = &mut ctx.model.ledger;
+        ledger.note_got(&queue.0, generation, group, count);
         ensure!(next > from, "{queue:?}: found, but nothing is there");
         let said = number(command, "nextBeginOffset")?;
         ensure!(
             said == next && next <= max,
             "{queue:?}: next {said}, end {max}, got up to {next}"
         );
-        self.set_next(queue, mine, next);
+        if self.set_next(queue, mine, next) {
+            self.go_on(ctx, queue, group, next, &physicals)?;
+        }
+        Ok(())
+    }
+
+    /// What a consumer does with messages it got: their numbers, places and attempts.
+    fn go_on(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        queue: &Queue,
+        group: &str,
+        next: i64,
+        physicals: &[(u64, i64, i32)],
+    ) -> Check {
         let fresh = matches!(&self.role, Role::Consumer(consumer) if consumer.fresh);
-        if mine && !fresh {
-            if ctx.rng.percent(50) {
-                self.commit(ctx, group, queue, next);
-            }
-            if ctx.config.delays && ctx.rng.percent(10) {
-                let (uid, physical, attempts) = *ctx.rng.pick(&physicals);
-                if attempts < 3 {
-                    self.send_back(ctx, group, uid, physical);
-                }
+        if fresh {
+            return Ok(());
+        }
+        if ctx.rng.percent(50) {
+            self.commit(ctx, group, queue, next);
+        }
+        if ctx.config.delays && !physicals.is_empty() && ctx.rng.percent(10) {
+            let (uid, physical, attempts) = *ctx.rng.pick(physicals);
+            if attempts < 3 {
+                self.send_back(ctx, group, uid, physical);
             }
         }
         Ok(())
@@ -1346,18 +1441,34 @@ impl Client {
 
     /// A commit meant for a topic that was deleted may reach its namesake that is made just then;
     /// whoever asks the new one where to begin is told that, and goes back.
-    fn begin_again(&mut self, queue: &Queue, mine: bool, floor: i64) -> Check {
-        self.set_next(queue, mine, floor);
+    fn begin_again(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        group: &str,
+        queue: &Queue,
+        mine: bool,
+        floor: i64,
+    ) -> Check {
+        ctx.model.commits_go_back(group, queue);
+        if let Role::Consumer(consumer) = &mut self.role
+            && let Some(place) = consumer.queues.get_mut(queue).filter(|_| mine)
+        {
+            place.next = Some(floor);
+        }
         Ok(())
     }
 
-    fn set_next(&mut self, queue: &Queue, mine: bool, next: i64) {
+    /// Where to go on. An answer that comes late does not lead back; then this is false.
+    pub fn set_next(&mut self, queue: &Queue, mine: bool, next: i64) -> bool {
         if mine
             && let Role::Consumer(consumer) = &mut self.role
             && let Some(place) = consumer.queues.get_mut(queue)
         {
-            place.next = Some(next);
+            let late = place.next.is_some_and(|known| next < known);
+            place.next = place.next.max(Some(next));
+            return !late;
         }
+        false
     }
 
     fn send_back(&mut self, ctx: &mut Ctx<'_>, group: &str, uid: u64, physical: i64) {
@@ -1453,6 +1564,8 @@ impl Asked {
             Asked::Reply(_) => "request about answers",
             Asked::Rank(_) => "request about priorities",
             Asked::Split(_) => "request of a split group",
+            Asked::Sought(_) => "search",
+            Asked::Number(_) => "question about numbers",
             Asked::Lock => "lock of queues",
             Asked::Unlock => "unlock of queues",
             Asked::Join => "heartbeat",
@@ -1466,6 +1579,8 @@ impl Asked {
             self,
             Asked::Pull { .. }
                 | Asked::View { .. }
+                | Asked::Sought(_)
+                | Asked::Number(_)
                 | Asked::Pop { .. }
                 | Asked::Lite(AskedLite::Pop)
                 | Asked::Move(_)
@@ -1487,6 +1602,23 @@ fn check_queue(load: &Load, queue: i32) -> Check {
         "stored in queue {queue}"
     );
     Ok(())
+}
+
+/// Where a queue ends.
+fn ended(
+    ctx: &mut Ctx<'_>,
+    queue: &Queue,
+    generation: Option<u64>,
+    floor: i64,
+    command: &Command<'_>,
+) -> Check {
+    if generation.is_none() || ctx.model.generation(&queue.0) != generation {
+        return Ok(());
+    }
+    let (code, remark) = (command.code, remark_of(command));
+    ensure!(code == SUCCESS, "code {code}: {remark}");
+    let end = number(command, "offset")?;
+    ctx.model.check_end(queue, floor, end, ctx.now)
 }
 
 fn viewed(
@@ -1514,7 +1646,8 @@ fn viewed(
 
 pub fn uid_of(record: &RecordView<'_>) -> Option<u64> {
     let key = orbitmq::message::properties::find_str(record.properties(), "KEYS")?;
-    key.strip_prefix('u')?.parse().ok()
+    let (own, _) = key.split_once(' ')?;
+    own.strip_prefix('u')?.parse().ok()
 }
 
 pub fn number(command: &Command<'_>, key: &str) -> Result<i64, String> {
@@ -1538,6 +1671,21 @@ impl Ctx<'_> {
     /// Makes up a message, unless there are enough.
     pub fn question(&mut self, topic: &str) -> Option<u64> {
         (*self.uids < MESSAGES_MAX).then(|| invent(self, topic, false, false))
+    }
+
+    fn note_acked(&mut self, load: &Load) {
+        self.counts.acked += load.uids.len() as u64;
+        for uid in &load.uids {
+            let sent = self.model.sent.get_mut(uid).expect("made before");
+            sent.acked = Some(self.now);
+        }
+    }
+
+    /// Messages were acknowledged that are in their topic now.
+    fn note_put(&mut self, load: &Load) {
+        let (topic, messages) = (&load.topic, load.uids.len());
+        let ledger = &mut self.model.ledger;
+        ledger.note_put(topic, load.generation, messages);
     }
 
     /// A delay level, a timer from [`TIMER`] on, or 0 for none.

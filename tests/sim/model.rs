@@ -5,18 +5,22 @@
 //! `ASYNC_FLUSH` may undo what is younger than the flush interval.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 
 use crate::asker::Answers;
-use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in};
+use crate::clerk::Ledger;
+use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in, uid_of};
 use crate::lite::Lites;
 use crate::locker::Held;
 use crate::mover::Moved;
 use crate::popper::Popped;
 use crate::ranker::Ranks;
 use crate::rng::Rng;
+use crate::seeker::keys;
+use crate::sifter::Traits;
 use crate::splitter::Splits;
 
 /// A message as its producer knows it.
@@ -45,6 +49,8 @@ struct Known {
     physical: i64,
     /// CRC of the whole record, once it was seen.
     crc: Option<u32>,
+    /// When it was stored, once it was seen.
+    store_ms: Option<i64>,
     at: u64,
 }
 
@@ -99,6 +105,8 @@ pub struct Model {
     pub ranks: Ranks,
     /// Members that may subscribe differently.
     pub splits: Splits,
+    /// What the broker counts.
+    pub ledger: Ledger,
 }
 
 #[derive(Default)]
@@ -202,6 +210,7 @@ impl Model {
                 uid,
                 physical,
                 crc: None,
+                store_ms: None,
                 at: now,
             },
         );
@@ -234,6 +243,7 @@ impl Model {
             self.check_lights(uid, light, record)?;
         }
         let crc = crc32fast::hash(record.bytes());
+        let store_ms = Some(record.store_timestamp());
         self.check_once(queue, offset, uid)?;
         let known = self.known.entry(queue.clone()).or_default();
         match known.get_mut(&offset) {
@@ -249,6 +259,7 @@ impl Model {
                     "{queue:?} offset {offset}: other bytes than before"
                 );
                 old.crc = Some(crc);
+                old.store_ms = store_ms;
             }
             None => {
                 let crc = Some(crc);
@@ -258,6 +269,7 @@ impl Model {
                         uid,
                         physical,
                         crc,
+                        store_ms,
                         at: now,
                     },
                 );
@@ -322,13 +334,13 @@ impl Model {
     /// Body and properties are the producer's.
     pub fn check_content(&mut self, record: &RecordView<'_>) -> Result<u64, String> {
         let text = |name| properties::find_str(record.properties(), name).unwrap_or_default();
-        let key = text("KEYS");
-        let uid = key
-            .strip_prefix('u')
-            .and_then(|uid| uid.parse::<u64>().ok());
-        let Some(uid) = uid else {
-            return Err(format!("a message with the key {key:?}, never sent"));
+        let Some(uid) = uid_of(record) else {
+            return Err(format!(
+                "a message with the key {:?}, never sent",
+                text("KEYS")
+            ));
         };
+        ensure!(text("KEYS") == keys(uid), "u{uid}: keys {:?}", text("KEYS"));
         let Some(sent) = self.sent.get(&uid) else {
             return Err(format!("u{uid} was never sent"));
         };
@@ -337,6 +349,9 @@ impl Model {
             "u{uid} was shown although nobody committed it"
         );
         ensure!(text("TAGS") == sent.tag, "u{uid}: tag {:?}", text("TAGS"));
+        let traits = Traits::of(uid).properties();
+        let stored = String::from_utf8_lossy(record.properties());
+        ensure!(stored.contains(&traits), "u{uid}: properties {stored:?}");
         ensure!(record.body() == body(uid, sent.len), "u{uid}: another body");
         ensure!(
             record.has_valid_body_crc(),
@@ -385,6 +400,8 @@ impl Model {
     }
 
     pub fn commit_sent(&mut self, group: &str, queue: &Queue, value: i64) {
+        let pair = (group.to_owned(), queue.0.clone());
+        self.ledger.committed.insert(pair);
         let commits = self
             .committed
             .entry((group.to_owned(), queue.clone()))
@@ -405,6 +422,30 @@ impl Model {
         self.committed
             .get(&(group.to_owned(), queue.clone()))?
             .floor()
+    }
+
+    /// A consumer goes back, and commits less than before.
+    pub fn commits_go_back(&mut self, group: &str, queue: &Queue) {
+        let key = (group.to_owned(), queue.clone());
+        self.committed.entry(key).or_default().safe.clear();
+    }
+
+    pub fn commit_sent_max(&self, group: &str, queue: &Queue) -> i64 {
+        let commits = self.committed.get(&(group.to_owned(), queue.clone()));
+        commits.map_or(0, |commits| commits.sent)
+    }
+
+    /// Whether a group tried to commit to any queue of a topic, whichever of the name.
+    pub fn has_committed(&self, group: &str, topic: &str) -> bool {
+        let pair = (group.to_owned(), topic.to_owned());
+        self.ledger.committed.contains(&pair)
+    }
+
+    /// Groups and queues with a commit that is safe.
+    pub fn committed_safely(&self) -> impl Iterator<Item = &(String, Queue)> {
+        let safe = self.committed.iter();
+        let safe = safe.filter(|(_, commits)| commits.floor() > Some(0));
+        safe.map(|(key, _)| key)
     }
 
     pub fn check_commit(
@@ -494,6 +535,42 @@ impl Model {
         let nth = rng.below(known.len() as u64) as usize;
         let (offset, known) = known.iter().nth(nth)?;
         Some((queue.clone(), *offset, known.physical))
+    }
+
+    /// Messages known to lie in a part of a queue.
+    pub fn places(
+        &self,
+        queue: &Queue,
+        range: Range<i64>,
+    ) -> impl Iterator<Item = (i64, u64)> + use<'_> {
+        let known = self.known.get(queue);
+        let known = known.map(|known| known.range(range));
+        let known = known.into_iter().flatten();
+        known.map(|(offset, known)| (*offset, known.uid))
+    }
+
+    /// Store times of messages that were seen in a part of a queue, ms.
+    pub fn store_times(
+        &self,
+        queue: &Queue,
+        range: Range<i64>,
+    ) -> impl Iterator<Item = (i64, i64)> + use<'_> {
+        let known = self.known.get(queue);
+        let known = known.map(|known| known.range(range));
+        let known = known.into_iter().flatten();
+        known.filter_map(|(offset, known)| Some((*offset, known.store_ms?)))
+    }
+
+    /// Messages of a topic that were known before `asked_at`: place, number and store time.
+    pub fn known_before(
+        &self,
+        topic: &str,
+        asked_at: u64,
+    ) -> impl Iterator<Item = ((&Queue, i64), u64, Option<i64>)> {
+        let queues = self.known.iter().filter(move |(queue, _)| queue.0 == topic);
+        let all = queues.flat_map(|(queue, known)| known.iter().map(move |one| (queue, one)));
+        let known = all.filter(move |(_, (_, known))| known.at < asked_at);
+        known.map(|(queue, (offset, known))| ((queue, *offset), known.uid, known.store_ms))
     }
 
     pub fn known_count(&self) -> usize {

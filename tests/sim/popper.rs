@@ -10,6 +10,7 @@ use orbitmq::remoting::command::{Command, FrameWriter};
 use crate::client::{Asked, Client, Ctx, Role, number, remark_of, uid_of};
 use crate::model::Check;
 use crate::options::WALL_MS;
+use crate::sifter::Sieve;
 
 macro_rules! ensure {
     ($condition:expr, $($text:tt)*) => {
@@ -64,6 +65,8 @@ pub struct Popper {
     /// Acknowledges everything, for the end of a run.
     pub drains: bool,
     turn: usize,
+    /// It wants a part only.
+    pub sieve: Option<Sieve>,
 }
 
 impl Popper {
@@ -72,6 +75,7 @@ impl Popper {
             group,
             drains: false,
             turn: 0,
+            sieve: None,
         }
     }
 }
@@ -105,6 +109,7 @@ impl Client {
         popper.turn += 1;
         let (topic, queues) = topics[popper.turn % topics.len()].clone();
         let (group, drains) = (popper.group.clone(), popper.drains);
+        let expression = popper.sieve.as_ref().map(|sieve| sieve.expression);
         let any = drains || ctx.rng.percent(80);
         let queue = if any {
             -1
@@ -126,6 +131,10 @@ impl Client {
             w.field_i64("pollTime", poll_ms);
             w.field_i64("bornTime", 0);
             w.field_i64("initMode", 0);
+            if let Some(expression) = expression {
+                w.field_str("expType", "SQL92");
+                w.field_str("exp", expression);
+            }
         };
         self.ask(ctx, 200_050, Some(asked), fields, b"");
     }
@@ -163,6 +172,7 @@ impl Client {
                 ctx.model.seen(&queue, &record, ctx.now)?;
             }
             let uid = uid_of(&record).ok_or("a message without a key")?;
+            self.check_wanted(uid)?;
             let until_ms = pop_ms + invisible_ms;
             check(ctx, &group, uid, asked_at, pop_ms)?;
             let held = Held {
@@ -191,6 +201,22 @@ impl Client {
         }
         ensure!(count > 0, "{topic}: popped, but nothing is there");
         ctx.counts.pulled += count;
+        Ok(())
+    }
+
+    /// Nothing comes that the expression of a pop does not want.
+    fn check_wanted(&self, uid: u64) -> Check {
+        let Role::Popper(Popper {
+            sieve: Some(sieve), ..
+        }) = &self.role
+        else {
+            return Ok(());
+        };
+        let expression = sieve.expression;
+        ensure!(
+            sieve.wants(uid),
+            "u{uid} came, which [{expression}] does not want"
+        );
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use orbitmq::remoting::frame::frame_len;
 use orbitmq::store::Flush;
 
 use crate::asker::{ASKERS, Answerer, Asker, QUESTIONS};
+use crate::clerk::Clerk;
 use crate::client::{Client, Counts, Ctx, Role, Traffic};
 use crate::disk::{Disk, SyncTicket, error};
 use crate::lite::{Liter, is_parent};
@@ -29,6 +30,7 @@ use crate::options;
 use crate::popper::Popper;
 use crate::ranker::{Ranker, is_urgent};
 use crate::rng::Rng;
+use crate::sifter::{self, Sieve};
 use crate::splitter::{SPLITTERS, Splitter};
 
 /// Longest a sync takes, µs: part of what a power cut may take under `ASYNC_FLUSH`.
@@ -243,6 +245,58 @@ impl Pace {
     }
 }
 
+/// Clients that come after the plain ones, many of them in some seeds only.
+fn cast(traffic: &Traffic, rng: &mut Rng, clients: &mut Vec<Client>) {
+    for n in 0..traffic.sifters {
+        clients.push(Client::consumer(&format!("sql{n}"), false, rng).sifting(rng));
+    }
+    clients.push(Client::consumer("audit", false, rng));
+    clients.push(Client::new(Role::Auditor, rng));
+    if traffic.seeks {
+        clients.push(Client::new(Role::Seeker, rng));
+    }
+    if traffic.counts {
+        clients.push(Client::new(Role::Clerk(Clerk::default()), rng));
+    }
+    for _ in 0..traffic.poppers {
+        let popper = Popper::new("pop".to_owned());
+        clients.push(Client::new(Role::Popper(popper), rng));
+    }
+    if traffic.poppers > 0 && traffic.sifters > 0 {
+        let mut popper = Popper::new("popsql".to_owned());
+        popper.sieve = Some(Sieve::new(rng));
+        clients.push(Client::new(Role::Popper(popper), rng));
+    }
+    for n in 0..if traffic.lites { 2 } else { 0 } {
+        let liter = Liter::new(format!("lite-{n}"));
+        clients.push(Client::new(Role::Liter(liter), rng));
+    }
+    for n in 0..traffic.lockers {
+        let locker = Locker::new(format!("lock-{n}"));
+        clients.push(Client::new(Role::Locker(locker), rng));
+    }
+    cast_features(traffic, rng, clients);
+}
+
+fn cast_features(traffic: &Traffic, rng: &mut Rng, clients: &mut Vec<Client>) {
+    for n in 0..if traffic.moves { MOVERS } else { 0 } {
+        let mover = Mover::new(n, n == 0 || rng.percent(50));
+        clients.push(Client::new(Role::Mover(mover), rng));
+    }
+    if traffic.questions {
+        let askers = (0..ASKERS).map(|n| Role::Asker(Asker::new(n)));
+        let roles = askers.chain([Role::Answerer(Answerer::default())]);
+        clients.extend(roles.map(|role| Client::new(role, rng)));
+    }
+    if traffic.ranks {
+        clients.push(Client::new(Role::Ranker(Ranker::default()), rng));
+    }
+    if traffic.wishes > 0 {
+        let roles = (0..SPLITTERS).map(|n| Role::Splitter(Splitter::new(n)));
+        clients.extend(roles.map(|role| Client::new(role, rng)));
+    }
+}
+
 impl World {
     pub fn new(plan: options::Plan, mut rng: Rng, trace: bool) -> World {
         let options::Plan {
@@ -320,36 +374,7 @@ impl World {
         for n in 0..rng.range(1, 3) {
             clients.push(Client::consumer(&format!("g{n}"), false, rng));
         }
-        clients.push(Client::consumer("audit", false, rng));
-        clients.push(Client::new(Role::Auditor, rng));
-        for _ in 0..self.traffic.poppers {
-            let popper = Popper::new("pop".to_owned());
-            clients.push(Client::new(Role::Popper(popper), rng));
-        }
-        for n in 0..if self.traffic.lites { 2 } else { 0 } {
-            let liter = Liter::new(format!("lite-{n}"));
-            clients.push(Client::new(Role::Liter(liter), rng));
-        }
-        for n in 0..self.traffic.lockers {
-            let locker = Locker::new(format!("lock-{n}"));
-            clients.push(Client::new(Role::Locker(locker), rng));
-        }
-        for n in 0..if self.traffic.moves { MOVERS } else { 0 } {
-            let mover = Mover::new(n, n == 0 || rng.percent(50));
-            clients.push(Client::new(Role::Mover(mover), rng));
-        }
-        if self.traffic.questions {
-            let askers = (0..ASKERS).map(|n| Role::Asker(Asker::new(n)));
-            let roles = askers.chain([Role::Answerer(Answerer::default())]);
-            clients.extend(roles.map(|role| Client::new(role, rng)));
-        }
-        if self.traffic.ranks {
-            clients.push(Client::new(Role::Ranker(Ranker::default()), rng));
-        }
-        if self.traffic.wishes > 0 {
-            let roles = (0..SPLITTERS).map(|n| Role::Splitter(Splitter::new(n)));
-            clients.extend(roles.map(|role| Client::new(role, rng)));
-        }
+        cast(&self.traffic, rng, &mut clients);
         let last = rng.range(1_500_000, 4_000_000);
         self.plan_faults(last);
         for client in clients {
@@ -1290,15 +1315,20 @@ impl World {
                     self.schedule(self.now, Ev::Wake(client));
                 }
                 let mut rng = self.rng.fork();
+                if self.traffic.sifters > 0 {
+                    let fresh = Client::consumer("fresh-sql", true, &mut rng).sifting(&mut rng);
+                    self.clients.push(fresh);
+                    self.schedule(self.now, Ev::Wake(self.clients.len() - 1));
+                }
                 self.clients.push(Client::consumer("fresh", true, &mut rng));
                 let fresh = self.clients.len() - 1;
                 self.schedule(self.now, Ev::Wake(fresh));
                 self.schedule(self.now + 1_500_000, Ev::Finish);
             }
             rounds => {
-                let fresh = self.clients.last().expect("made before");
                 let missing = self.missing();
-                if missing.is_none() && fresh.is_through(&self.model) {
+                let mut fresh = self.clients.iter().filter(|client| client.is_fresh());
+                if missing.is_none() && fresh.all(|fresh| fresh.is_through(&self.model)) {
                     trace!(self, "done");
                     self.note(self.model.known_count() as u64);
                     self.finale = FINALE_DONE;
@@ -1379,6 +1409,10 @@ impl World {
             if due && !self.model.ranks.has_seen(*uid) {
                 return Some(format!("u{uid} never came to the client of urgent ones"));
             }
+        }
+        let lost = sifter::missing(&self.clients, &self.model, failed, live);
+        if lost.is_some() {
+            return lost;
         }
         for (group, uid, _) in &self.model.returned {
             let key = (group.clone(), *uid);

@@ -149,7 +149,7 @@ fn begin(broker: &mut Broker, now: Now, topic: &Topic, sent: Sent, out: &mut Out
         return ended(broker, now, sent.first, Err(reject), out);
     }
     let from_ms = now.wall_ms.saturating_sub(window_ms);
-    let query = KeyQuery::strict(&topic.name, key, from_ms, now.wall_ms);
+    let query = KeyQuery::one(&topic.name, key, from_ms, now.wall_ms);
     let sent = Box::new(sent);
     survey::begin(
         broker,

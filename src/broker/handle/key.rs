@@ -22,14 +22,22 @@ use crate::store::index::key_hash;
 use crate::store::lookup::KeyQuestion;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Messages of one answer (`maxMsgsNumBatch`).
 const MESSAGES_MAX: usize = 64;
 /// Messages of an answer by unique key (`defaultQueryMaxNum`).
 const UNIQUE_MAX: usize = 32;
-/// Places looked at for each message wanted: hashes of other keys, and other times.
+/// Places of the first look-up for each message wanted. Those that follow, for messages that are
+/// not among the newest with the key, ask for more at a time.
 const PLACES_PER_MESSAGE: usize = 4;
+const PAGE_GROWTH: usize = 4;
+const PAGE_MAX: usize = 16_384;
+/// Look-ups of one query in one shard.
+const PAGES_MAX: u32 = 16;
+/// Messages with the key that one query reads in one shard and that are not what is asked for.
+const MISSED_MAX: usize = 1024;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyQuery {
@@ -40,13 +48,11 @@ pub struct KeyQuery {
     from_ms: i64,
     to_ms: i64,
     most: usize,
-    /// What cannot be read is a refusal; else it is left out.
-    strict: bool,
 }
 
 impl KeyQuery {
-    /// A message by its unique key, or a refusal if it is not certain that there is none.
-    pub fn strict(topic: &Arc<str>, key: String, from_ms: i64, to_ms: i64) -> KeyQuery {
+    /// A message by its unique key.
+    pub fn one(topic: &Arc<str>, key: String, from_ms: i64, to_ms: i64) -> KeyQuery {
         KeyQuery {
             topic: topic.clone(),
             key,
@@ -54,26 +60,46 @@ impl KeyQuery {
             from_ms,
             to_ms,
             most: 1,
-            strict: true,
         }
     }
+}
 
-    /// What is said of a part that could not be read.
-    pub fn gap(&self) -> Option<Row> {
-        let remark = "[REJECTREQUEST]the key index cannot be read now, try again";
-        let reject = Reject::new(response::SYSTEM_BUSY, remark);
-        self.strict.then_some(Row::Refused(reject))
-    }
+/// Said of a part that cannot be read now: an answer without it would look like a whole one.
+pub fn gap() -> Row {
+    let remark = "[REJECTREQUEST]the key index cannot be read now, try again";
+    Row::Refused(Reject::new(response::SYSTEM_BUSY, remark))
+}
+
+/// Said if nothing is found, of a key that too many other messages have.
+fn too_many() -> Row {
+    let remark = "too many messages have this key: ask for a shorter time (beginTimestamp, \
+                  endTimestamp) or another key";
+    Row::Refused(Reject::new(response::SYSTEM_ERROR, remark))
 }
 
 /// How far one shard has come with a query.
 #[derive(Default)]
-pub enum Search {
+pub struct Search {
+    stage: Stage,
+    found: Vec<Row>,
+    /// Look-ups that were made, and the places asked of the last one.
+    pages: u32,
+    page: usize,
+    /// Everything from here on was looked at; `None` at first.
+    before: Option<LogOffset>,
+    /// Records that were read and are no hits.
+    missed: usize,
+}
+
+#[derive(Default)]
+enum Stage {
     #[default]
-    New,
+    Ask,
     LookingUp(WaiterId),
-    /// Places still to be read, the last one next, and what was found before.
-    Reading(Vec<LogOffset>, Vec<Row>),
+    /// Places from the newest on. Those before the range are too new, those behind it are not.
+    Skipping(Vec<LogOffset>, Range<usize>),
+    /// Places still to be read, the last one next.
+    Reading(Vec<LogOffset>),
 }
 
 pub fn query(
@@ -105,7 +131,6 @@ pub fn query(
         } else {
             asked.min(MESSAGES_MAX)
         },
-        strict: false,
     };
     survey::ask(broker, request, Question::Messages(query), out)
 }
@@ -124,68 +149,147 @@ impl Search {
         waiter: WaiterId,
     ) -> Option<Vec<Row>> {
         loop {
-            match self {
-                Search::New => {
-                    let question = KeyQuestion {
-                        hash: key_hash(&query.topic, &query.key),
-                        from_ms: query.from_ms,
-                        to_ms: query.to_ms,
-                        most: query.most * PLACES_PER_MESSAGE,
-                    };
-                    if !broker.store.look_up(question, waiter) {
-                        return Some(query.gap().into_iter().collect());
+            self.stage = match &mut self.stage {
+                Stage::Ask => {
+                    if !self.turn_page(broker, query, waiter) {
+                        return Some(std::mem::take(&mut self.found));
                     }
-                    *self = Search::LookingUp(waiter);
                     return None;
                 }
-                Search::LookingUp(asked) => match broker.store.found(*asked)? {
-                    Ok(mut places) => {
-                        places.reverse();
-                        *self = Search::Reading(places, Vec::new());
-                    }
+                Stage::LookingUp(asked) => match broker.store.found(*asked)? {
+                    Ok(places) => self.looked_up(places),
                     Err(_) => {
                         broker.stats.damaged_reads += 1;
-                        return Some(query.gap().into_iter().collect());
+                        self.found.push(gap());
+                        return Some(std::mem::take(&mut self.found));
                     }
                 },
-                Search::Reading(places, rows) => {
-                    read(broker, query, places, rows, waiter)?;
-                    return Some(std::mem::take(rows));
+                Stage::Skipping(places, range) => {
+                    skip(broker, query, places, range, waiter)?;
+                    let mut rest = places.split_off(range.start);
+                    rest.reverse();
+                    Stage::Reading(rest)
                 }
-            }
+                Stage::Reading(_) => {
+                    self.read(broker, query, waiter)?;
+                    Stage::Ask
+                }
+            };
         }
+    }
+
+    /// Asks for the places before those that were looked at. False if that is of no use.
+    fn turn_page(&mut self, broker: &mut Broker, query: &KeyQuery, waiter: WaiterId) -> bool {
+        self.page = match self.pages {
+            0 => query.most * PLACES_PER_MESSAGE,
+            _ => (self.page * PAGE_GROWTH).min(PAGE_MAX),
+        };
+        if self.found.len() >= query.most {
+            return false;
+        }
+        let ended = self.pages > 0 && self.before.is_none();
+        if self.missed > MISSED_MAX || self.pages >= PAGES_MAX && !ended {
+            self.found.push(too_many());
+            return false;
+        }
+        if ended {
+            return false;
+        }
+        let question = KeyQuestion {
+            hash: key_hash(&query.topic, &query.key),
+            before: self.before.unwrap_or(LogOffset(u64::MAX)),
+            from_ms: query.from_ms,
+            to_ms: query.to_ms,
+            most: self.page,
+        };
+        if !broker.store.look_up(question, waiter) {
+            self.found.push(gap());
+            return false;
+        }
+        self.pages += 1;
+        self.stage = Stage::LookingUp(waiter);
+        true
+    }
+
+    fn looked_up(&mut self, mut places: Vec<LogOffset>) -> Stage {
+        let is_whole = places.len() >= self.page;
+        self.before = places.last().copied().filter(|_| is_whole);
+        // A message may name a key twice.
+        places.dedup();
+        let all = 0..places.len();
+        Stage::Skipping(places, all)
+    }
+
+    /// Reads from the newest place on until enough is found. `None` while the disk is at it.
+    fn read(&mut self, broker: &mut Broker, query: &KeyQuery, waiter: WaiterId) -> Option<()> {
+        let Stage::Reading(places) = &mut self.stage else {
+            return Some(());
+        };
+        while let Some(at) = places.last().copied()
+            && self.found.len() < query.most
+            && self.missed <= MISSED_MAX
+        {
+            match broker.store.record_at(at, waiter) {
+                Fetch::Ready(record) => {
+                    let store_ms = store_ms(&record);
+                    if is_hit(&record, query) {
+                        let physical = at.physical(broker.me);
+                        self.found.push(Row::Message { physical, record });
+                    } else if store_ms.is_some_and(|ms| ms < query.from_ms) {
+                        // What lies before is older still.
+                        self.before = None;
+                        return Some(());
+                    } else {
+                        self.missed += 1;
+                    }
+                }
+                Fetch::Wait => return None,
+                Fetch::Damaged(place) => {
+                    broker.stats.damaged_reads += 1;
+                    let reject = Reject::new(response::SYSTEM_ERROR, place);
+                    self.found.push(Row::Refused(reject));
+                }
+                Fetch::Busy => self.found.push(gap()),
+                Fetch::Missing => {}
+            }
+            places.pop();
+        }
+        Some(())
     }
 }
 
-/// Reads from the newest place on until enough is found. `None` while the disk is at it.
-fn read(
+/// Finds the newest place that is not too new. Store times follow the log, so most places need not
+/// be read for that. `None` while the disk is at it.
+fn skip(
     broker: &mut Broker,
     query: &KeyQuery,
-    places: &mut Vec<LogOffset>,
-    rows: &mut Vec<Row>,
+    places: &[LogOffset],
+    range: &mut Range<usize>,
     waiter: WaiterId,
 ) -> Option<()> {
-    while let Some(at) = places.last().copied()
-        && rows.len() < query.most
-    {
-        match broker.store.record_at(at, waiter) {
-            Fetch::Ready(record) => {
-                if is_hit(&record, query) {
-                    let physical = at.physical(broker.me);
-                    rows.push(Row::Message { physical, record });
-                }
-            }
+    while range.start < range.end {
+        // Mostly none is, else often all of a page are.
+        let at = match (range.start, range.end == places.len()) {
+            (0, _) => 0,
+            (_, true) => range.end - 1,
+            (start, false) => start + range.len() / 2,
+        };
+        let is_newer = match broker.store.record_at(places[at], waiter) {
+            Fetch::Ready(record) => store_ms(&record).is_some_and(|ms| ms > query.to_ms),
             Fetch::Wait => return None,
-            Fetch::Damaged(_) => {
-                broker.stats.damaged_reads += 1;
-                rows.extend(query.gap());
-            }
-            Fetch::Busy => rows.extend(query.gap()),
-            Fetch::Missing => {}
+            Fetch::Damaged(_) | Fetch::Busy | Fetch::Missing => false,
+        };
+        match is_newer {
+            true => range.start = at + 1,
+            false => range.end = at,
         }
-        places.pop();
     }
     Some(())
+}
+
+fn store_ms(record: &[u8]) -> Option<i64> {
+    let view = RecordView::parse(record).ok()?;
+    Some(view.store_timestamp())
 }
 
 fn is_hit(record: &[u8], query: &KeyQuery) -> bool {
