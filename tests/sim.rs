@@ -33,6 +33,8 @@ mod pending;
 mod popper;
 #[path = "sim/priority.rs"]
 mod priority;
+#[path = "sim/retention.rs"]
+mod retention;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/set.rs"]

@@ -12,6 +12,7 @@
 pub mod acks;
 pub mod assignment;
 pub mod calls;
+pub mod carry;
 pub mod control;
 pub mod delay;
 pub mod groups;
@@ -318,7 +319,12 @@ impl Tables {
                 .offsets
                 .apply_drop(payload)
                 .and_then(|()| self.leases.apply_drop(payload)),
-            Kind::QueueOpened | Kind::QueuePosition | Kind::Light | Kind::LightCopy => Ok(()),
+            Kind::QueueOpened
+            | Kind::QueuePosition
+            | Kind::Light
+            | Kind::LightCopy
+            | Kind::Retained
+            | Kind::Carried => Ok(()),
         }
     }
 }
@@ -573,6 +579,9 @@ impl Broker {
         if is_due(self.offsets.deadline()) {
             self.flush_offsets(now);
         }
+        if is_due(self.store.retention().deadline()) {
+            self.retain(now);
+        }
     }
 
     /// Gathers what was counted.
@@ -592,6 +601,7 @@ impl Broker {
             self.transactions.deadline(),
             self.timers.deadline(),
             self.expiries.deadline(),
+            self.store.retention().deadline(),
         ];
         let works = self.store.log().failed().is_none();
         deadlines.into_iter().flatten().min().filter(|_| works)
@@ -704,6 +714,7 @@ impl Machine for Broker {
         while let Some(order) = self.store.poll_order(now) {
             out.orders.push(order);
         }
+        self.tell_removed(out);
     }
 
     fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)> {

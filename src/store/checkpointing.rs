@@ -14,7 +14,7 @@ use crate::store::index::KeyDraft;
 use crate::store::merge::RunDraft;
 use crate::store::queues::{self, QueueRecord};
 use crate::store::record::{Kind, put_system};
-use crate::store::{LogOffset, Store};
+use crate::store::{LogOffset, Store, retention};
 
 /// Stands for "no run was needed" in the result of sealing.
 const NO_RUN: u32 = u32::MAX;
@@ -22,6 +22,8 @@ const NO_RUN: u32 = u32::MAX;
 /// Where the making of checkpoints stands.
 pub struct Checkpoints {
     sequence: u64,
+    /// Where replay begins by the checkpoints in the slots, older first.
+    replays: [LogOffset; 2],
     /// Where the newest checkpoint, written or under way, begins.
     from: LogOffset,
     due: Option<Mono>,
@@ -42,11 +44,17 @@ enum Stage {
 
 impl Checkpoints {
     /// After recovery from checkpoint `sequence`, which replays from `from`; `snapshots` are the
-    /// files that the slots name.
-    pub fn new(sequence: u64, from: LogOffset, snapshots: Vec<String>) -> Self {
+    /// files that the slots name, `older` is where replay by the other slot begins.
+    pub fn new(
+        sequence: u64,
+        older: LogOffset,
+        from: LogOffset,
+        snapshots: Vec<String>,
+    ) -> Self {
         let (stage, retired) = (Stage::Idle, Vec::new());
         Checkpoints {
             sequence,
+            replays: [older, from],
             from,
             due: None,
             stage,
@@ -62,6 +70,12 @@ impl Checkpoints {
     /// The log offset that replay would start from.
     pub fn from(&self) -> LogOffset {
         self.from
+    }
+
+    /// No replay needs the log below, whichever checkpoint it begins from.
+    pub fn older(&self) -> LogOffset {
+        let [one, other] = self.replays;
+        one.min(other)
     }
 
     pub fn is_idle(&self) -> bool {
@@ -137,6 +151,9 @@ impl Store {
                 &opened.encode(),
             );
         }
+        let retained = self.retention.state().encode();
+        let layout = retention::VERSION;
+        put_system(&mut out, Kind::Retained, layout, now.wall_ms, &retained);
         for state in self.index.states() {
             let position = QueueRecord::Position(state).encode();
             put_system(
@@ -190,6 +207,7 @@ impl Store {
             }
             Stage::Writing { retiring } => {
                 self.checkpoints.retired = retiring;
+                self.checkpoints.replays = [self.checkpoints.replays[1], self.checkpoints.from];
                 if self.log.end() > self.checkpoints.from {
                     let interval = self.options.checkpoint_interval_ms;
                     self.checkpoints.due = Some(now.mono.after_ms(interval));

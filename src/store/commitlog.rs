@@ -323,8 +323,10 @@ impl CommitLog {
             prefix = 0;
         }
         let last_byte = LogOffset(end.0.max(1) - 1);
-        if self.segments.start_of(last_byte) != self.segments.start_of(at) {
+        let left = self.segments.start_of(last_byte);
+        if left != self.segments.start_of(at) {
             self.rolls.push_back(end);
+            self.segments.leave(left, self.last_ms);
         }
         // A busy disk gathers about as much as before; a quarter more costs memory, growing a copy.
         let usual = self

@@ -27,6 +27,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod replay;
+pub mod retention;
 pub mod runs;
 pub mod segment;
 
@@ -47,6 +48,7 @@ use crate::store::merge::Step;
 use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WaiterId, WindowCache};
 use crate::store::record::{Kind, SYSTEM_HEADER_BYTES, put_system};
+use crate::store::retention::Retention;
 use std::ops::Range;
 
 /// `flushDiskType`: by what a send is acknowledged, and up to where consumers see.
@@ -72,6 +74,10 @@ pub enum Sabotage {
     AcceptStaleTail,
     /// Move the written mark over a write that has not completed.
     SkipGap,
+    /// Let segments go with what is still needed of them.
+    CutWithoutCarry,
+    /// Remove segments before the log durably says that they may go.
+    UnlinkBeforeDurable,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +103,8 @@ pub struct StoreOptions {
     pub checkpoint_bytes: u64,
     /// Or this long after the last one, if there was activity.
     pub checkpoint_interval_ms: u64,
+    /// `fileReservedTime`: segments with nothing newer are removed.
+    pub retention_ms: u64,
     /// Go on behind damage, reporting what is lost, instead of refusing to start.
     pub salvage: bool,
     pub sabotage: Sabotage,
@@ -135,6 +143,7 @@ pub struct Store {
     /// Index entries that readers may not see yet.
     hidden: Waiting<QueueSlot>,
     checkpoints: Checkpoints,
+    retention: Retention,
     tasks: Map<OrderId, Task>,
     orders_given: u64,
 }
@@ -146,6 +155,8 @@ enum Task {
     Lookup(WaiterId),
     Checkpoint,
     Merge(MergeOf),
+    Retention,
+    Remove,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -406,6 +417,10 @@ impl Store {
         if let Some(work) = self.poll_checkpoint(now) {
             return Some((Task::Checkpoint, Order::Work(work)));
         }
+        if let Some((removes, work)) = self.poll_retention(now) {
+            let task = if removes { Task::Remove } else { Task::Retention };
+            return Some((task, Order::Work(work)));
+        }
         if let Some(step) = self.index.merge_step() {
             return Some((Task::Merge(MergeOf::Queues), merge_order(step)));
         }
@@ -446,7 +461,7 @@ impl Store {
                 match result {
                     Ok(Done::Work(bytes)) => self.task_done(now, task, bytes),
                     Ok(_) => unreachable!("work is answered with its result"),
-                    Err(error) => self.task_failed(task, error),
+                    Err(error) => self.task_failed(now, task, error),
                 }
                 Vec::new()
             }
@@ -459,16 +474,20 @@ impl Store {
             Task::Checkpoint => self.checkpoint_done(now, result),
             Task::Merge(MergeOf::Queues) => self.index.merged(result),
             Task::Merge(MergeOf::Keys) => self.keys.merged(result),
+            Task::Retention => self.retention_done(&result),
+            Task::Remove => self.removed(now, Ok(())),
             Task::Window(_) | Task::Lookup(_) => unreachable!("these are answered apart"),
         }
     }
 
     /// Work beside the log that fails: a log that cannot get its next blocks, or cannot be
     /// checkpointed, must not go on promising.
-    fn task_failed(&mut self, task: Task, error: DiskError) {
+    fn task_failed(&mut self, now: Now, task: Task, error: DiskError) {
         match task {
             Task::Merge(MergeOf::Queues) => self.index.merge_failed(),
             Task::Merge(MergeOf::Keys) => self.keys.merge_failed(),
+            Task::Retention => self.retention_failed(now),
+            Task::Remove => self.removed(now, Err(error)),
             _ => self.log.fail(error),
         }
     }

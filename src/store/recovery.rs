@@ -21,8 +21,9 @@ use crate::store::read::{WINDOW_BYTES, WindowCache};
 use crate::store::record::{BadRecord, Kind, Record, walk};
 use crate::store::replay::Replay;
 use crate::store::runs::orphans;
+use crate::store::retention::{Ended, Retained, Retention};
 use crate::store::segment::{Segments, file_name};
-use crate::store::{Store, StoreOptions};
+use crate::store::{Store, StoreOptions, retention};
 use std::fmt;
 use std::ops::Range;
 
@@ -36,6 +37,12 @@ pub enum StoreError {
         from: LogOffset,
         to: LogOffset,
         file: String,
+    },
+    /// No checkpoint can be used, and the log alone does not tell everything any more.
+    Baseless {
+        shard: ShardId,
+        min: LogOffset,
+        reason: String,
     },
     /// A record that is whole but says what cannot be.
     Record {
@@ -60,6 +67,12 @@ impl fmt::Display for StoreError {
                  durable. Restore the file, or start once with --salvage to go on behind the \
                  damage and get a report of every lost queue range",
                 shard.0, from.0, to.0
+            ),
+            StoreError::Baseless { shard, min, reason } => write!(
+                f,
+                "shard {}: {reason}. The log begins at offset {}, for what was older is removed, so \
+                 a checkpoint is needed. Restore the file from a copy",
+                shard.0, min.0
             ),
             StoreError::Record { shard, at, reason } => {
                 write!(
@@ -177,6 +190,9 @@ struct Base {
     queues: Queues,
     index: QueueIndex,
     keys: KeyIndex,
+    /// Nothing is left of the log below.
+    min: LogOffset,
+    ended: Vec<Ended>,
 }
 
 impl Base {
@@ -196,12 +212,22 @@ impl Base {
                 Err(reason) => report.notes.push(reason),
             }
         }
+        let oldest = retention::segments(dir)?.first().copied();
+        if let Some(min) = oldest.filter(|oldest| *oldest > LogOffset(0)) {
+            let reason = report.notes.pop();
+            let reason = reason.unwrap_or_else(|| "checkpoint.a and checkpoint.b are unusable".into());
+            let reason = reason.replace("; the log is replayed instead", "");
+            let shard = options.shard;
+            return Err(StoreError::Baseless { shard, min, reason });
+        }
         Ok(Base {
             checkpoint: None,
             snapshot: Vec::new(),
             queues: Queues::default(),
             index: QueueIndex::new(limits(options), LogOffset(0)),
             keys: KeyIndex::new(key_limits(options), LogOffset(0)),
+            min: LogOffset(0),
+            ended: Vec::new(),
         })
     }
 
@@ -240,6 +266,8 @@ impl Base {
             queues: Queues::default(),
             index,
             keys,
+            min: LogOffset(0),
+            ended: Vec::new(),
         }))
     }
 
@@ -302,6 +330,11 @@ impl Base {
                 }
                 _ => return Err(unreadable()),
             },
+            Kind::Retained => {
+                let retained = Retained::decode(version, payload).ok_or_else(unreadable)?;
+                self.retain(retained);
+            }
+            Kind::Carried => {}
             Kind::QueuePosition => match QueueRecord::decode_position(payload) {
                 Some(QueueRecord::Position(state)) => {
                     self.index.drop_queue(state.slot);
@@ -318,6 +351,17 @@ impl Base {
             }
         }
         Ok(())
+    }
+
+    /// Nothing below is there any more.
+    fn retain(&mut self, retained: Retained) {
+        for (slot, min) in retained.queues {
+            self.index.raise_min(slot, min);
+        }
+        self.index.retain_from(retained.min);
+        self.keys.retain_from(retained.min);
+        self.min = self.min.max(retained.min);
+        self.ended.extend(retained.ended);
     }
 
     fn finish(
@@ -358,6 +402,12 @@ impl Base {
         };
         named.write(dir)?;
         let snapshots = remove_strays(dir, &named, known.first())?;
+        let older = known.first().map_or(LogOffset(0), |other| other.from.end);
+        let there = retention::segments(dir)?;
+        let (tail, bytes) = ((end.end, end.last_ms), options.segment_bytes);
+        let ended = retention::ended_segments(dir, &there, tail, &self.ended, bytes)?;
+        let files_from = there.first().copied().unwrap_or_default();
+        let retention = Retention::new(self.min, files_from, ended);
         let log = CommitLog::new(log_options(&options), lineage, segments, end);
         let mut queues = self.queues;
         let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
@@ -374,7 +424,8 @@ impl Base {
             windows: windows(&options),
             lookups: Lookups::default(),
             hidden: Waiting::default(),
-            checkpoints: Checkpoints::new(sequence, from.end, snapshots),
+            checkpoints: Checkpoints::new(sequence, older, from.end, snapshots),
+            retention,
             tasks: Map::default(),
             orders_given: 0,
             options,
@@ -462,11 +513,34 @@ impl Opening<'_> {
             ));
         }
         self.make_durable(dir, replay.end().end)?;
+        self.check_segments(dir, replay.end().end)?;
         let checkpoint = self.base.checkpoint.as_ref();
         let known = checkpoint.map_or(Life::default(), |checkpoint| checkpoint.lineage.life());
         let lineage = replay.lineage();
         let lineage = lineage.in_life(lineage.life().max(known));
         Ok((replay.end(), lineage))
+    }
+
+    /// Between what is kept and the end of the log no segment may be missing.
+    fn check_segments(&mut self, dir: &dyn Dir, end: LogOffset) -> Result<(), StoreError> {
+        let (there, bytes) = (retention::segments(dir)?, self.options.segment_bytes);
+        let missing = retention::missing_segment(&there, self.base.min, end, bytes);
+        let Some((from, to)) = missing else {
+            return Ok(());
+        };
+        let file = file_name(from).to_string();
+        if self.options.salvage {
+            let note = format!("{file} is missing: messages in it are not readable");
+            self.report.notes.push(note);
+            return Ok(());
+        }
+        let shard = self.options.shard;
+        Err(StoreError::Damaged {
+            shard,
+            from,
+            to,
+            file,
+        })
     }
 
     /// What was replayed may have been written but never synced. From here on it counts.

@@ -14,6 +14,7 @@
 
 use crate::base::LogOffset;
 use crate::base::disk::{BLOCK_BYTES, Dir, DiskError, FileName, Work};
+use crate::store::retention::Ended;
 use std::ops::Range;
 
 pub const FOLDER: &str = "log";
@@ -48,6 +49,8 @@ pub struct Segments {
     /// The step under way fills; else it reserves.
     fills: bool,
     current: (u64, FileName),
+    /// Segments that the log has left, and nobody has asked for.
+    ended: Vec<Ended>,
 }
 
 impl Segments {
@@ -64,6 +67,7 @@ impl Segments {
             filling: false,
             fills: true,
             current: (u64::MAX, "".into()),
+            ended: Vec::new(),
         }
     }
 
@@ -96,6 +100,16 @@ impl Segments {
             self.current = (first.0, file_name(first));
         }
         (self.current.1.clone(), at.0 - first.0)
+    }
+
+    /// The log goes on in another segment; nothing in this one was stored after `last_ms`.
+    pub fn leave(&mut self, first: LogOffset, last_ms: i64) {
+        self.ended.push(Ended { first, last_ms });
+    }
+
+    /// The segments that were left since the last call.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
     }
 
     /// The next filling step if one is due, for a log whose newest byte is at `end`; `large` says

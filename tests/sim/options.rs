@@ -96,6 +96,7 @@ fn store(rng: &mut Rng, flush: Flush, violent: bool, sabotage: Sabotage) -> Stor
         index_bytes_max: *rng.pick(&[8, 32, 256]) * KIB,
         checkpoint_bytes: (*rng.pick(&[16, 64, 256]) * KIB) as u64,
         checkpoint_interval_ms: *rng.pick(&[300, 2_000]),
+        retention_ms: i64::MAX as u64,
         salvage: false,
         sabotage,
     }
