@@ -103,12 +103,7 @@ impl Broker {
         }
     }
 
-    fn carry_timer(
-        &mut self,
-        now: Now,
-        view: &RecordView<'_>,
-        offset: u64,
-    ) -> Result<(), Later> {
+    fn carry_timer(&mut self, now: Now, view: &RecordView<'_>, offset: u64) -> Result<(), Later> {
         let hour = view.queue_id();
         let Some(slot) = self.store.queues().find(TIMER_TOPIC, hour) else {
             return Ok(());
@@ -139,12 +134,7 @@ impl Broker {
         Ok(())
     }
 
-    fn carry_delayed(
-        &mut self,
-        now: Now,
-        view: &RecordView<'_>,
-        offset: u64,
-    ) -> Result<(), Later> {
+    fn carry_delayed(&mut self, now: Now, view: &RecordView<'_>, offset: u64) -> Result<(), Later> {
         let level = view.queue_id() as usize;
         let Some(place) = self.delays.place(level) else {
             return Ok(());

@@ -134,7 +134,10 @@ impl Delays {
 
     /// How far a level is that has a queue here.
     pub fn place(&self, level: usize) -> Option<Standing> {
-        let level = self.levels.get(level).filter(|level| level.slot.is_some())?;
+        let level = self
+            .levels
+            .get(level)
+            .filter(|level| level.slot.is_some())?;
         Some(Standing {
             delay_ms: level.delay_ms,
             progress: level.progress,

@@ -45,12 +45,7 @@ enum Stage {
 impl Checkpoints {
     /// After recovery from checkpoint `sequence`, which replays from `from`; `snapshots` are the
     /// files that the slots name, `older` is where replay by the other slot begins.
-    pub fn new(
-        sequence: u64,
-        older: LogOffset,
-        from: LogOffset,
-        snapshots: Vec<String>,
-    ) -> Self {
+    pub fn new(sequence: u64, older: LogOffset, from: LogOffset, snapshots: Vec<String>) -> Self {
         let (stage, retired) = (Stage::Idle, Vec::new());
         Checkpoints {
             sequence,

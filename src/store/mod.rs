@@ -418,7 +418,11 @@ impl Store {
             return Some((Task::Checkpoint, Order::Work(work)));
         }
         if let Some((removes, work)) = self.poll_retention(now) {
-            let task = if removes { Task::Remove } else { Task::Retention };
+            let task = if removes {
+                Task::Remove
+            } else {
+                Task::Retention
+            };
             return Some((task, Order::Work(work)));
         }
         if let Some(step) = self.index.merge_step() {

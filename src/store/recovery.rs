@@ -20,8 +20,8 @@ use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WINDOW_BYTES, WindowCache};
 use crate::store::record::{BadRecord, Kind, Record, walk};
 use crate::store::replay::Replay;
-use crate::store::runs::orphans;
 use crate::store::retention::{Ended, Retained, Retention};
+use crate::store::runs::orphans;
 use crate::store::segment::{Segments, file_name};
 use crate::store::{Store, StoreOptions, retention};
 use std::fmt;
@@ -215,7 +215,8 @@ impl Base {
         let oldest = retention::segments(dir)?.first().copied();
         if let Some(min) = oldest.filter(|oldest| *oldest > LogOffset(0)) {
             let reason = report.notes.pop();
-            let reason = reason.unwrap_or_else(|| "checkpoint.a and checkpoint.b are unusable".into());
+            let reason =
+                reason.unwrap_or_else(|| "checkpoint.a and checkpoint.b are unusable".into());
             let reason = reason.replace("; the log is replayed instead", "");
             let shard = options.shard;
             return Err(StoreError::Baseless { shard, min, reason });

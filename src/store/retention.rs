@@ -371,7 +371,10 @@ impl Store {
                 };
                 measure.busy = true;
                 let (cut, row) = (measure.cut, measure.row);
-                Some((false, Box::new(move |dir: &dyn Dir| measure_run(dir, &run, cut, row))))
+                Some((
+                    false,
+                    Box::new(move |dir: &dyn Dir| measure_run(dir, &run, cut, row)),
+                ))
             }
             _ => None,
         }
@@ -535,7 +538,9 @@ fn look(
             return Ok(out);
         }
         match replay.next_batch()? {
-            Some((header, batch)) if header.at < cut => put_found(&header, &batch, topics, &mut out),
+            Some((header, batch)) if header.at < cut => {
+                put_found(&header, &batch, topics, &mut out)
+            }
             // Damage takes what lies in it; what lies behind is looked for all the same.
             None if replay.skip_damage()?.is_some_and(|at| at < cut) => {}
             _ => {
@@ -556,7 +561,11 @@ fn put_found(header: &BatchHeader, batch: &[u8], topics: &[&str], out: &mut Vec<
                 kind: Kind::Carried,
                 payload,
                 ..
-            } => (at + crate::store::record::SYSTEM_HEADER_BYTES as u64, true, payload),
+            } => (
+                at + crate::store::record::SYSTEM_HEADER_BYTES as u64,
+                true,
+                payload,
+            ),
             Record::System { .. } => continue,
         };
         if !RecordView::parse(message).is_ok_and(|view| topics.contains(&view.topic())) {
@@ -660,7 +669,9 @@ pub fn missing_segment(
     segment_bytes: u64,
 ) -> Option<(LogOffset, LogOffset)> {
     let first = from.0 / segment_bytes * segment_bytes;
-    let mut needed = (first..end.0).step_by(segment_bytes as usize).map(LogOffset);
+    let mut needed = (first..end.0)
+        .step_by(segment_bytes as usize)
+        .map(LogOffset);
     let missing = needed.find(|first| there.binary_search(first).is_err())?;
     let next = there.iter().find(|first| **first > missing);
     Some((missing, next.copied().unwrap_or(end).min(end)))

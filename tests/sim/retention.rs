@@ -7,6 +7,8 @@ use orbitmq::message::properties;
 use orbitmq::message::view::RecordView;
 use proptest::prelude::*;
 
+use orbitmq::store::Sabotage;
+
 use crate::set::{Set, decoded};
 
 const PULL: i32 = 11;
@@ -79,7 +81,6 @@ struct World {
     next: BTreeMap<(usize, i64), i64>,
     mins: BTreeMap<(usize, i64), i64>,
     crashes: Vec<u64>,
-    removed: u64,
 }
 
 fn field(frame: &[u8], name: &str) -> String {
@@ -88,9 +89,10 @@ fn field(frame: &[u8], name: &str) -> String {
 }
 
 impl World {
-    fn new(shards: u16, seed: u64) -> World {
+    fn new(shards: u16, seed: u64, sabotage: Sabotage) -> World {
         let mut set = Set::with(shards, seed, seed.is_multiple_of(2), |options| {
             options.store.retention_ms = KEPT_MS;
+            options.store.sabotage = sabotage;
             options.store.segment_bytes = 128 << 10;
             options.store.checkpoint_interval_ms = 300;
             options.delay_levels_ms = vec![100, 20_000];
@@ -115,12 +117,17 @@ impl World {
             next: BTreeMap::new(),
             mins: BTreeMap::new(),
             crashes: Vec::new(),
-            removed: 0,
         }
     }
 
     /// Sends a message; gives its number, queue and the answer.
-    fn send(&mut self, topic: usize, kind: &str, sys_flag: i32, bytes: usize) -> (u64, i64, Vec<u8>) {
+    fn send(
+        &mut self,
+        topic: usize,
+        kind: &str,
+        sys_flag: i32,
+        bytes: usize,
+    ) -> (u64, i64, Vec<u8>) {
         self.uids += 1;
         let (uid, queue) = (self.uids, self.uids as i64 % QUEUES);
         let topic = TOPICS[topic];
@@ -178,7 +185,6 @@ impl World {
                 // Nothing that comes is missed: it is kept for longer than that.
                 let ms = u64::from(*ms).min(KEPT_MS / 2);
                 if self.set.pass_and_crash(ms, u32::from(*orders)) {
-                    self.removed += 1;
                     self.crashes.push(self.now_ms());
                 }
                 self.at_ms = self.now_ms();
@@ -215,7 +221,10 @@ impl World {
     }
 
     fn recall(&mut self, which: usize) {
-        let timers = self.later.values_mut().filter(|later| later.handle.is_some());
+        let timers = self
+            .later
+            .values_mut()
+            .filter(|later| later.handle.is_some());
         let waiting: Vec<_> = timers.filter(|later| !later.recalled).collect();
         let count = waiting.len().max(1);
         let Some(later) = waiting.into_iter().nth(which % count) else {
@@ -249,18 +258,27 @@ impl World {
 
     /// Reads what is new in all queues, and looks at where they begin.
     fn read(&mut self) {
-        for (topic, queue) in (0..TOPICS.len()).flat_map(|topic| (0..QUEUES).map(move |q| (topic, q))) {
+        for (topic, queue) in
+            (0..TOPICS.len()).flat_map(|topic| (0..QUEUES).map(move |q| (topic, q)))
+        {
             let fields = format!("topic={}&queueId={queue}", TOPICS[topic]);
             let frame = self.set.succeed(0, MIN_OFFSET, &fields, b"");
             let min: i64 = field(&frame, "offset").parse().expect("a number");
             let before = self.mins.insert((topic, queue), min).unwrap_or(0);
-            assert!(before <= min, "{topic}/{queue} began at {before}, now at {min}");
+            assert!(
+                before <= min,
+                "{topic}/{queue} began at {before}, now at {min}"
+            );
             loop {
                 let from = *self.next.entry((topic, queue)).or_default();
                 let frame = self.pull(topic, queue, from);
                 let answer = decoded(&frame);
                 if answer.code != 0 {
-                    assert_eq!(answer.code, 19, "{topic}/{queue} from {from}: {:?}", answer.remark);
+                    assert_eq!(
+                        answer.code, 19,
+                        "{topic}/{queue} from {from}: {:?}",
+                        answer.remark
+                    );
                     break;
                 }
                 let mut next = from;
@@ -278,7 +296,10 @@ impl World {
     fn check(&mut self, topic: usize, record: &RecordView<'_>) {
         let text = |name| properties::find_str(record.properties(), name);
         let uid: u64 = text("KEYS").expect("a key")[1..].parse().expect("a number");
-        assert!(record.body().iter().all(|byte| *byte == uid as u8), "u{uid}: another body");
+        assert!(
+            record.body().iter().all(|byte| *byte == uid as u8),
+            "u{uid}: another body"
+        );
         assert_eq!(record.topic(), TOPICS[topic]);
         assert_eq!(text("__CARRIED"), None, "u{uid}");
         if let Some(later) = self.later.get(&uid) {
@@ -299,7 +320,10 @@ impl World {
         for (queue, offset, at_ms, uid) in self.sent.clone().into_iter().rev().take(60) {
             let min = self.mins.get(&(0, queue)).copied().unwrap_or(0);
             let young = now_ms - at_ms < KEPT_MS;
-            assert!(!young || min <= offset, "u{uid} at {offset} is gone, the queue begins at {min}");
+            assert!(
+                !young || min <= offset,
+                "u{uid} at {offset} is gone, the queue begins at {min}"
+            );
             if offset < min && gone < 2 {
                 gone += 1;
                 let frame = self.pull(0, queue, offset);
@@ -323,14 +347,25 @@ impl World {
                 continue;
             }
             let excuse = self.excuses(came);
-            assert!(!came.is_empty(), "u{uid}, due at {}, never came", later.due_ms);
-            assert!(came.len() <= 1 + excuse, "u{uid} came {came:?}, crashes {:?}", self.crashes);
+            assert!(
+                !came.is_empty(),
+                "u{uid}, due at {}, never came",
+                later.due_ms
+            );
+            assert!(
+                came.len() <= 1 + excuse,
+                "u{uid} came {came:?}, crashes {:?}",
+                self.crashes
+            );
         }
         for uid in &self.committed {
             let came = self.came.get(uid).map_or(&[][..], Vec::as_slice);
             let excuse = self.excuses(came);
             assert!(!came.is_empty(), "u{uid} was committed and never came");
-            assert!(came.len() <= 1 + excuse, "u{uid} was committed once, came {came:?}");
+            assert!(
+                came.len() <= 1 + excuse,
+                "u{uid} was committed once, came {came:?}"
+            );
         }
         for uid in &self.rolled_back {
             assert!(!self.came.contains_key(uid), "u{uid} was rolled back");
@@ -347,9 +382,48 @@ impl World {
 
     /// Crashes shortly after it had come.
     fn excuses(&self, came: &[u64]) -> usize {
-        let soon = |crash: &&u64| came.iter().any(|at| (*at..=at + REPEAT_MS + KEPT_MS).contains(*crash));
+        let soon = |crash: &&u64| {
+            came.iter()
+                .any(|at| (*at..=at + REPEAT_MS + KEPT_MS).contains(*crash))
+        };
         self.crashes.iter().filter(soon).count()
     }
+}
+
+/// A timer, a delayed message and halves, over some ten segments that go.
+fn outlive(sabotage: Sabotage) -> u64 {
+    let mut world = World::new(1, 7, sabotage);
+    for op in [Op::Timer(39_000), Op::Delayed, Op::Half, Op::Half, Op::Half] {
+        world.apply(&op);
+    }
+    for step in 0..10 {
+        for _ in 0..3 {
+            world.apply(&Op::Send(10, 8_000));
+        }
+        world.pass(3_000);
+        world.check_places();
+        if step == 3 {
+            world.apply(&Op::End(0, false));
+        }
+        if step == 6 {
+            world.apply(&Op::End(0, true));
+        }
+    }
+    let removed = world.set.removed(0);
+    world.finish();
+    removed
+}
+
+#[test]
+fn a_timer_and_halves_outlive_many_segments() {
+    let removed = outlive(Sabotage::None);
+    assert!(removed >= 5, "{removed} segments were removed");
+}
+
+#[test]
+#[should_panic(expected = "Find prepared transaction message failed")]
+fn without_carrying_over_halves_are_lost() {
+    outlive(Sabotage::CutWithoutCarry);
 }
 
 proptest! {
@@ -364,7 +438,7 @@ proptest! {
         seed in any::<u64>(),
         ops in prop::collection::vec(op(), 1..40),
     ) {
-        let mut world = World::new(shards, seed);
+        let mut world = World::new(shards, seed, Sabotage::None);
         for op in &ops {
             world.apply(op);
             world.check_places();

@@ -45,12 +45,7 @@ impl Set {
     }
 
     /// One whose options are not all made by chance.
-    pub fn with(
-        shards: u16,
-        seed: u64,
-        cold: bool,
-        edit: impl FnOnce(&mut BrokerOptions),
-    ) -> Set {
+    pub fn with(shards: u16, seed: u64, cold: bool, edit: impl FnOnce(&mut BrokerOptions)) -> Set {
         let mut rng = Rng::new(seed);
         let mut plan = options::plan(&mut rng, Sabotage::None).broker;
         plan.control.shards = shards;
