@@ -166,6 +166,8 @@ fn mutants() {
         Sabotage::AckBeforeHanded,
         Sabotage::AcceptStaleTail,
         Sabotage::SkipGap,
+        Sabotage::CutWithoutCarry,
+        Sabotage::UnlinkBeforeDurable,
     ] {
         let began = Instant::now();
         let caught =

@@ -445,6 +445,15 @@ impl Broker {
                     self.me.0
                 ),
             ),
+            Refused::NoRoom { segment_bytes } => Reject::new(
+                response::SERVICE_NOT_AVAILABLE,
+                format!(
+                    "the disk of shard {} is full: there is no room for the next {segment_bytes} \
+                     bytes of its log. Free some space: sends are taken again by themselves, and \
+                     messages can be read meanwhile",
+                    self.me.0
+                ),
+            ),
             Refused::TooManyQueues => Reject::new(
                 response::SYSTEM_ERROR,
                 format!("shard {} holds as many queues as it can", self.me.0),

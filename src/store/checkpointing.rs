@@ -91,12 +91,16 @@ impl Store {
             .checkpoints
             .due
             .get_or_insert(now.mono.after_ms(interval));
-        behind >= self.options.checkpoint_bytes || due <= now.mono || self.wants_seal()
+        behind >= self.options.checkpoint_bytes
+            || due <= now.mono
+            || self.wants_seal()
+            || self.retention.wants_checkpoint()
     }
 
     /// Begins a checkpoint. `tables` are the caller's tables as of this moment, as system records.
     pub fn begin_checkpoint(&mut self, now: Now, tables: Vec<u8>) {
         assert!(self.checkpoints.is_idle(), "one checkpoint at a time");
+        self.retention.checkpoint_begins();
         let from = self.log.want_durable();
         let queues = self.queue_records(now);
         let queue_run = self.index.seal(from.end);
@@ -146,9 +150,6 @@ impl Store {
                 &opened.encode(),
             );
         }
-        let retained = self.retention.state().encode();
-        let layout = retention::VERSION;
-        put_system(&mut out, Kind::Retained, layout, now.wall_ms, &retained);
         for state in self.index.states() {
             let position = QueueRecord::Position(state).encode();
             put_system(
@@ -159,6 +160,9 @@ impl Store {
                 &position,
             );
         }
+        let retained = self.retention.state().encode();
+        let layout = retention::VERSION;
+        put_system(&mut out, Kind::Retained, layout, now.wall_ms, &retained);
         out
     }
 
@@ -201,6 +205,7 @@ impl Store {
                 self.checkpoints.stage = Stage::Sealed { from };
             }
             Stage::Writing { retiring } => {
+                self.look_soon();
                 self.checkpoints.retired = retiring;
                 self.checkpoints.replays = [self.checkpoints.replays[1], self.checkpoints.from];
                 if self.log.end() > self.checkpoints.from {

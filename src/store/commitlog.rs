@@ -232,6 +232,16 @@ impl CommitLog {
         self.large
     }
 
+    /// Whether the disk has no room for another segment.
+    pub fn is_starved(&self) -> bool {
+        self.segments.is_starved()
+    }
+
+    /// When that is looked at again.
+    pub fn starved(&self) -> Option<Mono> {
+        self.segments.starved()
+    }
+
     /// Where the segment that holds `at` ends.
     pub fn segment_end(&self, at: LogOffset) -> LogOffset {
         self.segments.end_of(at)

@@ -48,7 +48,7 @@ use crate::store::merge::Step;
 use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WaiterId, WindowCache};
 use crate::store::record::{Kind, SYSTEM_HEADER_BYTES, put_system};
-use crate::store::retention::Retention;
+use crate::store::retention::{Retention, read_space};
 use std::ops::Range;
 
 /// `flushDiskType`: by what a send is acknowledged, and up to where consumers see.
@@ -105,6 +105,8 @@ pub struct StoreOptions {
     pub checkpoint_interval_ms: u64,
     /// `fileReservedTime`: segments with nothing newer are removed.
     pub retention_ms: u64,
+    /// `diskMaxUsedSpaceRatio`: from there on the oldest segments are removed before that.
+    pub disk_percent_max: u64,
     /// Go on behind damage, reporting what is lost, instead of refusing to start.
     pub salvage: bool,
     pub sabotage: Sabotage,
@@ -127,6 +129,8 @@ pub enum Refused {
     Failed(DiskError),
     /// More is waiting than the limit; soon again.
     Busy { limit_bytes: usize },
+    /// The disk has no room for another segment; what is left of this one is kept for state.
+    NoRoom { segment_bytes: u64 },
     /// This shard holds as many queues as it can.
     TooManyQueues,
 }
@@ -157,6 +161,7 @@ enum Task {
     Merge(MergeOf),
     Retention,
     Remove,
+    Space,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -202,6 +207,11 @@ impl Store {
     pub fn check_append(&self) -> Result<(), Refused> {
         if let Some(error) = self.log.failed() {
             return Err(Refused::Failed(error.clone()));
+        }
+        if self.log.is_starved() {
+            return Err(Refused::NoRoom {
+                segment_bytes: self.options.segment_bytes,
+            });
         }
         if !self.log.admits() || self.is_full() {
             return Err(Refused::Busy {
@@ -411,18 +421,13 @@ impl Store {
             return None;
         }
         let (end, large) = (self.log.end(), self.log.writes_large());
-        if let Some((range, work)) = self.log.segments().poll_fill(end, large) {
+        if let Some((range, work)) = self.log.segments().poll_fill(now.mono, end, large) {
             return Some((Task::Fill(range), Order::Work(work)));
         }
         if let Some(work) = self.poll_checkpoint(now) {
             return Some((Task::Checkpoint, Order::Work(work)));
         }
-        if let Some((removes, work)) = self.poll_retention(now) {
-            let task = if removes {
-                Task::Remove
-            } else {
-                Task::Retention
-            };
+        if let Some((task, work)) = self.poll_retention(now) {
             return Some((task, Order::Work(work)));
         }
         if let Some(step) = self.index.merge_step() {
@@ -474,12 +479,17 @@ impl Store {
 
     fn task_done(&mut self, now: Now, task: Task, result: Vec<u8>) {
         match task {
+            Task::Fill(_) if result == segment::NO_ROOM => {
+                self.log.segments().starve(now.mono);
+                self.look_soon();
+            }
             Task::Fill(range) => self.log.segments().filled(range),
             Task::Checkpoint => self.checkpoint_done(now, result),
             Task::Merge(MergeOf::Queues) => self.index.merged(result),
             Task::Merge(MergeOf::Keys) => self.keys.merged(result),
             Task::Retention => self.retention_done(&result),
             Task::Remove => self.removed(now, Ok(())),
+            Task::Space => self.space_seen(now, read_space(&result)),
             Task::Window(_) | Task::Lookup(_) => unreachable!("these are answered apart"),
         }
     }
@@ -492,6 +502,7 @@ impl Store {
             Task::Merge(MergeOf::Keys) => self.keys.merge_failed(),
             Task::Retention => self.retention_failed(now),
             Task::Remove => self.removed(now, Err(error)),
+            Task::Space => self.space_seen(now, None),
             _ => self.log.fail(error),
         }
     }
@@ -501,10 +512,14 @@ impl Store {
         if self.log.failed().is_some() {
             return None;
         }
-        [self.log.deadline(), self.checkpoints.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.log.deadline(),
+            self.checkpoints.deadline(),
+            self.retention_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether a filter wants a message, if that is known without the disk.

@@ -22,7 +22,7 @@
 //! Not here: what is carried over, and how (`broker::carry`).
 
 use crate::base::cursor::Cursor;
-use crate::base::disk::{Dir, DiskError, Work};
+use crate::base::disk::{Dir, DiskError, Space, Work};
 use crate::base::{LogOffset, Mono, Now, QueueOffset};
 use crate::message::view::RecordView;
 use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage};
@@ -33,7 +33,7 @@ use crate::store::record::{Kind, Record, walk};
 use crate::store::replay::Replay;
 use crate::store::runs::Run;
 use crate::store::segment::{FOLDER, file_name, first_offset};
-use crate::store::{Refused, Sabotage, Store};
+use crate::store::{Refused, Sabotage, Store, Task};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Layout version of the payload above.
@@ -45,6 +45,8 @@ const RETRY_MS: u64 = 200;
 const FAILED_MS: u64 = 10_000;
 /// Segments that go together.
 const SEGMENTS_MAX: usize = 64;
+/// The disk is looked at so often (`cleanResourceInterval`).
+const SPACE_MS: u64 = 10_000;
 /// Log that one step of a walk goes through, and what it may bring back.
 const WALK_BYTES: u64 = 4 * 1024 * 1024;
 const FOUND_BYTES_MAX: usize = 1024 * 1024;
@@ -170,6 +172,16 @@ struct Measure {
     mins: BTreeMap<QueueSlot, u64>,
 }
 
+/// How full the disk is, as far as it matters.
+#[derive(Default)]
+struct SpaceLook {
+    next: Mono,
+    busy: bool,
+    /// It was fuller than it may be, and nothing has gone since.
+    pressed: bool,
+    percent: Option<u64>,
+}
+
 /// Where the reclaiming of space stands.
 pub struct Retention {
     /// Segments that have ended and are there, oldest first.
@@ -180,6 +192,9 @@ pub struct Retention {
     files_from: LogOffset,
     stage: Stage,
     next_look: Mono,
+    space: SpaceLook,
+    /// A checkpoint is waited for, and the disk is full.
+    wants_checkpoint: bool,
     /// A file is being removed.
     removing: bool,
     failed_until: Option<Mono>,
@@ -197,6 +212,8 @@ impl Retention {
             files_from: files_from.min(min),
             stage: Stage::Idle,
             next_look: Mono(0),
+            space: SpaceLook::default(),
+            wants_checkpoint: false,
             removing: false,
             failed_until: None,
             batch: None,
@@ -207,10 +224,17 @@ impl Retention {
 
     /// What a snapshot keeps.
     pub fn state(&self) -> Retained {
+        // What the log says already counts, though it is not shown yet: a replay from this
+        // snapshot does not come by it again.
+        let (min, queues) = match &self.stage {
+            Stage::Noted { cut, mins, .. } => (*cut, mins.clone()),
+            _ => (self.min, Vec::new()),
+        };
+        let ended = self.ended.iter().filter(|ended| ended.first >= min);
         Retained {
-            min: self.min,
-            queues: Vec::new(),
-            ended: self.ended.iter().copied().collect(),
+            min,
+            queues,
+            ended: ended.copied().collect(),
         }
     }
 
@@ -228,6 +252,27 @@ impl Retention {
             Stage::Measuring(_) | Stage::Noted { .. } => None,
         };
         cut.into_iter().chain(self.failed_until).min()
+    }
+
+    /// Whether a checkpoint should be made soon.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.wants_checkpoint
+    }
+
+    /// One begins.
+    pub fn checkpoint_begins(&mut self) {
+        self.wants_checkpoint = false;
+    }
+
+    /// How much of the disk is used, percent, if anybody has looked.
+    pub fn disk_percent(&self) -> Option<u64> {
+        self.space.percent
+    }
+
+    /// When the disk is looked at, if there is something that could go.
+    fn space_due(&self) -> Option<Mono> {
+        let waits = self.ended.is_empty() || self.space.busy;
+        (!waits).then_some(self.space.next)
     }
 }
 
@@ -250,13 +295,19 @@ impl Store {
         let look_ms = (kept_ms / 20).clamp(LOOK_MS.0, LOOK_MS.1);
         self.retention.next_look = now.mono.after_ms(look_ms);
         let oldest_ms = now.wall_ms.saturating_sub(kept_ms as i64);
-        let is_old = |ended: &&Ended| ended.last_ms < oldest_ms;
-        let old = self.retention.ended.iter().take_while(is_old);
+        let is_old = |ended: &Ended| ended.last_ms < oldest_ms;
+        let ended = &self.retention.ended;
+        let pressed = self.retention.space.pressed;
+        let many = ended.iter().take_while(|ended| is_old(ended)).count();
+        // No more than one before its time, then the disk is looked at again.
+        let old = ended.iter().take(many.max(usize::from(pressed)));
         let safe = self.checkpoints.older();
         let ends = old.map(|ended| LogOffset(ended.first.0 + self.options.segment_bytes));
         let ends: Vec<LogOffset> = ends.take(SEGMENTS_MAX).collect();
         let cut = ends.iter().rev().find(|end| **end <= safe).copied();
-        if cut.is_none() && !ends.is_empty() && self.is_checkpointed() {
+        let waits = cut.is_none() && !ends.is_empty();
+        self.retention.wants_checkpoint = waits && pressed;
+        if waits && self.is_checkpointed() {
             // Nothing is written, so no checkpoint would be made.
             let _ = self.note_retained(now, Vec::new());
         }
@@ -315,6 +366,14 @@ impl Store {
         }
     }
 
+    /// A checkpoint was made, or there is no room for a segment.
+    pub(super) fn look_soon(&mut self) {
+        self.retention.space.next = Mono(0);
+        if self.retention.space.pressed {
+            self.retention.next_look = Mono(0);
+        }
+    }
+
     /// The owner is not ready.
     pub fn look_later(&mut self, now: Now) {
         self.retention.next_look = now.mono.after_ms(RETRY_MS);
@@ -344,11 +403,19 @@ impl Store {
     }
 
     /// The next piece of work, and what becomes true by itself.
-    pub(super) fn poll_retention(&mut self, now: Now) -> Option<(bool, Work)> {
+    pub(super) fn poll_retention(&mut self, now: Now) -> Option<(Task, Work)> {
         self.gather_ended();
         self.show_retained();
         if let Some(work) = self.poll_remove(now) {
-            return Some((true, work));
+            return Some((Task::Remove, work));
+        }
+        if self
+            .retention
+            .space_due()
+            .is_some_and(|due| due <= now.mono)
+        {
+            self.retention.space.busy = true;
+            return Some((Task::Space, Box::new(look_at_space)));
         }
         match &mut self.retention.stage {
             Stage::Walking(walk) if !walk.reading && walk.found.is_empty() => {
@@ -361,7 +428,7 @@ impl Store {
                 let (at, cut, topics) = (walk.at, walk.cut, walk.topics);
                 let (lineage, bytes) = (self.log.lineage(), self.options.segment_bytes);
                 let work = move |dir: &dyn Dir| look(dir, bytes, lineage, at, cut, topics);
-                Some((false, Box::new(work)))
+                Some((Task::Retention, Box::new(work)))
             }
             Stage::Measuring(measure) if !measure.busy => {
                 let left = measure.run.as_ref();
@@ -372,7 +439,7 @@ impl Store {
                 measure.busy = true;
                 let (cut, row) = (measure.cut, measure.row);
                 Some((
-                    false,
+                    Task::Retention,
                     Box::new(move |dir: &dyn Dir| measure_run(dir, &run, cut, row)),
                 ))
             }
@@ -427,6 +494,7 @@ impl Store {
         self.keys.retain_from(cut);
         self.retention.min = cut;
         self.retention.next_look = Mono(0);
+        self.retention.space.pressed = false;
         let old = |ended: &mut Ended| ended.first < cut;
         let mut last_ms = i64::MIN;
         while let Some(ended) = self.retention.ended.pop_front_if(old) {
@@ -482,8 +550,34 @@ impl Store {
         });
         batch.segments += 1;
         if retention.files_from >= retention.min {
+            retention.space.next = Mono(0);
             retention.told.extend(retention.batch.take());
         }
+    }
+
+    /// How much of the disk is used; `None` if it does not say.
+    pub(super) fn space_seen(&mut self, now: Now, space: Option<Space>) {
+        let (starved, needs) = (self.log.is_starved(), self.log.segments().room_needed());
+        let removes = self.retention.files_from < self.retention.min;
+        let look = &mut self.retention.space;
+        look.busy = false;
+        look.next = now.mono.after_ms(SPACE_MS);
+        look.percent = space.map(|space| space.used_percent());
+        let is_short = space.is_some_and(|space| starved && space.free < needs);
+        let is_over = look
+            .percent
+            .is_some_and(|percent| percent >= self.options.disk_percent_max);
+        // What is being removed will help.
+        look.pressed = !removes && (is_over || is_short);
+        if look.pressed {
+            self.retention.next_look = Mono(0);
+        }
+    }
+
+    /// When something is to be done that needs no owner.
+    pub(super) fn retention_deadline(&self) -> Option<Mono> {
+        let space = self.retention.space_due();
+        space.into_iter().chain(self.log.starved()).min()
     }
 
     /// A batch of segments that has gone.
@@ -517,6 +611,17 @@ impl Store {
         self.retention.stage = Stage::Idle;
         self.retention.next_look = now.mono.after_ms(FAILED_MS);
     }
+}
+
+fn look_at_space(dir: &dyn Dir) -> Result<Vec<u8>, DiskError> {
+    let Space { used, free } = dir.space()?;
+    Ok([used, free].map(u64::to_be_bytes).concat())
+}
+
+pub(super) fn read_space(bytes: &[u8]) -> Option<Space> {
+    let mut c = Cursor::new(bytes);
+    let (used, free) = (c.u64()?, c.u64()?);
+    Some(Space { used, free })
 }
 
 /// Goes through a piece of the log from `at` on. Gives the place to go on from and what was found.

@@ -81,6 +81,11 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
 }
 
 fn store(rng: &mut Rng, flush: Flush, violent: bool, sabotage: Sabotage) -> StoreOptions {
+    let expires = rng.percent(25)
+        || matches!(
+            sabotage,
+            Sabotage::CutWithoutCarry | Sabotage::UnlinkBeforeDurable
+        );
     StoreOptions {
         shard: ShardId(0),
         store_id: 0x51D0,
@@ -96,7 +101,12 @@ fn store(rng: &mut Rng, flush: Flush, violent: bool, sabotage: Sabotage) -> Stor
         index_bytes_max: *rng.pick(&[8, 32, 256]) * KIB,
         checkpoint_bytes: (*rng.pick(&[16, 64, 256]) * KIB) as u64,
         checkpoint_interval_ms: *rng.pick(&[300, 2_000]),
-        retention_ms: i64::MAX as u64,
+        retention_ms: if expires {
+            *rng.pick(&[300, 700, 1_500])
+        } else {
+            i64::MAX as u64
+        },
+        disk_percent_max: 101,
         salvage: false,
         sabotage,
     }

@@ -104,6 +104,10 @@ impl World {
             );
             set.succeed(0, 17, &fields, b"");
         }
+        World::of(set)
+    }
+
+    fn of(set: Set) -> World {
         World {
             set,
             uids: 0,
@@ -424,6 +428,75 @@ fn a_timer_and_halves_outlive_many_segments() {
 #[should_panic(expected = "Find prepared transaction message failed")]
 fn without_carrying_over_halves_are_lost() {
     outlive(Sabotage::CutWithoutCarry);
+}
+
+/// A shard whose segments do not get old, on a disk of so many bytes.
+fn on_a_small_disk(bytes: u64, percent_max: u64) -> World {
+    let mut set = Set::with(1, 3, true, |options| {
+        options.store.retention_ms = i64::MAX as u64;
+        options.store.disk_percent_max = percent_max;
+        options.store.segment_bytes = 128 << 10;
+        options.store.index_bytes_max = 256 << 10;
+    });
+    set.resize_disk(0, bytes);
+    let fields = "topic=plain&defaultTopic=TBW102&readQueueNums=2&writeQueueNums=2&perm=6\
+                  &topicFilterType=SINGLE_TAG&topicSysFlag=0&order=false";
+    set.succeed(0, 17, fields, b"");
+    World::of(set)
+}
+
+#[test]
+fn a_disk_that_fills_up_gives_up_the_oldest_segments_only() {
+    let mut world = on_a_small_disk(2 << 20, 60);
+    for _ in 0..120 {
+        world.apply(&Op::Send(10, 4_000));
+        world.pass(2_000);
+    }
+    assert!(world.set.removed(0) >= 20, "{}", world.set.removed(0));
+    // From 60 percent on one more goes at a time.
+    let left = world.set.segments(0);
+    assert!((6..=11).contains(&left), "{left} segments are left");
+    let (queue, offset, _, uid) = *world.sent.last().expect("sent above");
+    let answer = world.pull(0, queue, offset);
+    assert_eq!(decoded(&answer).code, 0, "u{uid} is young");
+}
+
+#[test]
+fn without_room_sends_are_refused_until_there_is_some() {
+    let mut world = on_a_small_disk(420 << 10, 101);
+    let fields = "a=p&b=plain&c=TBW102&d=4&e=0&f=0&g=1&h=0&j=0&k=false&m=false\
+                  &i=KEYS\u{1}u1\u{2}UNIQ_KEY\u{1}0\u{2}";
+    let mut codes = Vec::new();
+    // Only the segment that is written to is there, so there is nothing to give up.
+    for _ in 0..100 {
+        let answer = world.set.ask(0, SEND, fields, &[1; 4_000]);
+        let answer = decoded(&answer);
+        codes.push(answer.code);
+        if answer.code != 0 {
+            let remark = answer.remark.expect("a reason").to_string();
+            assert!(remark.contains("the disk of shard 0 is full"), "{remark}");
+            break;
+        }
+        world.set.pass_ms(10);
+    }
+    let taken = codes.iter().filter(|code| **code == 0).count() as i64;
+    assert_eq!(codes.last(), Some(&14), "{taken} were taken");
+    let answer = world.pull(0, 0, 0);
+    assert_eq!(
+        decoded(&answer).code,
+        i32::from(taken == 0) * 19,
+        "reads go on"
+    );
+    world.set.pass_ms(60_000);
+    assert_eq!(decoded(&world.set.ask(0, SEND, fields, b"x")).code, 14);
+    world.set.resize_disk(0, 4 << 20);
+    world.set.pass_ms(2_000);
+    let answer = world.set.succeed(0, SEND, fields, b"x");
+    assert_eq!(
+        field(&answer, "queueOffset"),
+        taken.to_string(),
+        "nothing was lost"
+    );
 }
 
 proptest! {

@@ -107,6 +107,11 @@ impl Set {
         store.retention().reclaimed.segments
     }
 
+    /// The disk of a shard has so many bytes in all.
+    pub fn resize_disk(&mut self, shard: usize, bytes: u64) {
+        self.disks[shard].size.set(bytes);
+    }
+
     pub fn shards(&self) -> usize {
         self.disks.len()
     }
