@@ -859,6 +859,7 @@ impl Broker {
 
     fn stop(&mut self, out: &mut Outbox<Peer>) {
         self.stopping = true;
+        self.store.close();
         if let Some(lead) = &mut self.lead {
             lead.registry.stop(out);
         }

@@ -18,6 +18,8 @@ use crate::store::{LogOffset, Store, retention};
 
 /// Stands for "no run was needed" in the result of sealing.
 const NO_RUN: u32 = u32::MAX;
+/// A checkpoint without room is tried again after this.
+const AGAIN_MS: u64 = 1_000;
 
 /// Where the making of checkpoints stands.
 pub struct Checkpoints {
@@ -27,6 +29,8 @@ pub struct Checkpoints {
     /// Where the newest checkpoint, written or under way, begins.
     from: LogOffset,
     due: Option<Mono>,
+    /// There was no room for one: none is begun before this.
+    resting: Option<Mono>,
     stage: Stage,
     /// Files that the newest checkpoint no longer names; the older one may.
     retired: Vec<String>,
@@ -36,10 +40,22 @@ pub struct Checkpoints {
 
 enum Stage {
     Idle,
-    Begun { from: LogEnd, work: Work },
-    Sealing { from: LogEnd },
-    Sealed { from: LogEnd },
-    Writing { retiring: Vec<String> },
+    Begun {
+        from: LogEnd,
+        runs: [bool; 2],
+        work: Work,
+    },
+    /// With a run of the queue index, and one of the key index, or without.
+    Sealing {
+        from: LogEnd,
+        runs: [bool; 2],
+    },
+    Sealed {
+        from: LogEnd,
+    },
+    Writing {
+        retiring: Vec<String>,
+    },
 }
 
 impl Checkpoints {
@@ -52,6 +68,7 @@ impl Checkpoints {
             replays: [older, from],
             from,
             due: None,
+            resting: None,
             stage,
             retired,
             snapshots,
@@ -59,7 +76,8 @@ impl Checkpoints {
     }
 
     pub fn deadline(&self) -> Option<Mono> {
-        self.due.filter(|_| matches!(self.stage, Stage::Idle))
+        let due = self.resting.or(self.due);
+        due.filter(|_| matches!(self.stage, Stage::Idle))
     }
 
     /// The log offset that replay would start from.
@@ -86,6 +104,13 @@ impl Store {
         if behind == 0 || !self.checkpoints.is_idle() || self.log.failed().is_some() {
             return false;
         }
+        if self
+            .checkpoints
+            .resting
+            .is_some_and(|until| until > now.mono)
+        {
+            return false;
+        }
         let interval = self.options.checkpoint_interval_ms;
         let due = *self
             .checkpoints
@@ -93,6 +118,7 @@ impl Store {
             .get_or_insert(now.mono.after_ms(interval));
         behind >= self.options.checkpoint_bytes
             || due <= now.mono
+            || self.checkpoints.resting.is_some()
             || self.wants_seal()
             || self.retention.wants_checkpoint()
     }
@@ -105,6 +131,7 @@ impl Store {
         let queues = self.queue_records(now);
         let queue_run = self.index.seal(from.end);
         let key_run = self.keys.seal(from.end);
+        let runs = [queue_run.is_some(), key_run.is_some()];
         let name = snapshot_name(from.end);
         let work = Box::new(move |dir: &dyn Dir| {
             // First, for what it took is free when the runs want room.
@@ -114,7 +141,8 @@ impl Store {
         });
         self.checkpoints.from = from.end;
         self.checkpoints.due = None;
-        self.checkpoints.stage = Stage::Begun { from, work };
+        self.checkpoints.resting = None;
+        self.checkpoints.stage = Stage::Begun { from, runs, work };
     }
 
     /// Whether a checkpoint could begin now.
@@ -168,8 +196,8 @@ impl Store {
 
     pub(super) fn poll_checkpoint(&mut self, _now: Now) -> Option<Work> {
         match std::mem::replace(&mut self.checkpoints.stage, Stage::Idle) {
-            Stage::Begun { from, work } => {
-                self.checkpoints.stage = Stage::Sealing { from };
+            Stage::Begun { from, runs, work } => {
+                self.checkpoints.stage = Stage::Sealing { from, runs };
                 Some(work)
             }
             Stage::Sealed { from } if self.log.durable() >= from.end => {
@@ -194,7 +222,7 @@ impl Store {
 
     pub(super) fn checkpoint_done(&mut self, now: Now, result: Vec<u8>) {
         match std::mem::replace(&mut self.checkpoints.stage, Stage::Idle) {
-            Stage::Sealing { from } => {
+            Stage::Sealing { from, .. } => {
                 let (queue_run, key_run) = split_sealed(&result);
                 if let Some(directory) = queue_run {
                     self.index.installed(directory);
@@ -215,6 +243,26 @@ impl Store {
             }
             _ => unreachable!("work is ordered in these stages only"),
         }
+    }
+
+    /// There is no room for the files of a checkpoint: what they were to hold is kept, and tried
+    /// again. False if that is not what was under way.
+    pub(super) fn give_up_checkpoint(&mut self, now: Now) -> bool {
+        let Stage::Sealing { runs, .. } = self.checkpoints.stage else {
+            return false;
+        };
+        let [queue_run, key_run] = runs;
+        if queue_run {
+            self.index.abandoned();
+        }
+        if key_run {
+            self.keys.abandoned();
+        }
+        self.checkpoints.stage = Stage::Idle;
+        let [_, newest] = self.checkpoints.replays;
+        self.checkpoints.from = newest;
+        self.checkpoints.resting = Some(now.mono.after_ms(AGAIN_MS));
+        true
     }
 
     /// The checkpoint to be written, and the files it makes superfluous.

@@ -24,6 +24,7 @@ pub mod merge;
 pub mod queues;
 pub mod read;
 pub mod reader;
+mod rebuild;
 pub mod record;
 pub mod recovery;
 pub mod replay;
@@ -150,6 +151,8 @@ pub struct Store {
     retention: Retention,
     tasks: Map<OrderId, Task>,
     orders_given: u64,
+    /// Nothing is tried again any more.
+    closing: bool,
 }
 
 /// What an order beside the log's own writes is for.
@@ -196,6 +199,11 @@ impl Store {
         if self.log.failed().is_none() && self.log.sync_wanted() < until {
             self.log.want_durable();
         }
+    }
+
+    /// The owner stops: what cannot be done now is not tried again.
+    pub fn close(&mut self) {
+        self.closing = true;
     }
 
     /// What readers may see and senders may be told.
@@ -430,6 +438,10 @@ impl Store {
         if let Some((task, work)) = self.poll_retention(now) {
             return Some((task, Order::Work(work)));
         }
+        if self.log.is_starved() {
+            // Merging takes room before it gives some.
+            return None;
+        }
         if let Some(step) = self.index.merge_step() {
             return Some((Task::Merge(MergeOf::Queues), merge_order(step)));
         }
@@ -481,14 +493,13 @@ impl Store {
         match task {
             Task::Fill(_) if result == segment::NO_ROOM => {
                 self.log.segments().starve(now.mono);
-                self.look_soon();
             }
             Task::Fill(range) => self.log.segments().filled(range),
             Task::Checkpoint => self.checkpoint_done(now, result),
             Task::Merge(MergeOf::Queues) => self.index.merged(result),
             Task::Merge(MergeOf::Keys) => self.keys.merged(result),
             Task::Retention => self.retention_done(&result),
-            Task::Remove => self.removed(now, Ok(())),
+            Task::Remove => self.removed(now, Ok(result)),
             Task::Space => self.space_seen(now, read_space(&result)),
             Task::Window(_) | Task::Lookup(_) => unreachable!("these are answered apart"),
         }
@@ -503,6 +514,7 @@ impl Store {
             Task::Retention => self.retention_failed(now),
             Task::Remove => self.removed(now, Err(error)),
             Task::Space => self.space_seen(now, None),
+            Task::Checkpoint if error.full && !self.closing && self.give_up_checkpoint(now) => {}
             _ => self.log.fail(error),
         }
     }

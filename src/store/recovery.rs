@@ -18,6 +18,7 @@ use crate::store::light::LightRecord;
 use crate::store::lookup::Lookups;
 use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WINDOW_BYTES, WindowCache};
+use crate::store::rebuild::Rebuild;
 use crate::store::record::{BadRecord, Kind, Record, walk};
 use crate::store::replay::Replay;
 use crate::store::retention::{Ended, Retained, Retention};
@@ -135,6 +136,7 @@ impl Store {
         let mut report = Report::default();
         let mut base = Base::choose(dir, &options, &checkpoints, &mut report)?;
         base.restore(apply)?;
+        base.refill(dir, &options)?;
         let mut opening = Opening {
             options: &options,
             report,
@@ -193,6 +195,8 @@ struct Base {
     /// Nothing is left of the log below.
     min: LogOffset,
     ended: Vec<Ended>,
+    /// The runs are damaged: the indexes are filled from the log, which begins here.
+    rebuild: Option<LogOffset>,
 }
 
 impl Base {
@@ -214,6 +218,12 @@ impl Base {
         }
         let oldest = retention::segments(dir)?.first().copied();
         if let Some(min) = oldest.filter(|oldest| *oldest > LogOffset(0)) {
+            for checkpoint in checkpoints {
+                if let Some(base) = Base::without_runs(dir, options, checkpoint, min)? {
+                    report.from = checkpoint.from.end;
+                    return Ok(base);
+                }
+            }
             let reason = report.notes.pop();
             let reason =
                 reason.unwrap_or_else(|| "checkpoint.a and checkpoint.b are unusable".into());
@@ -229,7 +239,42 @@ impl Base {
             keys: KeyIndex::new(key_limits(options), LogOffset(0)),
             min: LogOffset(0),
             ended: Vec::new(),
+            rebuild: None,
         })
+    }
+
+    /// With a whole snapshot, but for the indexes.
+    fn without_runs(
+        dir: &dyn Dir,
+        options: &StoreOptions,
+        checkpoint: &Checkpoint,
+        oldest: LogOffset,
+    ) -> Result<Option<Base>, StoreError> {
+        let bytes = read_file(dir, &checkpoint.snapshot_name())?.unwrap_or_default();
+        let records = decode_snapshot(&bytes, checkpoint.from.end);
+        Ok(records.map(|records| Base {
+            checkpoint: Some(checkpoint.clone()),
+            snapshot: records.to_vec(),
+            queues: Queues::default(),
+            index: QueueIndex::new(limits(options), oldest),
+            keys: KeyIndex::new(key_limits(options), oldest),
+            min: LogOffset(0),
+            ended: Vec::new(),
+            rebuild: Some(oldest),
+        }))
+    }
+
+    /// Fills the indexes if their files are damaged.
+    fn refill(&mut self, dir: &dyn Dir, options: &StoreOptions) -> Result<(), StoreError> {
+        let (Some(oldest), Some(checkpoint)) = (self.rebuild, &self.checkpoint) else {
+            return Ok(());
+        };
+        let rebuild = Rebuild {
+            queues: &self.queues,
+            index: &mut self.index,
+            keys: &mut self.keys,
+        };
+        rebuild.run(dir, options, checkpoint, oldest.max(self.min))
     }
 
     fn of(
@@ -269,6 +314,7 @@ impl Base {
             keys,
             min: LogOffset(0),
             ended: Vec::new(),
+            rebuild: None,
         }))
     }
 
@@ -408,7 +454,12 @@ impl Base {
         let (tail, bytes) = ((end.end, end.last_ms), options.segment_bytes);
         let ended = retention::ended_segments(dir, &there, tail, &self.ended, bytes)?;
         let files_from = there.first().copied().unwrap_or_default();
-        let retention = Retention::new(self.min, files_from, ended);
+        let oldest = self.min.max(files_from);
+        let first_ms = match there.contains(&oldest) {
+            true => retention::first_ms(dir, oldest)?,
+            false => None,
+        };
+        let retention = Retention::new(self.min, files_from, first_ms, ended);
         let log = CommitLog::new(log_options(&options), lineage, segments, end);
         let mut queues = self.queues;
         let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
@@ -429,6 +480,7 @@ impl Base {
             retention,
             tasks: Map::default(),
             orders_given: 0,
+            closing: false,
             options,
         })
     }

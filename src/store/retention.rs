@@ -130,6 +130,14 @@ pub struct Reclaimed {
     pub failures: u64,
 }
 
+impl Reclaimed {
+    pub fn add(&mut self, other: Reclaimed) {
+        self.segments += other.segments;
+        self.bytes += other.bytes;
+        self.failures += other.failures;
+    }
+}
+
 /// Segments that have gone together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Removed {
@@ -190,6 +198,8 @@ pub struct Retention {
     min: LogOffset,
     /// The first segment of which there is a file.
     files_from: LogOffset,
+    /// When its first record was stored, ms.
+    first_ms: Option<i64>,
     stage: Stage,
     next_look: Mono,
     space: SpaceLook,
@@ -205,11 +215,22 @@ pub struct Retention {
 }
 
 impl Retention {
-    pub fn new(min: LogOffset, files_from: LogOffset, ended: VecDeque<Ended>) -> Self {
+    /// `first_ms` is when the first record of the segment at `min` was stored.
+    pub fn new(
+        min: LogOffset,
+        files_from: LogOffset,
+        first_ms: Option<i64>,
+        ended: VecDeque<Ended>,
+    ) -> Self {
         Retention {
-            ended,
+            // Others are only waiting to be removed.
+            ended: ended
+                .into_iter()
+                .filter(|ended| ended.first >= min)
+                .collect(),
             min,
             files_from: files_from.min(min),
+            first_ms,
             stage: Stage::Idle,
             next_look: Mono(0),
             space: SpaceLook::default(),
@@ -240,6 +261,11 @@ impl Retention {
 
     pub fn min(&self) -> LogOffset {
         self.min
+    }
+
+    /// When the oldest record was stored, ms; `None` if nothing was when the log was opened.
+    pub fn first_ms(&self) -> Option<i64> {
+        self.first_ms
     }
 
     /// When the owner should look after it.
@@ -297,7 +323,8 @@ impl Store {
         let oldest_ms = now.wall_ms.saturating_sub(kept_ms as i64);
         let is_old = |ended: &Ended| ended.last_ms < oldest_ms;
         let ended = &self.retention.ended;
-        let pressed = self.retention.space.pressed;
+        // Each look at the disk counts once: it may have changed since.
+        let pressed = std::mem::take(&mut self.retention.space.pressed);
         let many = ended.iter().take_while(|ended| is_old(ended)).count();
         // No more than one before its time, then the disk is looked at again.
         let old = ended.iter().take(many.max(usize::from(pressed)));
@@ -366,12 +393,9 @@ impl Store {
         }
     }
 
-    /// A checkpoint was made, or there is no room for a segment.
+    /// A checkpoint was made: segments that wait for it may go, if the disk still is too full.
     pub(super) fn look_soon(&mut self) {
         self.retention.space.next = Mono(0);
-        if self.retention.space.pressed {
-            self.retention.next_look = Mono(0);
-        }
     }
 
     /// The owner is not ready.
@@ -518,25 +542,32 @@ impl Store {
         }
         let file = file_name(retention.files_from);
         let waits = retention.failed_until.is_some_and(|until| until > now.mono);
-        if waits || self.windows.is_reading(&file) {
+        if waits {
             return None;
         }
         retention.failed_until = None;
+        if self.windows.is_reading(&file) {
+            return None;
+        }
         self.windows.forget_file(&file);
         retention.removing = true;
+        let next = LogOffset(retention.files_from.0 + self.options.segment_bytes);
         Some(Box::new(move |dir: &dyn Dir| {
-            dir.remove(&file).map(|()| Vec::new())
+            dir.remove(&file)?;
+            let next_ms = first_ms(dir, next)?.map(i64::to_be_bytes);
+            Ok(next_ms.map_or(Vec::new(), |ms| ms.to_vec()))
         }))
     }
 
-    pub(super) fn removed(&mut self, now: Now, result: Result<(), DiskError>) {
+    pub(super) fn removed(&mut self, now: Now, result: Result<Vec<u8>, DiskError>) {
         let (bytes, retention) = (self.options.segment_bytes, &mut self.retention);
         retention.removing = false;
-        if result.is_err() {
+        let Ok(next_ms) = result else {
             retention.reclaimed.failures += 1;
             retention.failed_until = Some(now.mono.after_ms(FAILED_MS));
             return;
-        }
+        };
+        retention.first_ms = Cursor::new(&next_ms).i64().or(retention.first_ms);
         let (from, to) = (retention.files_from, retention.min);
         retention.failed_until = None;
         retention.files_from = LogOffset(from.0 + bytes);
@@ -557,18 +588,16 @@ impl Store {
 
     /// How much of the disk is used; `None` if it does not say.
     pub(super) fn space_seen(&mut self, now: Now, space: Option<Space>) {
-        let (starved, needs) = (self.log.is_starved(), self.log.segments().room_needed());
         let removes = self.retention.files_from < self.retention.min;
         let look = &mut self.retention.space;
         look.busy = false;
         look.next = now.mono.after_ms(SPACE_MS);
         look.percent = space.map(|space| space.used_percent());
-        let is_short = space.is_some_and(|space| starved && space.free < needs);
         let is_over = look
             .percent
             .is_some_and(|percent| percent >= self.options.disk_percent_max);
         // What is being removed will help.
-        look.pressed = !removes && (is_over || is_short);
+        look.pressed = !removes && is_over;
         if look.pressed {
             self.retention.next_look = Mono(0);
         }
@@ -782,6 +811,14 @@ pub fn missing_segment(
     Some((missing, next.copied().unwrap_or(end).min(end)))
 }
 
+/// When the first record of a segment was stored; `None` if it has none.
+pub fn first_ms(dir: &dyn Dir, first: LogOffset) -> Result<Option<i64>, DiskError> {
+    let mut head = [0; HEADER_BYTES];
+    let read = dir.read_at(&file_name(first), 0, &mut head)?;
+    let header = BatchHeader::decode(&head[..read]).filter(|header| header.at == first);
+    Ok(header.map(|header| header.first_ms))
+}
+
 /// The segments that have ended of a log that was opened; of those that `known` does not tell of,
 /// the beginning of the next one tells.
 pub fn ended_segments(
@@ -800,10 +837,7 @@ pub fn ended_segments(
         if let Some(told) = told {
             bound_ms = told.last_ms;
         } else if let Some(next) = next {
-            let mut head = [0; HEADER_BYTES];
-            let read = dir.read_at(&file_name(next), 0, &mut head)?;
-            let header = BatchHeader::decode(&head[..read]).filter(|header| header.at == next);
-            bound_ms = header.map_or(bound_ms, |header| header.first_ms.min(bound_ms));
+            bound_ms = first_ms(dir, next)?.map_or(bound_ms, |ms| ms.min(bound_ms));
         }
         found.push_front(Ended {
             first: *first,
@@ -832,5 +866,98 @@ impl QueueIndex {
             }
         }
         (mins, straddles)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::disk::MemDir;
+
+    #[test]
+    fn layout() {
+        let retained = Retained {
+            min: LogOffset(0x0102),
+            queues: vec![(QueueSlot(3), QueueOffset(4))],
+            ended: vec![Ended {
+                first: LogOffset(5),
+                last_ms: -1,
+            }],
+        };
+        let bytes = retained.encode();
+        let seen: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = "0000000000000102 00000001 00000003 0000000000000004 \
+                        00000001 0000000000000005 ffffffffffffffff";
+        assert_eq!(seen, expected.replace(' ', ""));
+        assert_eq!(Retained::decode(VERSION, &bytes), Some(retained));
+        assert_eq!(Retained::decode(VERSION + 1, &bytes), None);
+        assert_eq!(Retained::decode(VERSION, &bytes[..bytes.len() - 1]), None);
+        let one = Retained {
+            queues: vec![(QueueSlot(0), QueueOffset(0))],
+            ..Retained::default()
+        };
+        let header = crate::store::record::SYSTEM_HEADER_BYTES;
+        assert_eq!(header + one.encode().len(), Store::CARRIED_TO_BYTES);
+    }
+
+    #[test]
+    fn a_segment_may_be_missing_only_before_what_is_kept() {
+        let there = |firsts: &[u64]| firsts.iter().map(|n| LogOffset(n * 10)).collect::<Vec<_>>();
+        let check = |firsts: &[u64], from: u64, end: u64, expected: Option<(u64, u64)>| {
+            let found = missing_segment(&there(firsts), LogOffset(from), LogOffset(end), 10);
+            assert_eq!(
+                found.map(|(from, to)| (from.0, to.0)),
+                expected,
+                "{firsts:?}"
+            );
+        };
+        check(&[0, 1, 2], 0, 25, None);
+        check(&[2, 3], 20, 35, None);
+        check(&[1, 2, 3], 20, 35, None);
+        check(&[3], 20, 35, Some((20, 30)));
+        check(&[0, 2], 0, 25, Some((10, 20)));
+        check(&[0, 1], 0, 25, Some((20, 25)));
+        check(&[], 0, 0, None);
+    }
+
+    #[test]
+    fn the_next_segment_tells_how_old_one_is() {
+        let dir = MemDir::default();
+        let lineage = Lineage {
+            shard: crate::base::ShardId(0),
+            store_id: 1,
+            epoch: 0,
+            incarnation: 1,
+        };
+        let begin = |first: u64, first_ms: i64| {
+            let mut batch = vec![0; HEADER_BYTES + 8];
+            let header = BatchHeader {
+                lineage,
+                bytes: 0,
+                records: 1,
+                previous_crc: 0,
+                at: LogOffset(first),
+                durable: LogOffset(0),
+                first_ms,
+                span_ms: 0,
+                crc: 0,
+            };
+            header.seal(&mut batch);
+            dir.write_at(&file_name(LogOffset(first)), 0, &batch)
+                .unwrap();
+        };
+        [(0, 5), (4096, 50), (8192, 90)].map(|(first, ms)| begin(first, ms));
+        let there = segments(&dir).unwrap();
+        let tail = (LogOffset(8192 + 100), 95);
+        let ages = |known: &[Ended]| {
+            let ended = ended_segments(&dir, &there, tail, known, 4096).unwrap();
+            ended.iter().map(|ended| ended.last_ms).collect::<Vec<_>>()
+        };
+        assert_eq!(ages(&[]), [50, 90]);
+        let known = Ended {
+            first: LogOffset(4096),
+            last_ms: 60,
+        };
+        assert_eq!(ages(&[known]), [50, 60], "what a snapshot says is exact");
     }
 }

@@ -196,11 +196,6 @@ impl Segments {
         self.starved = Some(now.after_ms(STARVED_MS));
     }
 
-    /// What must be free for another segment.
-    pub fn room_needed(&self) -> u64 {
-        room_needed(self.bytes)
-    }
-
     /// When there is no room for another segment: when that is looked at again.
     pub fn starved(&self) -> Option<Mono> {
         self.starved.filter(|_| !self.filling)
@@ -223,18 +218,13 @@ impl Segments {
     }
 }
 
-/// What must be free for another segment to be begun.
-fn room_needed(bytes: u64) -> u64 {
-    bytes + BESIDE_BYTES.min(bytes)
-}
-
 /// Makes the file if this step is its first; false if there is no room for it, and what is written
 /// beside the log.
 fn begin(dir: &dyn Dir, file: &str, bytes: u64, range: &Range<u64>) -> Result<bool, DiskError> {
     if range.start > 0 {
         return Ok(true);
     }
-    if dir.space()?.free < room_needed(bytes) {
+    if dir.space()?.free < bytes + BESIDE_BYTES.min(bytes) {
         return Ok(false);
     }
     match dir.allocate(file, bytes) {

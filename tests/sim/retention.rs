@@ -81,6 +81,8 @@ struct World {
     next: BTreeMap<(usize, i64), i64>,
     mins: BTreeMap<(usize, i64), i64>,
     crashes: Vec<u64>,
+    /// Reading begins at what is left.
+    reread: bool,
 }
 
 fn field(frame: &[u8], name: &str) -> String {
@@ -121,6 +123,7 @@ impl World {
             next: BTreeMap::new(),
             mins: BTreeMap::new(),
             crashes: Vec::new(),
+            reread: false,
         }
     }
 
@@ -273,6 +276,10 @@ impl World {
                 before <= min,
                 "{topic}/{queue} began at {before}, now at {min}"
             );
+            if self.reread {
+                let next = self.next.entry((topic, queue)).or_default();
+                *next = min.max(*next);
+            }
             loop {
                 let from = *self.next.entry((topic, queue)).or_default();
                 let frame = self.pull(topic, queue, from);
@@ -430,6 +437,44 @@ fn without_carrying_over_halves_are_lost() {
     outlive(Sabotage::CutWithoutCarry);
 }
 
+#[test]
+fn rotten_indexes_are_filled_again_from_what_is_left() {
+    let mut world = World::new(1, 9, Sabotage::None);
+    for _ in 0..6 {
+        (0..3).for_each(|_| world.apply(&Op::Send(10, 8_000)));
+        world.apply(&Op::Timer(9_000));
+        world.apply(&Op::Half);
+        world.pass(2_000);
+    }
+    assert!(world.set.removed(0) > 0);
+    for _ in 0..2 {
+        world.set.rot_indexes(0);
+        world.set.restart();
+        world.crashes.push(world.at_ms);
+        world.next.clear();
+        world.came.clear();
+        world.reread = true;
+        world.read();
+        let mins = world.mins.clone();
+        for (queue, offset, _, uid) in world.sent.clone() {
+            let there = world.came.contains_key(&uid);
+            assert_eq!(there, offset >= mins[&(0, queue)], "u{uid}");
+        }
+    }
+    world.reread = false;
+    for _ in 0..3 {
+        world.apply(&Op::End(0, true));
+    }
+    world.pass(20_000);
+    assert!(
+        world
+            .committed
+            .iter()
+            .all(|uid| world.came.contains_key(uid))
+    );
+    assert!(world.later.keys().all(|uid| world.came.contains_key(uid)));
+}
+
 /// A shard whose segments do not get old, on a disk of so many bytes.
 fn on_a_small_disk(bytes: u64, percent_max: u64) -> World {
     let mut set = Set::with(1, 3, true, |options| {
@@ -467,7 +512,7 @@ fn without_room_sends_are_refused_until_there_is_some() {
     let fields = "a=p&b=plain&c=TBW102&d=4&e=0&f=0&g=1&h=0&j=0&k=false&m=false\
                   &i=KEYS\u{1}u1\u{2}UNIQ_KEY\u{1}0\u{2}";
     let mut codes = Vec::new();
-    // Only the segment that is written to is there, so there is nothing to give up.
+    // There is room for two segments, and nothing may go.
     for _ in 0..100 {
         let answer = world.set.ask(0, SEND, fields, &[1; 4_000]);
         let answer = decoded(&answer);
@@ -481,12 +526,9 @@ fn without_room_sends_are_refused_until_there_is_some() {
     }
     let taken = codes.iter().filter(|code| **code == 0).count() as i64;
     assert_eq!(codes.last(), Some(&14), "{taken} were taken");
+    assert!(taken > 10, "{taken} were taken");
     let answer = world.pull(0, 0, 0);
-    assert_eq!(
-        decoded(&answer).code,
-        i32::from(taken == 0) * 19,
-        "reads go on"
-    );
+    assert_eq!(decoded(&answer).code, 0, "reads go on");
     world.set.pass_ms(60_000);
     assert_eq!(decoded(&world.set.ask(0, SEND, fields, b"x")).code, 14);
     world.set.resize_disk(0, 4 << 20);

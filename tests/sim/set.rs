@@ -112,6 +112,15 @@ impl Set {
         self.disks[shard].size.set(bytes);
     }
 
+    /// Every file of a shard's indexes is damaged.
+    pub fn rot_indexes(&mut self, shard: usize) {
+        let disk = &self.disks[shard];
+        for file in disk.list("index").expect("a folder") {
+            let path = format!("index/{}", file.name);
+            disk.write(&path, 0, &[0xFF; 64]).expect("it is there");
+        }
+    }
+
     pub fn shards(&self) -> usize {
         self.disks.len()
     }
