@@ -216,17 +216,22 @@ impl Store {
         if let Some(error) = self.log.failed() {
             return Err(Refused::Failed(error.clone()));
         }
-        if self.log.is_starved() {
-            return Err(Refused::NoRoom {
-                segment_bytes: self.options.segment_bytes,
-            });
-        }
         if !self.log.admits() || self.is_full() {
             return Err(Refused::Busy {
                 limit_bytes: self.options.pending_bytes_max,
             });
         }
         Ok(())
+    }
+
+    /// The same for a message of a client: what is left of a full disk is for state.
+    pub fn check_message(&self) -> Result<(), Refused> {
+        if self.log.failed().is_none() && self.log.is_starved() {
+            return Err(Refused::NoRoom {
+                segment_bytes: self.options.segment_bytes,
+            });
+        }
+        self.check_append()
     }
 
     pub fn admits(&self) -> bool {

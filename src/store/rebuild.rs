@@ -39,7 +39,9 @@ impl Rebuild<'_> {
             .states()
             .map(|state| (state.slot, state))
             .collect();
-        states.keys().for_each(|slot| self.index.drop_queue(*slot));
+        for state in states.values() {
+            self.begin(*state, state.min);
+        }
         let (to, bytes) = (checkpoint.from.end, options.segment_bytes);
         let mut replay = Replay::from_middle(dir, bytes, checkpoint.lineage, oldest)?;
         while replay.end().end < to {

@@ -71,8 +71,8 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Baseless { shard, min, reason } => write!(
                 f,
-                "shard {}: {reason}. The log begins at offset {}, for what was older is removed, so \
-                 a checkpoint is needed. Restore the file from a copy",
+                "shard {}: {reason}. The log begins at offset {}, for what was older is removed; \
+                 so a checkpoint is needed. Restore the file from a copy",
                 shard.0, min.0
             ),
             StoreError::Record { shard, at, reason } => {
@@ -450,6 +450,12 @@ impl Base {
         named.write(dir)?;
         let snapshots = remove_strays(dir, &named, known.first())?;
         let older = known.first().map_or(LogOffset(0), |other| other.from.end);
+        // What was filled again is in no run yet, so nothing may go before it is.
+        let older = if self.rebuild.is_some() {
+            LogOffset(0)
+        } else {
+            older
+        };
         let there = retention::segments(dir)?;
         let (tail, bytes) = ((end.end, end.last_ms), options.segment_bytes);
         let ended = retention::ended_segments(dir, &there, tail, &self.ended, bytes)?;

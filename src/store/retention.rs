@@ -946,7 +946,9 @@ mod tests {
             dir.write_at(&file_name(LogOffset(first)), 0, &batch)
                 .unwrap();
         };
-        [(0, 5), (4096, 50), (8192, 90)].map(|(first, ms)| begin(first, ms));
+        for (first, ms) in [(0, 5), (4096, 50), (8192, 90)] {
+            begin(first, ms);
+        }
         let there = segments(&dir).unwrap();
         let tail = (LogOffset(8192 + 100), 95);
         let ages = |known: &[Ended]| {

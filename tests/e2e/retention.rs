@@ -9,7 +9,7 @@ use orbitmq::remoting::code::request as ask;
 use crate::server::{Launch, PATIENCE};
 use crate::wire::{Answer, Client};
 
-const BODY: [u8; 100_000] = [b'x'; 100_000];
+static BODY: [u8; 100_000] = [b'x'; 100_000];
 
 fn segments(dir: &Path) -> Vec<String> {
     let listed = std::fs::read_dir(dir.join("shard-00/log")).unwrap();

@@ -92,13 +92,17 @@ fn field(frame: &[u8], name: &str) -> String {
 
 impl World {
     fn new(shards: u16, seed: u64, sabotage: Sabotage) -> World {
-        let mut set = Set::with(shards, seed, seed.is_multiple_of(2), |options| {
+        let set = Set::with(shards, seed, seed.is_multiple_of(2), |options| {
             options.store.retention_ms = KEPT_MS;
             options.store.sabotage = sabotage;
             options.store.segment_bytes = 128 << 10;
             options.store.checkpoint_interval_ms = 300;
             options.delay_levels_ms = vec![100, 20_000];
         });
+        World::of(set)
+    }
+
+    fn of(mut set: Set) -> World {
         for topic in TOPICS {
             let fields = format!(
                 "topic={topic}&defaultTopic=TBW102&readQueueNums={QUEUES}&writeQueueNums={QUEUES}\
@@ -106,10 +110,6 @@ impl World {
             );
             set.succeed(0, 17, &fields, b"");
         }
-        World::of(set)
-    }
-
-    fn of(set: Set) -> World {
         World {
             set,
             uids: 0,
@@ -484,9 +484,6 @@ fn on_a_small_disk(bytes: u64, percent_max: u64) -> World {
         options.store.index_bytes_max = 256 << 10;
     });
     set.resize_disk(0, bytes);
-    let fields = "topic=plain&defaultTopic=TBW102&readQueueNums=2&writeQueueNums=2&perm=6\
-                  &topicFilterType=SINGLE_TAG&topicSysFlag=0&order=false";
-    set.succeed(0, 17, fields, b"");
     World::of(set)
 }
 

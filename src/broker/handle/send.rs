@@ -261,7 +261,7 @@ fn store_one(
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
-        .and_then(|slot| broker.store.check_append().map(|()| slot))
+        .and_then(|slot| broker.store.check_message().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
     debug_assert_eq!(traits.dispatch, Dispatch::of(&topic.name, properties));
     let appended = broker
@@ -481,7 +481,7 @@ fn send_batch(
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
-        .and_then(|slot| broker.store.check_append().map(|()| slot))
+        .and_then(|slot| broker.store.check_message().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
     let base = draft(broker, request, header, topic, queue_id, &[]);
     let drafts: Vec<Draft<'_>> = messages

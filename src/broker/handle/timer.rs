@@ -114,6 +114,8 @@ pub fn store(
     pending
         .check()
         .map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+    let room = broker.store.check_message();
+    room.map_err(|refused| broker.refuse(refused))?;
     let slot = timer_queue(broker, now, hour)?;
     let dispatch = Dispatch::of(TIMER_TOPIC, &stored);
     let appended = broker.store.append(now, slot, &pending, &dispatch);

@@ -75,7 +75,7 @@ fn half_queue(broker: &mut Broker, now: Now) -> Result<(i32, QueueSlot), Reject>
     let slot = broker
         .store
         .open_queue(now, &topic.name, topic.id, queue)
-        .and_then(|slot| broker.store.check_append().map(|()| slot))
+        .and_then(|slot| broker.store.check_message().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
     Ok((queue, slot))
 }
@@ -367,7 +367,7 @@ fn close(
         let slot = broker
             .store
             .open_queue(now, &topic.name, topic.id, message.queue_id)
-            .and_then(|slot| broker.store.check_append().map(|()| slot))
+            .and_then(|slot| broker.store.check_message().map(|()| slot))
             .map_err(|refused| broker.refuse(refused))?;
         let draft = message.draft(broker.options.store_host);
         broker.store.reserve(encoded_len(&draft) + record_bytes);
