@@ -496,7 +496,9 @@ impl Store {
         let noted = self.append_system(now, Kind::Retained, VERSION, &last.encode());
         if let Ok(until) = noted {
             self.retention.stage = Stage::Noted { cut, until, mins };
-            self.want_durable(until);
+            if self.options.sabotage != Sabotage::UnlinkBeforeDurable {
+                self.want_durable(until);
+            }
         }
     }
 

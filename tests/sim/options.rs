@@ -34,7 +34,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
     };
     let flush = match sabotage {
         Sabotage::AckBeforeSync => Flush::Sync,
-        Sabotage::AckBeforeHanded => Flush::Async,
+        Sabotage::AckBeforeHanded | Sabotage::UnlinkBeforeDurable => Flush::Async,
         _ => flush,
     };
     let big = rng.percent(50);
