@@ -457,6 +457,8 @@ fn store_options(config: &Config, meta: &Meta, salvage: bool) -> StoreOptions {
         index_bytes_max: memory / 4,
         checkpoint_bytes: config.checkpoint_bytes,
         checkpoint_interval_ms: config.checkpoint_interval,
+        retention_ms: config.file_reserved_time * 3_600_000,
+        disk_percent_max: config.disk_max_used_space_ratio,
         salvage,
         sabotage: Sabotage::None,
     }

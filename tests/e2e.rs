@@ -24,6 +24,8 @@ mod host;
 mod input;
 #[path = "e2e/lite.rs"]
 mod lite;
+#[path = "e2e/retention.rs"]
+mod retention;
 #[path = "e2e/serving.rs"]
 mod serving;
 #[path = "e2e/tools.rs"]

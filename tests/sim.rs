@@ -48,6 +48,8 @@ mod ranker;
 mod replies;
 #[path = "sim/resets.rs"]
 mod resets;
+#[path = "sim/retention.rs"]
+mod retention;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/seeker.rs"]
@@ -207,6 +209,8 @@ fn mutants() {
         Sabotage::SearchLate,
         Sabotage::LoseCounts,
         Sabotage::TellPulled,
+        Sabotage::CutWithoutCarry,
+        Sabotage::UnlinkBeforeDurable,
     ] {
         let began = Instant::now();
         let caught =

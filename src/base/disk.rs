@@ -110,6 +110,22 @@ pub struct DirEntry {
     pub bytes: u64,
 }
 
+/// How much of a file system is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    pub used: u64,
+    /// What we may still take.
+    pub free: u64,
+}
+
+impl Space {
+    /// Rounded up, as `df` does.
+    pub fn used_percent(&self) -> u64 {
+        let all = u128::from(self.used) + u128::from(self.free);
+        (u128::from(self.used) * 100).div_ceil(all.max(1)) as u64
+    }
+}
+
 /// A machine's directory, for start-up and for [`Work`]. Blocking; never on a shard's hot path.
 ///
 /// Two implementations: the file system (`shard::disk`) and the simulator's disk.
@@ -132,6 +148,8 @@ pub trait Dir {
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError>;
     /// Removes the file durably; a file that is not there is fine.
     fn remove(&self, file: &str) -> Result<(), DiskError>;
+    /// Of the file system that the directory is in.
+    fn space(&self) -> Result<Space, DiskError>;
 }
 
 /// Writes a whole file, given in pieces, so that a crash leaves the old one or the new one.
@@ -323,6 +341,11 @@ impl Dir for MemDir {
     fn remove(&self, file: &str) -> Result<(), DiskError> {
         self.files.borrow_mut().remove(file);
         Ok(())
+    }
+
+    fn space(&self) -> Result<Space, DiskError> {
+        let free = if self.full.get() { 0 } else { 1 << 50 };
+        Ok(Space { used: 0, free })
     }
 }
 

@@ -49,6 +49,14 @@ struct Level {
     reading: bool,
 }
 
+/// How far a level is.
+pub struct Standing {
+    pub delay_ms: i64,
+    pub progress: u64,
+    /// Something is being delivered.
+    pub is_busy: bool,
+}
+
 pub struct Delays {
     levels: Vec<Level>,
     progress_due: Option<Mono>,
@@ -102,7 +110,7 @@ impl Delays {
         put_system(out, Kind::DelayProgress, VERSION, now.wall_ms, &payload);
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut payload = (self.levels.len() as u32).to_be_bytes().to_vec();
         for (number, level) in self.levels.iter().enumerate() {
             payload.extend_from_slice(&(number as u32).to_be_bytes());
@@ -116,6 +124,33 @@ impl Delays {
         let levels = (1..).zip(&self.levels);
         let begun = levels.filter(|(_, level)| level.slot.is_some());
         begun.map(|(number, level)| (number, level.progress))
+    }
+
+    /// The queues of levels, and the first offset of each that is not delivered.
+    pub fn levels_from(&self) -> impl Iterator<Item = (QueueSlot, u64)> + '_ {
+        let levels = self.levels.iter();
+        levels.filter_map(|level| Some((level.slot?, level.progress)))
+    }
+
+    /// How far a level is that has a queue here.
+    pub fn place(&self, level: usize) -> Option<Standing> {
+        let level = self
+            .levels
+            .get(level)
+            .filter(|level| level.slot.is_some())?;
+        Some(Standing {
+            delay_ms: level.delay_ms,
+            progress: level.progress,
+            is_busy: !level.window.is_empty() || level.reading,
+        })
+    }
+
+    /// Everything below is delivered, or was stored elsewhere; nothing is under way.
+    pub fn pass(&mut self, level: usize, to: u64) {
+        let level = &mut self.levels[level];
+        assert!(level.window.is_empty() && level.progress <= to);
+        level.progress = to;
+        level.wake.get_or_insert(Mono(0));
     }
 
     /// A queue has a new visible message.
@@ -199,14 +234,19 @@ impl Broker {
         }
         if self.delays.progress_due.is_some_and(|due| due <= now.mono) {
             self.delays.progress_due = None;
-            let payload = self.delays.encode();
-            let entered = self
-                .store
-                .append_system(now, Kind::DelayProgress, VERSION, &payload)
-                .is_ok();
-            for level in self.delays.levels.iter_mut().filter(|_| entered) {
-                level.logged = level.progress;
-            }
+            self.log_delays(now);
+        }
+    }
+
+    /// Says in the log how far the levels are.
+    pub(super) fn log_delays(&mut self, now: Now) {
+        let payload = self.delays.encode();
+        let entered = self
+            .store
+            .append_system(now, Kind::DelayProgress, VERSION, &payload)
+            .is_ok();
+        for level in self.delays.levels.iter_mut().filter(|_| entered) {
+            level.logged = level.progress;
         }
     }
 

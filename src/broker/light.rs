@@ -379,7 +379,7 @@ impl Broker {
         let slot = self
             .store
             .open_queue(now, &topic.name, topic.id, message.queue_id)
-            .and_then(|slot| self.store.check_append().map(|()| slot))
+            .and_then(|slot| self.store.check_message().map(|()| slot))
             .map_err(|refused| self.refuse(refused))?;
         let dispatch = Dispatch::of(&message.topic, &message.properties);
         let appended = match slots.is_empty() {
@@ -416,7 +416,7 @@ impl Broker {
             slots.push(slot);
         }
         self.store
-            .check_append()
+            .check_message()
             .map_err(|refused| self.refuse(refused))?;
         let known: Vec<_> = offsets.iter().chain(elsewhere).copied().collect();
         let told = told(&list, &known);

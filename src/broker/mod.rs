@@ -12,6 +12,7 @@
 pub mod acks;
 pub mod assignment;
 pub mod calls;
+pub mod carry;
 pub mod control;
 pub mod delay;
 pub mod groups;
@@ -321,7 +322,12 @@ impl Tables {
                 .offsets
                 .apply_drop(payload)
                 .and_then(|()| self.leases.apply_drop(payload)),
-            Kind::QueueOpened | Kind::QueuePosition | Kind::Light | Kind::LightCopy => Ok(()),
+            Kind::QueueOpened
+            | Kind::QueuePosition
+            | Kind::Light
+            | Kind::LightCopy
+            | Kind::Retained
+            | Kind::Carried => Ok(()),
         }
     }
 }
@@ -440,6 +446,15 @@ impl Broker {
                 format!(
                     "[REJECTREQUEST]system busy, start flow control for a while: more than \
                      {limit_bytes} bytes wait to be written in shard {}",
+                    self.me.0
+                ),
+            ),
+            Refused::NoRoom { segment_bytes } => Reject::new(
+                response::SERVICE_NOT_AVAILABLE,
+                format!(
+                    "the disk of shard {} is full: there is no room for the next {segment_bytes} \
+                     bytes of its log. Free some space: sends are taken again by themselves, and \
+                     messages can be read meanwhile",
                     self.me.0
                 ),
             ),
@@ -584,6 +599,9 @@ impl Broker {
         if is_due(self.offsets.deadline()) {
             self.flush_offsets(now);
         }
+        if is_due(self.store.retention().deadline()) {
+            self.retain(now);
+        }
     }
 
     /// Gathers what was counted.
@@ -605,6 +623,7 @@ impl Broker {
             self.transactions.deadline(),
             self.timers.deadline(),
             self.expiries.deadline(),
+            self.store.retention().deadline(),
         ];
         let works = self.store.log().failed().is_none();
         deadlines.into_iter().flatten().min().filter(|_| works)
@@ -717,6 +736,7 @@ impl Machine for Broker {
         while let Some(order) = self.store.poll_order(now) {
             out.orders.push(order);
         }
+        self.tell_removed(out);
     }
 
     fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)> {
@@ -852,6 +872,7 @@ impl Broker {
 
     fn stop(&mut self, out: &mut Outbox<Peer>) {
         self.stopping = true;
+        self.store.close();
         if let Some(lead) = &mut self.lead {
             lead.registry.stop(out);
         }

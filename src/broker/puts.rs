@@ -249,7 +249,7 @@ impl Broker {
                 return self.tell_put(now, from, ticket, Err(reject), out);
             }
         };
-        if let Err(refused) = self.store.check_append() {
+        if let Err(refused) = self.store.check_message() {
             let reject = self.refuse(refused);
             return self.tell_put(now, from, ticket, Err(reject), out);
         }

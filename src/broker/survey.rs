@@ -40,6 +40,7 @@ use crate::remoting::header::topic::TopicName;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
+use crate::store::retention::Reclaimed;
 use crate::store::{Refused, Sabotage};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -168,6 +169,11 @@ pub struct ShardRow {
     pub log_end: u64,
     pub unwritten: u64,
     pub unsynced: u64,
+    pub log_min: u64,
+    pub reclaimed: Reclaimed,
+    /// When the oldest message was stored, ms; `None` if that is not known or there is none.
+    pub earliest_ms: Option<i64>,
+    pub disk_percent: Option<u64>,
     /// Groups that are split, how often one was, and clients refused for that: shard 0's.
     pub splits: [u64; 3],
 }
@@ -561,6 +567,10 @@ fn shard_row(broker: &Broker, now: Now) -> ShardRow {
         log_end: log.end().0,
         unwritten: log.end().0 - log.written().0,
         unsynced: log.end().0 - log.durable().0,
+        log_min: broker.store.log_min().0,
+        reclaimed: broker.store.retention().reclaimed,
+        earliest_ms: broker.store.retention().first_ms(),
+        disk_percent: broker.store.retention().disk_percent(),
         splits: broker.lead.as_ref().map_or([0; 3], |lead| {
             let members = &lead.control.members;
             let splits = members.splits();
@@ -753,7 +763,7 @@ fn reset_body(broker: &Broker, topic: &str, rows: &[Row]) -> Result<Vec<u8>, Rej
 }
 
 /// The keys that mqadmin and the dashboard read (`spec/mqadmin.md` §8), and ours about split groups
-/// (`docs/groups.md`).
+/// (`docs/groups.md`) and removed segments (`docs/retention.md`).
 fn runtime_body(broker: &Broker, now: Now, answers: &[Row]) -> Vec<u8> {
     let mut sum = ShardRow::default();
     for row in answers {
@@ -769,7 +779,10 @@ fn runtime_body(broker: &Broker, now: Now, answers: &[Row]) -> Vec<u8> {
         .map(|n| sum.found_rates[n] + sum.missed_rates[n])
         .collect();
     let [split, splits, refused] = sum.splits;
-    let rows: [(&str, String); 39] = [
+    let started_ms = broker.stats.started_ms();
+    let earliest_ms = sum.earliest_ms.unwrap_or(started_ms);
+    let disk = sum.disk_percent.unwrap_or(0) as f64 / 100.0;
+    let rows: [(&str, String); 42] = [
         ("brokerActive", "true".into()),
         ("brokerVersion", VERSION.to_string()),
         ("brokerVersionDesc", "V5_5_0".into()),
@@ -794,24 +807,24 @@ fn runtime_body(broker: &Broker, now: Now, answers: &[Row]) -> Vec<u8> {
         ("ackThreadPoolQueueCapacity", "0".into()),
         ("ackThreadPoolQueueHeadWaitTimeMills", "0".into()),
         ("pageCacheLockTimeMills", "0".into()),
-        (
-            "earliestMessageTimeStamp",
-            broker.stats.started_ms().to_string(),
-        ),
-        ("commitLogDiskRatio", "0.0".into()),
+        ("earliestMessageTimeStamp", earliest_ms.to_string()),
+        ("commitLogDiskRatio", format!("{disk:?}")),
         ("consumeQueueDiskRatio", "0.0".into()),
-        ("commitLogMinOffset", "0".into()),
+        ("commitLogMinOffset", sum.log_min.to_string()),
         ("commitLogMaxOffset", sum.log_end.to_string()),
         ("remainHowManyDataToCommit", sum.unwritten.to_string()),
         ("remainHowManyDataToFlush", sum.unsynced.to_string()),
         ("dispatchBehindBytes", "0".into()),
-        ("bootTimestamp", broker.stats.started_ms().to_string()),
+        ("bootTimestamp", started_ms.to_string()),
         ("runtime", uptime(uptime_s)),
         ("putMessageTimesTotal", put.to_string()),
         ("putMessageAverageSize", format!("{average:.1}")),
         ("splitGroups", split.to_string()),
         ("splitGroupsTotal", splits.to_string()),
         ("splitGroupsRefusedClients", refused.to_string()),
+        ("reclaimedSegments", sum.reclaimed.segments.to_string()),
+        ("reclaimedBytes", sum.reclaimed.bytes.to_string()),
+        ("reclaimFailures", sum.reclaimed.failures.to_string()),
     ];
     let table = rows
         .into_iter()
@@ -842,5 +855,10 @@ impl ShardRow {
         self.log_end += other.log_end;
         self.unwritten += other.unwritten;
         self.unsynced += other.unsynced;
+        self.log_min += other.log_min;
+        self.reclaimed.add(other.reclaimed);
+        let times = [self.earliest_ms, other.earliest_ms].into_iter().flatten();
+        self.earliest_ms = times.min();
+        self.disk_percent = self.disk_percent.max(other.disk_percent);
     }
 }

@@ -54,6 +54,14 @@ pub const RECALLED_MAX: usize = 4_000_000;
 /// Entries of a queue gone through in one step.
 pub const SCAN_ENTRIES: usize = 4096;
 
+/// What has become of a message for a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    Waits,
+    UnderWay,
+    Delivered,
+}
+
 /// A pending message: its time, wall ms, and its place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Timer {
@@ -90,6 +98,8 @@ pub struct Timers {
     /// Times of the deliveries under way, and how many have each.
     under_way: BTreeMap<i64, usize>,
     under_way_count: usize,
+    /// The latest time of a delivery that was begun.
+    begun_ms: i64,
     /// Deliveries under way that are to be tried again.
     later: Deadlines<Timer>,
     /// Everything due before is delivered; and as far as the log knows.
@@ -147,6 +157,10 @@ impl Timers {
 
     /// A replay comes by a message that was stored for a time.
     pub fn found(&mut self, store_ms: i64, stored: &[u8]) {
+        // A copy of one that is counted.
+        if properties::find(stored, names::CARRIED).is_some() {
+            return;
+        }
         if let Some(topic) = properties::find_str(stored, names::REAL_TOPIC) {
             self.pending.store(store_ms, topic);
         }
@@ -247,6 +261,7 @@ impl Timers {
             return None;
         }
         self.near.pop();
+        self.begun_ms = self.begun_ms.max(timer.due_ms);
         *self.under_way.entry(timer.due_ms).or_default() += 1;
         self.under_way_count += 1;
         Some(timer)
@@ -285,6 +300,20 @@ impl Timers {
             .map_or(i64::MAX, |Reverse(timer)| timer.due_ms);
         let under_way = self.under_way.keys().next().copied().unwrap_or(i64::MAX);
         near.min(under_way).min(self.loaded_ms).min(now.wall_ms)
+    }
+
+    /// What has become of a message that is in a queue.
+    pub fn standing(&self, now: Now, due_ms: i64) -> Standing {
+        match due_ms {
+            _ if due_ms < self.reached_ms(now) => Standing::Delivered,
+            _ if due_ms > now.wall_ms && due_ms > self.begun_ms => Standing::Waits,
+            _ => Standing::UnderWay,
+        }
+    }
+
+    /// The queues there are.
+    pub fn slots(&self) -> impl Iterator<Item = QueueSlot> + '_ {
+        self.queues.values().copied()
     }
 
     /// The same for who asks: if nothing waits, that is now.
@@ -375,6 +404,19 @@ impl Timers {
             from: range.start,
             most,
         })
+    }
+
+    /// What is wanted lies further on: what was before was stored again, or is gone.
+    pub fn clip(&mut self, to: u64) {
+        if let Some(scan) = &mut self.scan
+            && let Some((_, _, range)) = scan.left.last_mut()
+        {
+            range.start = range.start.max(to);
+            if range.start >= range.end {
+                scan.left.pop();
+            }
+        }
+        self.end_scan();
     }
 
     /// The disk has too much to do: what is wanted is asked for again in a while.

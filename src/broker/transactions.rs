@@ -15,6 +15,7 @@
 //! | 3 | asked about | times u32, next check (wall ms) i64 |
 //! | 4 | parked for an operator: still open, asked about no more | |
 //! | 5 | open, as are others; snapshot only | groups u16, names (as above), halves u16, rows |
+//! | 6 | lies elsewhere, for its segment goes | log offset u64 |
 //!
 //! A row of tag 5 is short numbers (`base::cursor`): steps of queue offset, log offset and next
 //! check from the half before, at first from the offset named and zeros; place of the group; twice
@@ -46,6 +47,7 @@ const ENDED: u8 = 2;
 const ASKED: u8 = 3;
 const PARKED: u8 = 4;
 const OPEN: u8 = 5;
+const MOVED: u8 = 6;
 
 /// What is going on with a half.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,6 +153,22 @@ impl Transactions {
         payload.push(PARKED);
         payload.extend_from_slice(&offset.to_be_bytes());
         payload
+    }
+
+    /// The record that says where a half lies now. Its length does not depend on that.
+    pub fn moved_payload(offset: u64, at: LogOffset) -> Vec<u8> {
+        let mut payload = 1u32.to_be_bytes().to_vec();
+        payload.push(MOVED);
+        payload.extend_from_slice(&offset.to_be_bytes());
+        payload.extend_from_slice(&at.0.to_be_bytes());
+        payload
+    }
+
+    /// A half lies elsewhere; the log says so.
+    pub fn move_to(&mut self, offset: u64, at: LogOffset) {
+        if let Some(half) = self.halves.value_mut(offset) {
+            half.at = at;
+        }
     }
 
     /// A half was stored; its record is in the log.
@@ -359,6 +377,7 @@ impl Transactions {
                 }
                 ENDED => self.end(offset),
                 PARKED => self.park(offset),
+                MOVED => self.move_to(offset, LogOffset(c.u64()?)),
                 ASKED => {
                     let (checks, next_ms) = (c.u32()?, c.u64()? as i64);
                     let checks = u16::try_from(checks).unwrap_or(u16::MAX);

@@ -310,7 +310,7 @@ const NOT_NEEDED: &[(&str, &str)] = &[
          travelCqFileNumWhenGetMessage",
     ),
     (
-        "expired segments are recycled one by one as they expire",
+        "segments are removed one by one as they expire, at any hour (docs/retention.md)",
         "cleanFileForciblyEnable cleanResourceInterval deleteCommitLogFilesInterval \
          deleteFileBatchMax deleteWhen diskSpaceCleanForciblyRatio diskSpaceWarningLevelRatio \
          enableCleanExpiredOffset maxBatchDeleteFilesNum redeleteHangedFileInterval",

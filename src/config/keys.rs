@@ -108,10 +108,11 @@ keys! {
         "Largest body of one message or batch; a larger one is answered MESSAGE_ILLEGAL.";
     file_reserved_time: u64 = "fileReservedTime", Number { min: 1, max: 87_600, unit: "hours" },
         Fixed("72"), "store",
-        "How long messages are kept; segments older than this are recycled.";
+        "How long messages are kept at least; a segment of the log is removed when all messages \
+         in it are older.";
     disk_max_used_space_ratio: u64 = "diskMaxUsedSpaceRatio",
         Number { min: 10, max: 95, unit: "percent" }, Fixed("75"), "store",
-        "Disk usage from which the oldest segments are recycled before their time.";
+        "Disk usage from which the oldest segments are removed before their time, one by one.";
     flush_batch_bytes: u64 = "flushBatchBytes",
         Bytes { min: 64 * KIB, max: 16 * MIB, step: 4 * KIB }, Fixed("1048576"), "store",
         "Most bytes of one group commit; a single larger message travels alone.";

@@ -63,6 +63,8 @@ pub const KEY_SEPARATOR: &str = " ";
 pub const TIMER_ENQUEUE_MS: &str = "TIMER_ENQUEUE_MS";
 pub const TIMER_DEQUEUE_MS: &str = "TIMER_DEQUEUE_MS";
 pub const TIMER_ROLL_TIMES: &str = "TIMER_ROLL_TIMES";
+/// Ours: a message for a time that was stored again, and when it was stored first.
+pub const CARRIED: &str = "__CARRIED";
 pub const TIMER_OUT_MS: &str = "TIMER_OUT_MS";
 pub const TIMER_DEL_UNIQKEY: &str = "TIMER_DEL_UNIQKEY";
 pub const TIMER_ROLL_LABEL: &str = "TIMER_ROLL_LABEL";

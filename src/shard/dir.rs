@@ -5,10 +5,12 @@
 //! a crash is one somebody finished creating or nobody has synced yet.
 
 use crate::base::DiskError;
-use crate::base::disk::{BLOCK_BYTES, Dir, DirEntry};
+use crate::base::disk::{BLOCK_BYTES, Dir, DirEntry, Space};
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -189,6 +191,27 @@ impl Dir for FsDir {
         }
         self.note_moved(file);
         self.sync_folder_of(&path).map_err(fail)
+    }
+
+    fn space(&self) -> Result<Space, DiskError> {
+        let fail = |e: io::Error| disk_error("looking at the space of", ".", &e);
+        let path = CString::new(self.root.as_os_str().as_bytes());
+        let path = path.map_err(|_| fail(ErrorKind::InvalidInput.into()))?;
+        // SAFETY: a zeroed statvfs is a valid value for the call to fill in; the path ends with a
+        // zero byte and, like the value, lives across the call.
+        let (failed, found) = unsafe {
+            let mut found: libc::statvfs = std::mem::zeroed();
+            (libc::statvfs(path.as_ptr(), &mut found) != 0, found)
+        };
+        if failed {
+            return Err(fail(io::Error::last_os_error()));
+        }
+        // What is kept for the administrator counts neither as used nor as free.
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space {
+            used: bytes(found.f_blocks.saturating_sub(found.f_bfree)),
+            free: bytes(found.f_bavail),
+        })
     }
 }
 

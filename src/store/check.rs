@@ -22,6 +22,7 @@ use crate::store::queues::QueueRecord;
 use crate::store::record::{Kind, Record, walk};
 use crate::store::recovery::{Apply, Replayed};
 use crate::store::replay::Replay;
+use crate::store::retention::Retained;
 use crate::store::runs::{self, Run};
 use crate::store::segment::{FOLDER, file_name};
 
@@ -110,11 +111,16 @@ pub fn check(
         pending: checkpoints.first().map(|c| pending(dir, c)).transpose()?,
         queues: Queues::default(),
         whole: true,
+        min: LogOffset(0),
         summary: Summary::default(),
     };
     let mut replay = Replay::from_oldest(dir, identity.segment_bytes, lineage, Sabotage::None)?;
     let oldest = replay.end().end;
     walker.whole = oldest == LogOffset(0);
+    walker.min = walker
+        .pending
+        .as_ref()
+        .map_or(LogOffset(0), |pending| pending.min);
     walker.meet_checkpoint(replay.end())?;
     while let Some((header, batch)) = replay.next_batch()? {
         walker.batch(&header, &batch, apply)?;
@@ -132,6 +138,14 @@ pub fn check(
             file: file_of(end, identity.segment_bytes),
             range: Some((end, promised)),
             what: "no batch follows here, but later bytes were durable".to_owned(),
+            remedy: SALVAGE,
+        }));
+    }
+    if walker.min < oldest {
+        return Err(Fault::Damage(Damage {
+            file: file_of(walker.min, identity.segment_bytes),
+            range: Some((walker.min, oldest)),
+            what: "the segment is missing, and was not removed for its age".to_owned(),
             remedy: SALVAGE,
         }));
     }
@@ -163,6 +177,7 @@ struct Pending {
     name: String,
     /// Where its snapshot says that queues stand.
     positions: Vec<(QueueSlot, u64)>,
+    min: LogOffset,
 }
 
 fn pending(dir: &dyn Dir, checkpoint: &Checkpoint) -> Result<Pending, Fault> {
@@ -171,25 +186,36 @@ fn pending(dir: &dyn Dir, checkpoint: &Checkpoint) -> Result<Pending, Fault> {
         true => checkpoint.snapshot_name(),
         false => "checkpoint".to_owned(),
     };
-    let mut positions = Vec::new();
+    let (mut positions, mut min) = (Vec::new(), LogOffset(0));
     if checkpoint.snapshot {
         let bytes = read_file(dir, &name)?.ok_or_else(|| derived(&name, "the file is missing"))?;
         let records = decode_snapshot(&bytes, from.end)
             .ok_or_else(|| derived(&name, "its checksum or its log offset is wrong"))?;
         for item in walk(records) {
             let (_, record) = item.map_err(|error| derived(&name, error.to_string()))?;
-            if let Record::System {
-                kind: Kind::QueuePosition,
+            let Record::System {
+                kind,
+                version,
                 payload,
                 ..
             } = record
-            {
-                match QueueRecord::decode_position(payload) {
+            else {
+                continue;
+            };
+            match kind {
+                Kind::QueuePosition => match QueueRecord::decode_position(payload) {
                     Some(QueueRecord::Position(state)) => {
                         positions.push((state.slot, state.next.0));
                     }
                     _ => return Err(derived(&name, "a queue position is unreadable")),
+                },
+                Kind::Retained => {
+                    let retained = Retained::decode(version, payload);
+                    let retained =
+                        retained.ok_or_else(|| derived(&name, "what is left is unreadable"))?;
+                    min = retained.min;
                 }
+                _ => {}
             }
         }
     }
@@ -197,6 +223,7 @@ fn pending(dir: &dyn Dir, checkpoint: &Checkpoint) -> Result<Pending, Fault> {
         from,
         name,
         positions,
+        min,
     })
 }
 
@@ -250,6 +277,8 @@ struct Walker {
     queues: Queues,
     /// The log is there from its first byte, so every queue was seen opened.
     whole: bool,
+    /// The log says that nothing is left below.
+    min: LogOffset,
     summary: Summary,
 }
 
@@ -322,6 +351,11 @@ impl Walker {
                     payload,
                     ..
                 } => {
+                    if let (Kind::Retained, Some(retained)) =
+                        (kind, Retained::decode(version, payload))
+                    {
+                        self.min = self.min.max(retained.min);
+                    }
                     let outcome = system(&mut self.queues, kind, version, payload, apply);
                     (payload.len(), outcome)
                 }
@@ -433,6 +467,17 @@ fn system(
             _ => Err(unreadable()),
         },
         Kind::QueuePosition => Err("a queue position outside a snapshot".to_owned()),
+        Kind::Retained => {
+            let known = Retained::decode(version, payload);
+            known.map(drop).ok_or_else(unreadable)
+        }
+        Kind::Carried => {
+            let view = RecordView::parse(payload).map_err(|error| error.to_string())?;
+            match view.has_valid_body_crc() {
+                true => Ok(()),
+                false => Err("the body's CRC does not match".to_owned()),
+            }
+        }
         _ => apply(Replayed::System {
             kind,
             version,

@@ -14,17 +14,23 @@ use crate::store::index::KeyDraft;
 use crate::store::merge::RunDraft;
 use crate::store::queues::{self, QueueRecord};
 use crate::store::record::{Kind, put_system};
-use crate::store::{LogOffset, Store};
+use crate::store::{LogOffset, Store, retention};
 
 /// Stands for "no run was needed" in the result of sealing.
 const NO_RUN: u32 = u32::MAX;
+/// A checkpoint without room is tried again after this.
+const AGAIN_MS: u64 = 1_000;
 
 /// Where the making of checkpoints stands.
 pub struct Checkpoints {
     sequence: u64,
+    /// Where replay begins by the checkpoints in the slots, older first.
+    replays: [LogOffset; 2],
     /// Where the newest checkpoint, written or under way, begins.
     from: LogOffset,
     due: Option<Mono>,
+    /// There was no room for one: none is begun before this.
+    resting: Option<Mono>,
     stage: Stage,
     /// Files that the newest checkpoint no longer names; the older one may.
     retired: Vec<String>,
@@ -34,21 +40,35 @@ pub struct Checkpoints {
 
 enum Stage {
     Idle,
-    Begun { from: LogEnd, work: Work },
-    Sealing { from: LogEnd },
-    Sealed { from: LogEnd },
-    Writing { retiring: Vec<String> },
+    Begun {
+        from: LogEnd,
+        runs: [bool; 2],
+        work: Work,
+    },
+    /// With a run of the queue index, and one of the key index, or without.
+    Sealing {
+        from: LogEnd,
+        runs: [bool; 2],
+    },
+    Sealed {
+        from: LogEnd,
+    },
+    Writing {
+        retiring: Vec<String>,
+    },
 }
 
 impl Checkpoints {
     /// After recovery from checkpoint `sequence`, which replays from `from`; `snapshots` are the
-    /// files that the slots name.
-    pub fn new(sequence: u64, from: LogOffset, snapshots: Vec<String>) -> Self {
+    /// files that the slots name, `older` is where replay by the other slot begins.
+    pub fn new(sequence: u64, older: LogOffset, from: LogOffset, snapshots: Vec<String>) -> Self {
         let (stage, retired) = (Stage::Idle, Vec::new());
         Checkpoints {
             sequence,
+            replays: [older, from],
             from,
             due: None,
+            resting: None,
             stage,
             retired,
             snapshots,
@@ -56,12 +76,19 @@ impl Checkpoints {
     }
 
     pub fn deadline(&self) -> Option<Mono> {
-        self.due.filter(|_| matches!(self.stage, Stage::Idle))
+        let due = self.resting.or(self.due);
+        due.filter(|_| matches!(self.stage, Stage::Idle))
     }
 
     /// The log offset that replay would start from.
     pub fn from(&self) -> LogOffset {
         self.from
+    }
+
+    /// No replay needs the log below, whichever checkpoint it begins from.
+    pub fn older(&self) -> LogOffset {
+        let [one, other] = self.replays;
+        one.min(other)
     }
 
     pub fn is_idle(&self) -> bool {
@@ -77,21 +104,34 @@ impl Store {
         if behind == 0 || !self.checkpoints.is_idle() || self.log.failed().is_some() {
             return false;
         }
+        if self
+            .checkpoints
+            .resting
+            .is_some_and(|until| until > now.mono)
+        {
+            return false;
+        }
         let interval = self.options.checkpoint_interval_ms;
         let due = *self
             .checkpoints
             .due
             .get_or_insert(now.mono.after_ms(interval));
-        behind >= self.options.checkpoint_bytes || due <= now.mono || self.wants_seal()
+        behind >= self.options.checkpoint_bytes
+            || due <= now.mono
+            || self.checkpoints.resting.is_some()
+            || self.wants_seal()
+            || self.retention.wants_checkpoint()
     }
 
     /// Begins a checkpoint. `tables` are the caller's tables as of this moment, as system records.
     pub fn begin_checkpoint(&mut self, now: Now, tables: Vec<u8>) {
         assert!(self.checkpoints.is_idle(), "one checkpoint at a time");
+        self.retention.checkpoint_begins();
         let from = self.log.want_durable();
         let queues = self.queue_records(now);
         let queue_run = self.index.seal(from.end);
         let key_run = self.keys.seal(from.end);
+        let runs = [queue_run.is_some(), key_run.is_some()];
         let name = snapshot_name(from.end);
         let work = Box::new(move |dir: &dyn Dir| {
             // First, for what it took is free when the runs want room.
@@ -101,7 +141,8 @@ impl Store {
         });
         self.checkpoints.from = from.end;
         self.checkpoints.due = None;
-        self.checkpoints.stage = Stage::Begun { from, work };
+        self.checkpoints.resting = None;
+        self.checkpoints.stage = Stage::Begun { from, runs, work };
     }
 
     /// Whether a checkpoint could begin now.
@@ -147,13 +188,16 @@ impl Store {
                 &position,
             );
         }
+        let retained = self.retention.state().encode();
+        let layout = retention::VERSION;
+        put_system(&mut out, Kind::Retained, layout, now.wall_ms, &retained);
         out
     }
 
     pub(super) fn poll_checkpoint(&mut self, _now: Now) -> Option<Work> {
         match std::mem::replace(&mut self.checkpoints.stage, Stage::Idle) {
-            Stage::Begun { from, work } => {
-                self.checkpoints.stage = Stage::Sealing { from };
+            Stage::Begun { from, runs, work } => {
+                self.checkpoints.stage = Stage::Sealing { from, runs };
                 Some(work)
             }
             Stage::Sealed { from } if self.log.durable() >= from.end => {
@@ -178,7 +222,7 @@ impl Store {
 
     pub(super) fn checkpoint_done(&mut self, now: Now, result: Vec<u8>) {
         match std::mem::replace(&mut self.checkpoints.stage, Stage::Idle) {
-            Stage::Sealing { from } => {
+            Stage::Sealing { from, .. } => {
                 let (queue_run, key_run) = split_sealed(&result);
                 if let Some(directory) = queue_run {
                     self.index.installed(directory);
@@ -189,7 +233,9 @@ impl Store {
                 self.checkpoints.stage = Stage::Sealed { from };
             }
             Stage::Writing { retiring } => {
+                self.look_soon();
                 self.checkpoints.retired = retiring;
+                self.checkpoints.replays = [self.checkpoints.replays[1], self.checkpoints.from];
                 if self.log.end() > self.checkpoints.from {
                     let interval = self.options.checkpoint_interval_ms;
                     self.checkpoints.due = Some(now.mono.after_ms(interval));
@@ -197,6 +243,26 @@ impl Store {
             }
             _ => unreachable!("work is ordered in these stages only"),
         }
+    }
+
+    /// There is no room for the files of a checkpoint: what they were to hold is kept, and tried
+    /// again. False if that is not what was under way.
+    pub(super) fn give_up_checkpoint(&mut self, now: Now) -> bool {
+        let Stage::Sealing { runs, .. } = self.checkpoints.stage else {
+            return false;
+        };
+        let [queue_run, key_run] = runs;
+        if queue_run {
+            self.index.abandoned();
+        }
+        if key_run {
+            self.keys.abandoned();
+        }
+        self.checkpoints.stage = Stage::Idle;
+        let [_, newest] = self.checkpoints.replays;
+        self.checkpoints.from = newest;
+        self.checkpoints.resting = Some(now.mono.after_ms(AGAIN_MS));
+        true
     }
 
     /// The checkpoint to be written, and the files it makes superfluous.

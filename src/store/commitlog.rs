@@ -232,6 +232,16 @@ impl CommitLog {
         self.large
     }
 
+    /// Whether the disk has no room for another segment.
+    pub fn is_starved(&self) -> bool {
+        self.segments.is_starved()
+    }
+
+    /// When that is looked at again.
+    pub fn starved(&self) -> Option<Mono> {
+        self.segments.starved()
+    }
+
     /// Where the segment that holds `at` ends.
     pub fn segment_end(&self, at: LogOffset) -> LogOffset {
         self.segments.end_of(at)
@@ -323,8 +333,10 @@ impl CommitLog {
             prefix = 0;
         }
         let last_byte = LogOffset(end.0.max(1) - 1);
-        if self.segments.start_of(last_byte) != self.segments.start_of(at) {
+        let left = self.segments.start_of(last_byte);
+        if left != self.segments.start_of(at) {
             self.rolls.push_back(end);
+            self.segments.leave(left, self.last_ms);
         }
         // A busy disk gathers about as much as before; a quarter more costs memory, growing a copy.
         let usual = self

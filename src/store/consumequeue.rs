@@ -383,6 +383,17 @@ impl QueueIndex {
         })
     }
 
+    /// The runs that count, oldest first.
+    pub fn runs(&self) -> &[Run] {
+        self.runs.runs()
+    }
+
+    /// Whether what a run has for a slot is of the queue that has the slot now.
+    pub fn is_of(&self, slot: QueueSlot, run: &Run) -> bool {
+        let queue = self.queue(slot);
+        queue.is_some_and(|queue| queue.born < run.header.range.up_to)
+    }
+
     fn runs_of(&self, queue: &Queue) -> impl DoubleEndedIterator<Item = &Run> {
         let born = queue.born;
         let runs = self.runs.runs().iter();

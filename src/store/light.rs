@@ -320,6 +320,8 @@ mod tests {
             index_bytes_max: 16 * 1024,
             checkpoint_bytes: 1 << 20,
             checkpoint_interval_ms: 1 << 20,
+            retention_ms: i64::MAX as u64,
+            disk_percent_max: 101,
             salvage: false,
             sabotage: Sabotage::None,
         };

@@ -24,9 +24,11 @@ pub mod merge;
 pub mod queues;
 pub mod read;
 pub mod reader;
+mod rebuild;
 pub mod record;
 pub mod recovery;
 pub mod replay;
+pub mod retention;
 pub mod runs;
 pub mod segment;
 
@@ -47,6 +49,7 @@ use crate::store::merge::Step;
 use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WaiterId, WindowCache};
 use crate::store::record::{Kind, SYSTEM_HEADER_BYTES, put_system};
+use crate::store::retention::{Retention, read_space};
 use std::ops::Range;
 
 /// `flushDiskType`: by what a send is acknowledged, and up to where consumers see.
@@ -90,6 +93,10 @@ pub enum Sabotage {
     LoseCounts,
     /// Tell operators that a group has consumed what it only pulled.
     TellPulled,
+    /// Let segments go with what is still needed of them.
+    CutWithoutCarry,
+    /// Remove segments before the log durably says that they may go.
+    UnlinkBeforeDurable,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +122,10 @@ pub struct StoreOptions {
     pub checkpoint_bytes: u64,
     /// Or this long after the last one, if there was activity.
     pub checkpoint_interval_ms: u64,
+    /// `fileReservedTime`: segments with nothing newer are removed.
+    pub retention_ms: u64,
+    /// `diskMaxUsedSpaceRatio`: from there on the oldest segments are removed before that.
+    pub disk_percent_max: u64,
     /// Go on behind damage, reporting what is lost, instead of refusing to start.
     pub salvage: bool,
     pub sabotage: Sabotage,
@@ -137,6 +148,8 @@ pub enum Refused {
     Failed(DiskError),
     /// More is waiting than the limit; soon again.
     Busy { limit_bytes: usize },
+    /// The disk has no room for another segment; what is left of this one is kept for state.
+    NoRoom { segment_bytes: u64 },
     /// This shard holds as many queues as it can.
     TooManyQueues,
 }
@@ -153,8 +166,11 @@ pub struct Store {
     /// Index entries that readers may not see yet.
     hidden: Waiting<QueueSlot>,
     checkpoints: Checkpoints,
+    retention: Retention,
     tasks: Map<OrderId, Task>,
     orders_given: u64,
+    /// Nothing is tried again any more.
+    closing: bool,
 }
 
 /// What an order beside the log's own writes is for.
@@ -164,6 +180,9 @@ enum Task {
     Lookup(lookup::Asked),
     Checkpoint,
     Merge(MergeOf),
+    Retention,
+    Remove,
+    Space,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -200,6 +219,11 @@ impl Store {
         }
     }
 
+    /// The owner stops: what cannot be done now is not tried again.
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+
     /// What readers may see and senders may be told.
     pub fn confirmed(&self) -> LogOffset {
         self.log.confirmed()
@@ -216,6 +240,16 @@ impl Store {
             });
         }
         Ok(())
+    }
+
+    /// The same for a message of a client: what is left of a full disk is for state.
+    pub fn check_message(&self) -> Result<(), Refused> {
+        if self.log.failed().is_none() && self.log.is_starved() {
+            return Err(Refused::NoRoom {
+                segment_bytes: self.options.segment_bytes,
+            });
+        }
+        self.check_append()
     }
 
     pub fn admits(&self) -> bool {
@@ -418,11 +452,18 @@ impl Store {
             return None;
         }
         let (end, large) = (self.log.end(), self.log.writes_large());
-        if let Some((range, work)) = self.log.segments().poll_fill(end, large) {
+        if let Some((range, work)) = self.log.segments().poll_fill(now.mono, end, large) {
             return Some((Task::Fill(range), Order::Work(work)));
         }
         if let Some(work) = self.poll_checkpoint(now) {
             return Some((Task::Checkpoint, Order::Work(work)));
+        }
+        if let Some((task, work)) = self.poll_retention(now) {
+            return Some((task, Order::Work(work)));
+        }
+        if self.log.is_starved() {
+            // Merging takes room before it gives some.
+            return None;
         }
         if let Some(step) = self.index.merge_step() {
             return Some((Task::Merge(MergeOf::Queues), merge_order(step)));
@@ -468,7 +509,7 @@ impl Store {
                 match result {
                     Ok(Done::Work(bytes)) => self.task_done(now, task, bytes),
                     Ok(_) => unreachable!("work is answered with its result"),
-                    Err(error) => self.task_failed(task, error),
+                    Err(error) => self.task_failed(now, task, error),
                 }
                 Vec::new()
             }
@@ -477,20 +518,30 @@ impl Store {
 
     fn task_done(&mut self, now: Now, task: Task, result: Vec<u8>) {
         match task {
+            Task::Fill(_) if result == segment::NO_ROOM => {
+                self.log.segments().starve(now.mono);
+            }
             Task::Fill(range) => self.log.segments().filled(range),
             Task::Checkpoint => self.checkpoint_done(now, result),
             Task::Merge(MergeOf::Queues) => self.index.merged(result),
             Task::Merge(MergeOf::Keys) => self.keys.merged(result),
+            Task::Retention => self.retention_done(&result),
+            Task::Remove => self.removed(now, Ok(result)),
+            Task::Space => self.space_seen(now, read_space(&result)),
             Task::Window(_) | Task::Lookup(_) => unreachable!("these are answered apart"),
         }
     }
 
     /// Work beside the log that fails: a log that cannot get its next blocks, or cannot be
     /// checkpointed, must not go on promising.
-    fn task_failed(&mut self, task: Task, error: DiskError) {
+    fn task_failed(&mut self, now: Now, task: Task, error: DiskError) {
         match task {
             Task::Merge(MergeOf::Queues) => self.index.merge_failed(),
             Task::Merge(MergeOf::Keys) => self.keys.merge_failed(),
+            Task::Retention => self.retention_failed(now),
+            Task::Remove => self.removed(now, Err(error)),
+            Task::Space => self.space_seen(now, None),
+            Task::Checkpoint if error.full && !self.closing && self.give_up_checkpoint(now) => {}
             _ => self.log.fail(error),
         }
     }
@@ -500,10 +551,14 @@ impl Store {
         if self.log.failed().is_some() {
             return None;
         }
-        [self.log.deadline(), self.checkpoints.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.log.deadline(),
+            self.checkpoints.deadline(),
+            self.retention_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Whether a filter wants a message, if that is known without the disk.

@@ -206,8 +206,24 @@ impl Store {
     /// The message record that begins at a log offset somebody names. Checked by its own place and
     /// body checksum, for there is no entry to check it against.
     pub fn record_at(&mut self, at: LogOffset, waiter: WaiterId) -> Fetch<Bytes> {
+        self.record_of(at, at.physical(self.shard()), waiter)
+    }
+
+    /// The same of a message that may lie elsewhere now, by the physical offset it was stored at
+    /// first.
+    pub fn record_of(&mut self, at: LogOffset, physical: i64, waiter: WaiterId) -> Fetch<Bytes> {
+        let bytes = ready!(self.message_at(at, waiter));
+        let view = RecordView::parse(&bytes);
+        match view.is_ok_and(|view| view.physical_offset() == physical) {
+            true => Fetch::Ready(bytes),
+            false => Fetch::Missing,
+        }
+    }
+
+    /// The message that begins at a log offset, wherever it was stored first.
+    pub fn message_at(&mut self, at: LogOffset, waiter: WaiterId) -> Fetch<Bytes> {
         let whole = self.log.segment_end(at).0.min(self.confirmed().0);
-        if at.0.saturating_add(4) > whole {
+        if at < self.log_min() || at.0.saturating_add(4) > whole {
             return Fetch::Missing;
         }
         let head = ready!(self.bytes_at(at, 4, waiter));
@@ -226,9 +242,6 @@ impl Store {
         let Ok(view) = RecordView::parse(&bytes) else {
             return Fetch::Missing;
         };
-        if view.physical_offset() != at.physical(self.shard()) {
-            return Fetch::Missing;
-        }
         if !view.has_valid_body_crc() {
             return Fetch::Damaged(self.place(at));
         }

@@ -46,6 +46,10 @@ pub enum Kind {
     Light = 10,
     /// A message that is in light queues only.
     LightCopy = 11,
+    /// What is left of the log and its queues (`store::retention`).
+    Retained = 12,
+    /// A message whose segment goes although it is needed, as it was (`broker::carry`).
+    Carried = 13,
 }
 
 impl Kind {
@@ -63,6 +67,8 @@ impl Kind {
             Lease,
             Light,
             LightCopy,
+            Retained,
+            Carried,
         ]
         .into_iter()
         .find(|kind| *kind as u16 == number)

@@ -18,11 +18,13 @@ use crate::store::light::LightRecord;
 use crate::store::lookup::Lookups;
 use crate::store::queues::{QueueRecord, Queues};
 use crate::store::read::{WINDOW_BYTES, WindowCache};
+use crate::store::rebuild::Rebuild;
 use crate::store::record::{BadRecord, Kind, Record, walk};
 use crate::store::replay::Replay;
+use crate::store::retention::{Ended, Retained, Retention};
 use crate::store::runs::orphans;
 use crate::store::segment::{Segments, file_name};
-use crate::store::{Sabotage, Store, StoreOptions};
+use crate::store::{Sabotage, Store, StoreOptions, retention};
 use std::fmt;
 use std::ops::Range;
 
@@ -36,6 +38,12 @@ pub enum StoreError {
         from: LogOffset,
         to: LogOffset,
         file: String,
+    },
+    /// No checkpoint can be used, and the log alone does not tell everything any more.
+    Baseless {
+        shard: ShardId,
+        min: LogOffset,
+        reason: String,
     },
     /// A record that is whole but says what cannot be.
     Record {
@@ -60,6 +68,12 @@ impl fmt::Display for StoreError {
                  durable. Restore the file, or start once with --salvage to go on behind the \
                  damage and get a report of every lost queue range",
                 shard.0, from.0, to.0
+            ),
+            StoreError::Baseless { shard, min, reason } => write!(
+                f,
+                "shard {}: {reason}. The log begins at offset {}, for what was older is removed; \
+                 so a checkpoint is needed. Restore the file from a copy",
+                shard.0, min.0
             ),
             StoreError::Record { shard, at, reason } => {
                 write!(
@@ -122,6 +136,7 @@ impl Store {
         let mut report = Report::default();
         let mut base = Base::choose(dir, &options, &checkpoints, &mut report)?;
         base.restore(apply)?;
+        base.refill(dir, &options)?;
         let mut opening = Opening {
             options: &options,
             report,
@@ -177,6 +192,11 @@ struct Base {
     queues: Queues,
     index: QueueIndex,
     keys: KeyIndex,
+    /// Nothing is left of the log below.
+    min: LogOffset,
+    ended: Vec<Ended>,
+    /// The runs are damaged: the indexes are filled from the log, which begins here.
+    rebuild: Option<LogOffset>,
 }
 
 impl Base {
@@ -196,13 +216,65 @@ impl Base {
                 Err(reason) => report.notes.push(reason),
             }
         }
+        let oldest = retention::segments(dir)?.first().copied();
+        if let Some(min) = oldest.filter(|oldest| *oldest > LogOffset(0)) {
+            for checkpoint in checkpoints {
+                if let Some(base) = Base::without_runs(dir, options, checkpoint, min)? {
+                    report.from = checkpoint.from.end;
+                    return Ok(base);
+                }
+            }
+            let reason = report.notes.pop();
+            let reason =
+                reason.unwrap_or_else(|| "checkpoint.a and checkpoint.b are unusable".into());
+            let reason = reason.replace("; the log is replayed instead", "");
+            let shard = options.shard;
+            return Err(StoreError::Baseless { shard, min, reason });
+        }
         Ok(Base {
             checkpoint: None,
             snapshot: Vec::new(),
             queues: Queues::default(),
             index: QueueIndex::new(limits(options), LogOffset(0)),
             keys: KeyIndex::new(key_limits(options), LogOffset(0)),
+            min: LogOffset(0),
+            ended: Vec::new(),
+            rebuild: None,
         })
+    }
+
+    /// With a whole snapshot, but for the indexes.
+    fn without_runs(
+        dir: &dyn Dir,
+        options: &StoreOptions,
+        checkpoint: &Checkpoint,
+        oldest: LogOffset,
+    ) -> Result<Option<Base>, StoreError> {
+        let bytes = read_file(dir, &checkpoint.snapshot_name())?.unwrap_or_default();
+        let records = decode_snapshot(&bytes, checkpoint.from.end);
+        Ok(records.map(|records| Base {
+            checkpoint: Some(checkpoint.clone()),
+            snapshot: records.to_vec(),
+            queues: Queues::default(),
+            index: QueueIndex::new(limits(options), oldest),
+            keys: KeyIndex::new(key_limits(options), oldest),
+            min: LogOffset(0),
+            ended: Vec::new(),
+            rebuild: Some(oldest),
+        }))
+    }
+
+    /// Fills the indexes if their files are damaged.
+    fn refill(&mut self, dir: &dyn Dir, options: &StoreOptions) -> Result<(), StoreError> {
+        let (Some(oldest), Some(checkpoint)) = (self.rebuild, &self.checkpoint) else {
+            return Ok(());
+        };
+        let rebuild = Rebuild {
+            queues: &self.queues,
+            index: &mut self.index,
+            keys: &mut self.keys,
+        };
+        rebuild.run(dir, options, checkpoint, oldest.max(self.min))
     }
 
     fn of(
@@ -240,6 +312,9 @@ impl Base {
             queues: Queues::default(),
             index,
             keys,
+            min: LogOffset(0),
+            ended: Vec::new(),
+            rebuild: None,
         }))
     }
 
@@ -302,6 +377,11 @@ impl Base {
                 }
                 _ => return Err(unreadable()),
             },
+            Kind::Retained => {
+                let retained = Retained::decode(version, payload).ok_or_else(unreadable)?;
+                self.retain(retained);
+            }
+            Kind::Carried => {}
             Kind::QueuePosition => match QueueRecord::decode_position(payload) {
                 Some(QueueRecord::Position(state)) => {
                     self.index.drop_queue(state.slot);
@@ -318,6 +398,17 @@ impl Base {
             }
         }
         Ok(())
+    }
+
+    /// Nothing below is there any more.
+    fn retain(&mut self, retained: Retained) {
+        for (slot, min) in retained.queues {
+            self.index.raise_min(slot, min);
+        }
+        self.index.retain_from(retained.min);
+        self.keys.retain_from(retained.min);
+        self.min = self.min.max(retained.min);
+        self.ended.extend(retained.ended);
     }
 
     fn finish(
@@ -358,6 +449,23 @@ impl Base {
         };
         named.write(dir)?;
         let snapshots = remove_strays(dir, &named, known.first())?;
+        let older = known.first().map_or(LogOffset(0), |other| other.from.end);
+        // What was filled again is in no run yet, so nothing may go before it is.
+        let older = if self.rebuild.is_some() {
+            LogOffset(0)
+        } else {
+            older
+        };
+        let there = retention::segments(dir)?;
+        let (tail, bytes) = ((end.end, end.last_ms), options.segment_bytes);
+        let ended = retention::ended_segments(dir, &there, tail, &self.ended, bytes)?;
+        let files_from = there.first().copied().unwrap_or_default();
+        let oldest = self.min.max(files_from);
+        let first_ms = match there.contains(&oldest) {
+            true => retention::first_ms(dir, oldest)?,
+            false => None,
+        };
+        let retention = Retention::new(self.min, files_from, first_ms, ended);
         let log = CommitLog::new(log_options(&options), lineage, segments, end);
         let mut queues = self.queues;
         let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
@@ -374,9 +482,11 @@ impl Base {
             windows: windows(&options),
             lookups: Lookups::default(),
             hidden: Waiting::default(),
-            checkpoints: Checkpoints::new(sequence, from.end, snapshots),
+            checkpoints: Checkpoints::new(sequence, older, from.end, snapshots),
+            retention,
             tasks: Map::default(),
             orders_given: 0,
+            closing: false,
             options,
         })
     }
@@ -462,11 +572,34 @@ impl Opening<'_> {
             ));
         }
         self.make_durable(dir, replay.end().end)?;
+        self.check_segments(dir, replay.end().end)?;
         let checkpoint = self.base.checkpoint.as_ref();
         let known = checkpoint.map_or(Life::default(), |checkpoint| checkpoint.lineage.life());
         let lineage = replay.lineage();
         let lineage = lineage.in_life(lineage.life().max(known));
         Ok((replay.end(), lineage))
+    }
+
+    /// Between what is kept and the end of the log no segment may be missing.
+    fn check_segments(&mut self, dir: &dyn Dir, end: LogOffset) -> Result<(), StoreError> {
+        let (there, bytes) = (retention::segments(dir)?, self.options.segment_bytes);
+        let missing = retention::missing_segment(&there, self.base.min, end, bytes);
+        let Some((from, to)) = missing else {
+            return Ok(());
+        };
+        let file = file_name(from).to_string();
+        if self.options.salvage {
+            let note = format!("{file} is missing: messages in it are not readable");
+            self.report.notes.push(note);
+            return Ok(());
+        }
+        let shard = self.options.shard;
+        Err(StoreError::Damaged {
+            shard,
+            from,
+            to,
+            file,
+        })
     }
 
     /// What was replayed may have been written but never synced. From here on it counts.

@@ -74,6 +74,22 @@ impl<'d> Replay<'d> {
         Ok(replay)
     }
 
+    /// A walk that starts between two batches of which nothing is known.
+    pub fn from_middle(
+        dir: &'d dyn Dir,
+        segment_bytes: u64,
+        lineage: Lineage,
+        at: LogOffset,
+    ) -> Result<Self, DiskError> {
+        let from = LogEnd {
+            end: at,
+            ..LogEnd::default()
+        };
+        let mut replay = Replay::new(dir, segment_bytes, lineage, from, Sabotage::None)?;
+        replay.chained = false;
+        Ok(replay)
+    }
+
     /// Where the walk stands: behind the last batch given.
     pub fn end(&self) -> LogEnd {
         self.end

@@ -12,8 +12,9 @@
 //!
 //! The next segment is made under its own final name, so rolling over touches no directory.
 
-use crate::base::LogOffset;
 use crate::base::disk::{BLOCK_BYTES, Dir, DiskError, FileName, Work};
+use crate::base::{LogOffset, Mono};
+use crate::store::retention::Ended;
 use std::ops::Range;
 
 pub const FOLDER: &str = "log";
@@ -23,6 +24,12 @@ const STEP_BYTES: u64 = 8 * 1024 * 1024;
 const AHEAD_BYTES: u64 = 64 * 1024 * 1024;
 /// The first step after commits became small: they wait for it.
 const FIRST_STEP_BYTES: u64 = 1024 * 1024;
+/// Left free beside a new segment, for indexes and snapshots; less if segments are smaller.
+const BESIDE_BYTES: u64 = 64 * 1024 * 1024;
+/// How often a disk without room is looked at.
+const STARVED_MS: u64 = 1_000;
+/// What a step says that found no room.
+pub const NO_ROOM: [u8; 1] = [1];
 
 /// `log/` and the first log offset in 20 digits, as RocketMQ names its files.
 pub fn file_name(first: LogOffset) -> FileName {
@@ -48,6 +55,10 @@ pub struct Segments {
     /// The step under way fills; else it reserves.
     fills: bool,
     current: (u64, FileName),
+    /// Segments that the log has left, and nobody has asked for.
+    ended: Vec<Ended>,
+    /// The disk has no room for another segment; it is tried again at this time.
+    starved: Option<Mono>,
 }
 
 impl Segments {
@@ -64,6 +75,8 @@ impl Segments {
             filling: false,
             fills: true,
             current: (u64::MAX, "".into()),
+            ended: Vec::new(),
+            starved: None,
         }
     }
 
@@ -98,10 +111,25 @@ impl Segments {
         (self.current.1.clone(), at.0 - first.0)
     }
 
+    /// The log goes on in another segment; nothing in this one was stored after `last_ms`.
+    pub fn leave(&mut self, first: LogOffset, last_ms: i64) {
+        self.ended.push(Ended { first, last_ms });
+    }
+
+    /// The segments that were left since the last call.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+
     /// The next filling step if one is due, for a log whose newest byte is at `end`; `large` says
     /// that its commits are.
-    pub fn poll_fill(&mut self, end: LogOffset, large: bool) -> Option<(Range<u64>, Work)> {
-        if self.filling {
+    pub fn poll_fill(
+        &mut self,
+        now: Mono,
+        end: LogOffset,
+        large: bool,
+    ) -> Option<(Range<u64>, Work)> {
+        if self.filling || self.starved.is_some_and(|until| until > now) {
             return None;
         }
         let reserved = !large && self.filled < self.ready;
@@ -125,7 +153,10 @@ impl Segments {
         let (file, bytes, target) = self.step_work(&range);
         Some((
             range,
-            Box::new(move |dir| fill(dir, &file, bytes, target, !large).map(|()| Vec::new())),
+            Box::new(move |dir| match begin(dir, &file, bytes, &target)? {
+                true => fill(dir, &file, target, !large).map(|()| Vec::new()),
+                false => Ok(NO_ROOM.to_vec()),
+            }),
         ))
     }
 
@@ -134,7 +165,11 @@ impl Segments {
         while self.ready.0 < end.0 + STEP_BYTES.min(self.bytes) {
             let range = self.step(STEP_BYTES);
             let (file, bytes, target) = self.step_work(&range);
-            fill(dir, &file, bytes, target, true)?;
+            if range.start.is_multiple_of(self.bytes) {
+                dir.allocate(&file, bytes)?;
+                dir.sync(&file)?;
+            }
+            fill(dir, &file, target, true)?;
             self.ready = LogOffset(range.end);
             self.filled = self.ready;
         }
@@ -148,10 +183,27 @@ impl Segments {
             "one step at a time, in order"
         );
         self.filling = false;
+        self.starved = None;
         if self.fills && self.filled == self.ready {
             self.filled = LogOffset(range.end);
         }
         self.ready = LogOffset(range.end);
+    }
+
+    /// A step could not be made for want of room.
+    pub fn starve(&mut self, now: Mono) {
+        self.filling = false;
+        self.starved = Some(now.after_ms(STARVED_MS));
+    }
+
+    /// When there is no room for another segment: when that is looked at again.
+    pub fn starved(&self) -> Option<Mono> {
+        self.starved.filter(|_| !self.filling)
+    }
+
+    /// Whether the disk has no room for another segment.
+    pub fn is_starved(&self) -> bool {
+        self.starved.is_some()
     }
 
     fn step(&self, bytes: u64) -> Range<u64> {
@@ -166,17 +218,24 @@ impl Segments {
     }
 }
 
-fn fill(
-    dir: &dyn Dir,
-    file: &str,
-    bytes: u64,
-    range: Range<u64>,
-    zeros: bool,
-) -> Result<(), DiskError> {
-    if range.start == 0 {
-        dir.allocate(file, bytes)?;
-        dir.sync(file)?;
+/// Makes the file if this step is its first; false if there is no room for it, and what is written
+/// beside the log.
+fn begin(dir: &dyn Dir, file: &str, bytes: u64, range: &Range<u64>) -> Result<bool, DiskError> {
+    if range.start > 0 {
+        return Ok(true);
     }
+    if dir.space()?.free < bytes + BESIDE_BYTES.min(bytes) {
+        return Ok(false);
+    }
+    match dir.allocate(file, bytes) {
+        Err(error) if error.full => return Ok(false),
+        other => other?,
+    }
+    dir.sync(file)?;
+    Ok(true)
+}
+
+fn fill(dir: &dyn Dir, file: &str, range: Range<u64>, zeros: bool) -> Result<(), DiskError> {
     if !zeros {
         return Ok(());
     }
@@ -210,16 +269,38 @@ mod tests {
     #[test]
     fn filling_runs_one_step_at_a_time_and_stays_ahead() {
         let mut segments = Segments::new(16 << 20, LogOffset(0));
-        let mut poll = |end| segments.poll_fill(LogOffset(end), false);
+        let mut poll = |end| segments.poll_fill(Mono(0), LogOffset(end), false);
         let (range, _) = poll(0).unwrap();
         assert_eq!(range, 0..8 << 20);
         assert!(poll(0).is_none(), "one at a time");
         segments.filled(range);
-        let (range, _) = segments.poll_fill(LogOffset(0), false).unwrap();
+        let (range, _) = segments.poll_fill(Mono(0), LogOffset(0), false).unwrap();
         segments.filled(range);
-        let mut poll = |end| segments.poll_fill(LogOffset(end), false);
+        let mut poll = |end| segments.poll_fill(Mono(0), LogOffset(end), false);
         assert!(poll(0).is_none(), "a whole segment ahead");
         assert_eq!(poll(1).unwrap().0, 16 << 20..24 << 20);
+    }
+
+    #[test]
+    fn without_room_no_segment_is_begun_until_there_is_some() {
+        let dir = MemDir::default();
+        let mut segments = Segments::new(16 << 20, LogOffset(16 << 20));
+        let end = LogOffset(1);
+        dir.full.set(true);
+        let (_, work) = segments.poll_fill(Mono(0), end, false).unwrap();
+        assert_eq!(work(&dir), Ok(NO_ROOM.to_vec()));
+        segments.starve(Mono(0));
+        assert!(segments.is_starved() && dir.names().is_empty());
+        assert!(
+            segments
+                .poll_fill(Mono(STARVED_MS - 1), end, false)
+                .is_none()
+        );
+        dir.full.set(false);
+        let (range, work) = segments.poll_fill(Mono(STARVED_MS), end, false).unwrap();
+        assert_eq!(work(&dir), Ok(Vec::new()));
+        segments.filled(range);
+        assert!(!segments.is_starved() && dir.names().len() == 1);
     }
 
     #[test]
@@ -227,7 +308,7 @@ mod tests {
         let dir = MemDir::default();
         let mut segments = Segments::new(128 << 20, LogOffset(0));
         let mut steps = 0;
-        while let Some((range, work)) = segments.poll_fill(LogOffset(0), true) {
+        while let Some((range, work)) = segments.poll_fill(Mono(0), LogOffset(0), true) {
             dir.full.set(steps > 0);
             work(&dir).expect("only the first step of a segment writes");
             segments.filled(range);
@@ -237,7 +318,7 @@ mod tests {
         assert_eq!(segments.filled_to(), LogOffset(0));
         // Small commits again: what is reserved beyond the end of the log is filled.
         let end = LogOffset((9 << 20) + 1);
-        let (range, work) = segments.poll_fill(end, false).unwrap();
+        let (range, work) = segments.poll_fill(Mono(0), end, false).unwrap();
         let from = (9 << 20) + BLOCK_BYTES as u64;
         assert_eq!(range, from..from + FIRST_STEP_BYTES);
         assert_eq!(segments.ready(), LogOffset(from), "commits wait");

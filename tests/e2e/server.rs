@@ -110,12 +110,18 @@ impl Launch {
 
     /// Broker and name server in one, on two floating cores at most, with small segments.
     pub fn standalone(data: &Path) -> Launch {
-        Launch::new("standalone", data).set("mappedFileSizeCommitLog", 8 << 20)
+        Launch::new("standalone", data).with_small_segments()
+    }
+
+    /// They stay, however full the disk of the test is.
+    fn with_small_segments(self) -> Launch {
+        self.set("mappedFileSizeCommitLog", 8 << 20)
+            .set("diskMaxUsedSpaceRatio", 95)
     }
 
     /// A broker that registers with `namesrv`.
     pub fn broker(data: &Path, namesrv: SocketAddr) -> Launch {
-        let mut launch = Launch::new("broker", data).set("mappedFileSizeCommitLog", 8 << 20);
+        let mut launch = Launch::new("broker", data).with_small_segments();
         launch.namesrv = namesrv;
         launch
     }

@@ -68,6 +68,8 @@ pub struct Ctx<'a> {
     pub uids: &'a mut u64,
     /// When the disk of a shard failed.
     pub failed: &'a [Option<u64>],
+    /// A fault may have stopped writes for a while.
+    pub excused: bool,
     /// A read fault was put in since the start: one answer may say so.
     pub read_faults: &'a mut u64,
     /// A power cut under `ASYNC_FLUSH` happened: groups may be gone.
@@ -180,6 +182,7 @@ pub enum Asked {
         generation: Option<u64>,
         from: i64,
         floor: i64,
+        begin: i64,
         group: String,
         mine: bool,
     },
@@ -316,6 +319,7 @@ fn invent(ctx: &mut Ctx<'_>, topic: &str, delayed: bool, transaction: bool) -> u
         decision: transaction.then(|| ctx.rng.percent(60)),
         committing: false,
         acked: None,
+        decisions: 0,
         lights: Vec::new(),
     };
     ctx.model.sent.insert(*ctx.uids, sent);
@@ -832,6 +836,7 @@ impl Client {
             generation: ctx.model.generation(&queue.0),
             from,
             floor: ctx.model.floor_end(queue),
+            begin: ctx.model.begin_of(queue),
             group: group.to_owned(),
             mine,
         };
@@ -1059,7 +1064,7 @@ impl Client {
         let remark = || remark_of(command);
         if code == BUSY || code == NOT_AVAILABLE {
             let failed = ctx.failed.iter().any(Option::is_some);
-            let good = code == BUSY || failed;
+            let good = code == BUSY || failed || ctx.excused;
             ensure!(good, "code 14 with a good disk: {}", remark());
             ctx.counts.refused += 1;
             self.failed(pending.asked, ctx.model);
@@ -1078,6 +1083,7 @@ impl Client {
                 generation,
                 from,
                 floor,
+                begin,
                 group,
                 mine,
             } => {
@@ -1090,7 +1096,8 @@ impl Client {
                 if generation.is_none() || ctx.model.generation(&queue.0) != generation {
                     return Ok(());
                 }
-                self.pulled(ctx, &queue, from, floor, &group, mine, command, &remark())
+                let known = (floor, begin);
+                self.pulled(ctx, &queue, from, known, &group, mine, command, &remark())
             }
             Asked::Query {
                 queue,
@@ -1181,7 +1188,8 @@ impl Client {
                 if code == NO_GROUP && self.may_lack_group(ctx) {
                     return self.rejoin();
                 }
-                if code == FLUSH_TIMEOUT {
+                let gone = ctx.model.kept_us.is_some() && code == SYSTEM_ERROR;
+                if code == FLUSH_TIMEOUT || gone {
                     return Ok(());
                 }
                 ensure!(code == SUCCESS, "code {code}: {}", remark);
@@ -1192,6 +1200,8 @@ impl Client {
                 let sent = ctx.model.sent.get_mut(&uid).expect("made before");
                 // A half that a power cut took, or whose topic is gone, cannot end.
                 let known = !ctx.lossy && ctx.model.topics[&sent.topic].generation == 1;
+                // Told again, its half may be gone.
+                let known = known && (ctx.model.kept_us.is_none() || sent.decisions == 1);
                 ensure!(code == SUCCESS || !known, "u{uid}: code {code}: {remark}");
                 if commit && code == SUCCESS {
                     sent.acked = Some(ctx.now);
@@ -1285,8 +1295,13 @@ impl Client {
         let first = number(command, "queueOffset")?;
         for (n, uid) in load.uids.iter().enumerate() {
             let physical = ids[n].physical_offset;
-            ctx.model
-                .acked(&queue, first + n as i64, physical, *uid, ctx.now)?;
+            ctx.model.acked(
+                &queue,
+                first + n as i64,
+                physical,
+                *uid,
+                (asked_at, ctx.now),
+            )?;
         }
         if is_urgent(&load.topic) {
             ctx.model.ranks.stored((queue.1, first), load.uids[0])?;
@@ -1332,6 +1347,7 @@ impl Client {
         let sent = ctx.model.sent.get_mut(&uid).expect("made before");
         let commit = sent.decision == Some(true);
         sent.committing |= commit;
+        sent.decisions += 1;
         let fields = move |w: &mut FrameWriter<'_>| {
             w.field_str("producerGroup", "p");
             w.field_i64("tranStateTableOffset", place);
@@ -1351,7 +1367,7 @@ impl Client {
         ctx: &mut Ctx<'_>,
         queue: &Queue,
         from: i64,
-        floor: i64,
+        (floor, began): (i64, i64),
         group: &str,
         mine: bool,
         command: &Command<'_>,
@@ -1379,11 +1395,28 @@ impl Client {
             PULL_MOVED if floor < from && ctx.model.was_made_again(&queue.0) => {
                 return self.begin_again(ctx, group, queue, mine, floor);
             }
+            PULL_MOVED if ctx.model.kept_us.is_some() => {
+                let begin = number(command, "minOffset")?;
+                if begin <= from {
+                    return Err(out_of_range(queue, from, floor, remark));
+                }
+                ctx.model.check_begin(queue, began, begin, ctx.now)?;
+                ensure!(
+                    number(command, "nextBeginOffset")? == begin,
+                    "{queue:?}: {remark}"
+                );
+                self.set_next(queue, mine, begin);
+                return Ok(());
+            }
             PULL_MOVED => return Err(out_of_range(queue, from, floor, remark)),
             _ => return Err(format!("{queue:?} from {from}: code {code}: {remark}")),
         }
         let (min, max) = (number(command, "minOffset")?, number(command, "maxOffset")?);
-        ensure!(min == 0, "{queue:?} begins at {min}");
+        ensure!(
+            min == 0 || ctx.model.kept_us.is_some(),
+            "{queue:?} begins at {min}"
+        );
+        ctx.model.check_begin(queue, began, min, ctx.now)?;
         ctx.model.check_end(queue, floor, max, ctx.now)?;
         let mut next = from;
         let mut physicals = Vec::new();
@@ -1630,7 +1663,8 @@ fn viewed(
     let known =
         known.filter(|(queue, generation)| ctx.model.generation(&queue.0) == Some(*generation));
     if command.code != SUCCESS {
-        ensure!(known.is_none(), "{physical}: code {}", command.code);
+        let young = known.filter(|(queue, _)| ctx.model.is_young_at(queue, physical, ctx.now));
+        ensure!(young.is_none(), "{physical}: code {}", command.code);
         return Ok(());
     }
     let record = RecordView::parse(command.body).map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use orbitmq::base::DiskError;
-use orbitmq::base::disk::{Dir, DirEntry};
+use orbitmq::base::disk::{Dir, DirEntry, Space};
 
 use crate::rng::Rng;
 
@@ -68,6 +68,8 @@ pub struct Disk {
     blown: Cell<bool>,
     /// No space left for whoever grows a file.
     full: Cell<bool>,
+    /// Bytes there are in all.
+    pub size: Cell<u64>,
     pub lost_sectors: Cell<u64>,
     pub full_hits: Cell<u64>,
 }
@@ -80,6 +82,7 @@ impl Disk {
             fuse: Cell::new(None),
             blown: Cell::new(false),
             full: Cell::new(false),
+            size: Cell::new(1 << 40),
             lost_sectors: Cell::new(0),
             full_hits: Cell::new(0),
         }
@@ -256,6 +259,15 @@ fn missing(file: &str, doing: &'static str) -> DiskError {
 }
 
 impl Dir for Disk {
+    fn space(&self) -> Result<Space, DiskError> {
+        self.burn(".", "looking at the space of")?;
+        let files = self.files.borrow();
+        let used: u64 = files.values().map(|file| file.data.len() as u64).sum();
+        let left = self.size.get().saturating_sub(used);
+        let free = if self.full.get() { 0 } else { left };
+        Ok(Space { used, free })
+    }
+
     fn list(&self, folder: &str) -> Result<Vec<DirEntry>, DiskError> {
         self.burn(folder, "listing")?;
         let files = self.files.borrow();

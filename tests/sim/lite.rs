@@ -81,13 +81,13 @@ impl Lites {
     }
 
     /// Whether a message may be handed out here and now.
-    fn check(&self, light: &str, offset: i64, pop: (u64, i64), lossy: bool) -> Check {
+    fn check(&self, light: &str, offset: i64, pop: (u64, i64), gaps: bool) -> Check {
         let (asked_at, pop_ms) = pop;
         let none = BTreeMap::new();
         let places = self.queues.get(light).unwrap_or(&none);
         let skipped = (0..offset).find(|before| places.get(before).is_none_or(|p| !p.asked));
         ensure!(
-            lossy || skipped.is_none(),
+            gaps || skipped.is_none(),
             "{light}: {offset} before {skipped:?}, which nobody acknowledged"
         );
         let is_over = |at: i64| {
@@ -236,8 +236,11 @@ impl Client {
             match ends.insert(light.clone(), *offset) {
                 Some(last) => ensure!(*offset == last + 1, "{light}: {offset} follows {last}"),
                 None => {
-                    let (lossy, pop) = (ctx.model.lossy, (asked_at, pop_ms));
-                    ctx.model.lites.check(light, *offset, pop, lossy)?;
+                    // What is not there may have gone by its age.
+                    let gaps = ctx.model.lossy || ctx.model.kept_us.is_some();
+                    ctx.model
+                        .lites
+                        .check(light, *offset, (asked_at, pop_ms), gaps)?;
                 }
             }
             let places = ctx.model.lites.queues.entry(light.clone()).or_default();
@@ -307,7 +310,7 @@ impl Client {
 fn lite_acked(ctx: &mut Ctx<'_>, held: &Held, command: &Command<'_>) -> Check {
     let (code, remark) = (command.code, remark_of(command));
     ensure!(
-        code == SUCCESS || ctx.lossy,
+        code == SUCCESS || ctx.lossy || ctx.model.kept_us.is_some(),
         "{}: {} not acknowledged, code {code}: {remark}",
         held.light,
         held.offset

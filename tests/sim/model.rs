@@ -16,6 +16,7 @@ use crate::client::{LIGHTS, is_guarded, light_offsets, offset_in, uid_of};
 use crate::lite::Lites;
 use crate::locker::Held;
 use crate::mover::Moved;
+use crate::options::WALL_MS;
 use crate::popper::Popped;
 use crate::ranker::Ranks;
 use crate::rng::Rng;
@@ -38,6 +39,8 @@ pub struct Sent {
     /// Its commit is under way: from now on it may be seen.
     pub committing: bool,
     pub acked: Option<u64>,
+    /// How often its producer has said how its transaction ends.
+    pub decisions: usize,
     /// Light queues it goes to as well.
     pub lights: Vec<String>,
 }
@@ -47,6 +50,8 @@ pub struct Sent {
 struct Known {
     uid: u64,
     physical: i64,
+    /// When it was stored, or earlier, µs.
+    stored: u64,
     /// CRC of the whole record, once it was seen.
     crc: Option<u32>,
     /// When it was stored, once it was seen.
@@ -78,6 +83,10 @@ pub struct Model {
     pub sent: BTreeMap<u64, Sent>,
     pub topics: BTreeMap<String, Topic>,
     known: BTreeMap<Queue, BTreeMap<i64, Known>>,
+    /// How long messages are kept at least, µs, if they may go at all.
+    pub kept_us: Option<u64>,
+    /// Where queues were said to begin.
+    begins: BTreeMap<Queue, i64>,
     /// Ends shown to somebody, and when first.
     shown: BTreeMap<Queue, Vec<(i64, u64)>>,
     /// Per group and queue: values told to be safe with their time, and the highest sent.
@@ -175,6 +184,7 @@ impl Model {
         if life != Life::Live {
             self.known.retain(|(topic, _), _| topic != name);
             self.shown.retain(|(topic, _), _| topic != name);
+            self.begins.retain(|(topic, _), _| topic != name);
             // A late commit may still find the namesake that comes after.
             for ((_, (topic, _)), commits) in &mut self.committed {
                 if topic == name {
@@ -191,9 +201,11 @@ impl Model {
         offset: i64,
         physical: i64,
         uid: u64,
-        now: u64,
+        (asked, now): (u64, u64),
     ) -> Check {
         self.check_once(queue, offset, uid)?;
+        // One that is kept once may have been stored long ago.
+        let stored = if is_guarded(&queue.0) { 0 } else { asked };
         let known = self.known.entry(queue.clone()).or_default();
         if let Some(old) = known.get(&offset) {
             ensure!(
@@ -209,6 +221,7 @@ impl Model {
             Known {
                 uid,
                 physical,
+                stored,
                 crc: None,
                 store_ms: None,
                 at: now,
@@ -245,6 +258,7 @@ impl Model {
         let crc = crc32fast::hash(record.bytes());
         let store_ms = Some(record.store_timestamp());
         self.check_once(queue, offset, uid)?;
+        let stored = (record.store_timestamp() - WALL_MS) as u64 * 1000;
         let known = self.known.entry(queue.clone()).or_default();
         match known.get_mut(&offset) {
             Some(old) => {
@@ -268,6 +282,7 @@ impl Model {
                     Known {
                         uid,
                         physical,
+                        stored,
                         crc,
                         store_ms,
                         at: now,
@@ -371,6 +386,45 @@ impl Model {
             );
         }
         Ok(uid)
+    }
+
+    pub fn begin_of(&self, queue: &Queue) -> i64 {
+        self.begins.get(queue).copied().unwrap_or(0)
+    }
+
+    /// Somebody was told that the queue begins here: only what is old is gone, and stays so.
+    pub fn check_begin(&mut self, queue: &Queue, floor: i64, begin: i64, now: u64) -> Check {
+        ensure!(
+            begin >= floor,
+            "{queue:?} begins at {begin}, began at {floor} before"
+        );
+        let Some(known) = self.known.get_mut(queue) else {
+            return Ok(());
+        };
+        for (offset, known) in known.extract_if(..begin, |_, _| true) {
+            let kept = self.kept_us.map_or(0, |kept| now.saturating_sub(kept));
+            ensure!(
+                known.stored < kept,
+                "{queue:?} begins at {begin}, and u{} at {offset} was stored at {} us",
+                known.uid,
+                known.stored
+            );
+        }
+        let known = self.begins.entry(queue.clone()).or_default();
+        *known = begin.max(*known);
+        Ok(())
+    }
+
+    /// Whether a message that was acknowledged then may be gone by its age.
+    pub fn may_be_gone(&self, at: u64, now: u64) -> bool {
+        self.kept_us.is_some_and(|kept| at + kept < now)
+    }
+
+    /// Whether a message is known to be there that was stored at this place.
+    pub fn is_young_at(&self, queue: &Queue, physical: i64, now: u64) -> bool {
+        let known = self.known.get(queue).into_iter().flatten();
+        let mut here = known.filter(|(_, known)| known.physical == physical);
+        here.any(|(_, known)| !self.may_be_gone(known.stored, now))
     }
 
     /// Somebody was told that the queue ends here, or beyond.

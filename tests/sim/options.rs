@@ -34,7 +34,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
     };
     let flush = match sabotage {
         Sabotage::AckBeforeSync => Flush::Sync,
-        Sabotage::AckBeforeHanded => Flush::Async,
+        Sabotage::AckBeforeHanded | Sabotage::UnlinkBeforeDurable => Flush::Async,
         _ => flush,
     };
     let big = rng.percent(50);
@@ -79,6 +79,18 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         };
     }
     let store = store(rng, flush, violent, sabotage);
+    if store.retention_ms < i64::MAX as u64 {
+        // What they expect never goes.
+        traffic = Traffic {
+            seeks: false,
+            counts: false,
+            sifters: 0,
+            moves: false,
+            questions: false,
+            ranks: false,
+            ..traffic
+        };
+    }
     let mut broker = broker(rng, store, shards, traffic.deletes);
     broker.control.reject_different_subscription = traffic.refuses;
     Plan {
@@ -90,6 +102,11 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
 }
 
 fn store(rng: &mut Rng, flush: Flush, violent: bool, sabotage: Sabotage) -> StoreOptions {
+    let expires = rng.percent(25)
+        || matches!(
+            sabotage,
+            Sabotage::CutWithoutCarry | Sabotage::UnlinkBeforeDurable
+        );
     StoreOptions {
         shard: ShardId(0),
         store_id: 0x51D0,
@@ -105,6 +122,12 @@ fn store(rng: &mut Rng, flush: Flush, violent: bool, sabotage: Sabotage) -> Stor
         index_bytes_max: *rng.pick(&[8, 32, 256]) * KIB,
         checkpoint_bytes: (*rng.pick(&[16, 64, 256]) * KIB) as u64,
         checkpoint_interval_ms: *rng.pick(&[300, 2_000]),
+        retention_ms: if expires {
+            *rng.pick(&[300, 700, 1_500])
+        } else {
+            i64::MAX as u64
+        },
+        disk_percent_max: 101,
         salvage: false,
         sabotage,
     }

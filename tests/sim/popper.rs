@@ -21,6 +21,7 @@ macro_rules! ensure {
 }
 
 const SUCCESS: i32 = 0;
+const NO_MESSAGE: i32 = 208;
 const POLLING_FULL: i32 = 209;
 const POLLING_TIMEOUT: i32 = 210;
 
@@ -263,7 +264,12 @@ impl Client {
         let sent = &ctx.model.sent[&uid];
         let kept = !ctx.lossy && ctx.model.generation(&sent.topic) == Some(1);
         let (code, remark) = (command.code, remark_of(command));
-        ensure!(code == SUCCESS || !kept, "u{uid}: code {code}: {remark}");
+        // Its message may have gone by its age.
+        let gone = ctx.model.kept_us.is_some() && code == NO_MESSAGE;
+        ensure!(
+            code == SUCCESS || gone || !kept,
+            "u{uid}: code {code}: {remark}"
+        );
         let in_time = WALL_MS + ((ctx.now / 1000) as i64) < until_ms;
         if code == SUCCESS && in_time {
             let key = (popper.group.clone(), uid);

@@ -36,16 +36,24 @@ pub struct Set {
     answers: BTreeMap<i32, Vec<u8>>,
     /// The next order of this kind fails.
     pub fails: Option<fn(&Order) -> bool>,
+    /// Orders that are carried out before the process dies.
+    fuse: Option<u32>,
 }
 
 impl Set {
     /// Of a cold one most messages come from the disk.
     pub fn new(shards: u16, seed: u64, cold: bool) -> Set {
+        Set::with(shards, seed, cold, |_| {})
+    }
+
+    /// One whose options are not all made by chance.
+    pub fn with(shards: u16, seed: u64, cold: bool, edit: impl FnOnce(&mut BrokerOptions)) -> Set {
         let mut rng = Rng::new(seed);
         let mut plan = options::plan(&mut rng, Sabotage::None).broker;
         plan.control.shards = shards;
         plan.store.tail_bytes_max = if cold { 8 << 10 } else { 512 << 10 };
         plan.registry.name_servers.clear();
+        edit(&mut plan);
         let disks = (0..shards).map(|_| Disk::new(rng.fork())).collect();
         let mut set = Set {
             options: Arc::new(plan),
@@ -59,6 +67,7 @@ impl Set {
             opaque: 0,
             answers: BTreeMap::new(),
             fails: None,
+            fuse: None,
         };
         set.start();
         set
@@ -76,6 +85,47 @@ impl Set {
         self.mail.clear();
         self.orders.clear();
         self.start();
+    }
+
+    /// Time goes by, and the process dies after some orders of that time, if there are so many.
+    /// Gives whether it did.
+    pub fn pass_and_crash(&mut self, ms: u64, orders: u32) -> bool {
+        self.fuse = Some(orders);
+        self.pass_ms(ms);
+        let died = self.fuse.take() == Some(0);
+        if died {
+            self.restart();
+        }
+        died
+    }
+
+    /// The segments of a shard's log that are on its disk.
+    pub fn segments(&self, shard: usize) -> usize {
+        self.disks[shard].list("log").expect("a folder").len()
+    }
+
+    /// How many segments a shard has removed since its start.
+    pub fn removed(&self, shard: usize) -> u64 {
+        let store = self.nodes[shard].machine.store();
+        store.retention().reclaimed.segments
+    }
+
+    /// The disk of a shard has so many bytes in all.
+    pub fn resize_disk(&mut self, shard: usize, bytes: u64) {
+        self.disks[shard].size.set(bytes);
+    }
+
+    /// Every file of a shard's indexes is damaged.
+    pub fn rot_indexes(&mut self, shard: usize) {
+        let disk = &self.disks[shard];
+        for file in disk.list("index").expect("a folder") {
+            let path = format!("index/{}", file.name);
+            disk.write(&path, 0, &[0xFF; 64]).expect("it is there");
+        }
+    }
+
+    pub fn shards(&self) -> usize {
+        self.disks.len()
     }
 
     fn start(&mut self) {
@@ -117,7 +167,11 @@ impl Set {
             for shard in 0..self.nodes.len() {
                 self.settle(shard);
             }
+            if self.fuse == Some(0) {
+                return;
+            }
             if let Some((shard, id, order)) = self.orders.pop_front() {
+                self.fuse = self.fuse.map(|left| left - 1);
                 let result = match self.fails.take_if(|fails| fails(&order)) {
                     Some(_) => Err(error("log", "working", "input/output error", false)),
                     None => Ok(carry_out(&self.disks[shard], &mut self.nodes[shard], order)),

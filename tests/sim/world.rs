@@ -23,7 +23,7 @@ use crate::client::{Client, Counts, Ctx, Role, Traffic};
 use crate::disk::{Disk, SyncTicket, error};
 use crate::lite::{Liter, is_parent};
 use crate::locker::Locker;
-use crate::model::Model;
+use crate::model::{Model, Sent};
 use crate::mover::{MOVERS, Mover};
 use crate::node::{Letter, Node, Turn, Wire};
 use crate::options;
@@ -57,9 +57,10 @@ pub enum Fault {
     FailedDial,
     ColdRead,
     RollOver,
+    Expiry,
 }
 
-pub const FAULTS: [Fault; 16] = [
+pub const FAULTS: [Fault; 17] = [
     Fault::ProcessKill,
     Fault::PowerCut,
     Fault::CleanStop,
@@ -76,6 +77,7 @@ pub const FAULTS: [Fault; 16] = [
     Fault::FailedDial,
     Fault::ColdRead,
     Fault::RollOver,
+    Fault::Expiry,
 ];
 
 /// What the environment does to the broker.
@@ -197,6 +199,8 @@ pub struct World {
     opaque: i32,
     uids: u64,
     failed: Vec<Option<u64>>,
+    /// Segments that the brokers of this life have removed.
+    reclaimed: Vec<u64>,
     /// While nothing is served: when syncs ended.
     synced_until: Option<u64>,
     /// A fault that may fail a log was put in.
@@ -341,6 +345,7 @@ impl World {
             opaque: 0,
             uids: 0,
             failed: vec![None; usize::from(shards)],
+            reclaimed: vec![0; usize::from(shards)],
             synced_until: None,
             excuse: false,
             read_faults: 0,
@@ -360,6 +365,8 @@ impl World {
             steps: 0,
             trace,
         };
+        let kept_ms = world.options.store.retention_ms;
+        world.model.kept_us = (kept_ms < 1 << 32).then(|| kept_ms * 1000);
         trace!(world, "{:?}, {}", world.options.store, world.shards);
         world.populate();
         world
@@ -556,6 +563,11 @@ impl World {
     fn settle(&mut self, shard: usize) -> Result<(), String> {
         let now = self.now();
         let turn = self.brokers[shard].settle(now);
+        let reclaimed = self.brokers[shard].machine.store().retention().reclaimed;
+        if reclaimed.segments > self.reclaimed[shard] {
+            self.hit(Fault::Expiry);
+        }
+        self.reclaimed[shard] = reclaimed.segments;
         let node = &mut self.brokers[shard];
         let error = node.machine.store().log().failed().cloned();
         if let Some(error) = error.filter(|_| !node.failed) {
@@ -1016,6 +1028,7 @@ impl World {
             opaque: &mut self.opaque,
             uids: &mut self.uids,
             failed: &self.failed,
+            excused: self.excuse,
             read_faults: &mut self.read_faults,
             lossy: self.lossy,
             life: self.life,
@@ -1363,7 +1376,13 @@ impl World {
                 .is_some_and(|t| t.generation == 1)
                 && self.model.generation(topic).is_some()
         };
-        for (uid, sent) in &self.model.sent {
+        let gone = |sent: &Sent| {
+            let at = sent.acked.unwrap_or(self.now);
+            self.model.may_be_gone(at, self.now)
+        };
+        let sent = self.model.sent.iter().filter(|(_, sent)| !gone(sent));
+        let sent: Vec<_> = sent.collect();
+        for (uid, sent) in sent.iter().copied() {
             let there = self.model.delivered.contains_key(uid);
             if sent.acked.is_some() && live(&sent.topic) && !there {
                 return Some(format!(
@@ -1372,7 +1391,7 @@ impl World {
                 ));
             }
         }
-        for (uid, sent) in &self.model.sent {
+        for (uid, sent) in sent.iter().copied() {
             let due = sent.acked.is_some() && live(&sent.topic);
             let seen = |name: &&String| {
                 let place = ((*name).clone(), *uid);
@@ -1392,13 +1411,13 @@ impl World {
             return goes_on;
         }
         let pops = self.traffic.poppers > 0 && !failed;
-        for (uid, sent) in self.model.sent.iter().filter(|_| pops) {
+        for (uid, sent) in sent.iter().copied().filter(|_| pops) {
             let popped = self.model.popped.has_seen("pop", *uid);
             if sent.acked.is_some() && live(&sent.topic) && !popped {
                 return Some(format!("u{uid} of {} was never popped", sent.topic));
             }
         }
-        for (uid, sent) in self.model.sent.iter().filter(|_| !failed) {
+        for (uid, sent) in sent.iter().copied().filter(|_| !failed) {
             let due = sent.acked.is_some() && is_parent(&sent.topic) && live(&sent.topic);
             if due && !self.model.lites.seen.contains(uid) {
                 return Some(format!("u{uid} never came to a client of its lite topic"));
@@ -1414,7 +1433,10 @@ impl World {
         if lost.is_some() {
             return lost;
         }
-        for (group, uid, _) in &self.model.returned {
+        for (group, uid, at) in &self.model.returned {
+            if self.model.may_be_gone(*at, self.now) {
+                continue;
+            }
             let key = (group.clone(), *uid);
             let known = live(&format!("%RETRY%{group}"));
             if known && !self.model.came_back.contains_key(&key) {

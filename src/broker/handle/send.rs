@@ -340,7 +340,7 @@ fn append_one(
     draft
         .check()
         .map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
-    let checked = broker.store.check_append();
+    let checked = broker.store.check_message();
     checked.map_err(|refused| broker.refuse(refused))?;
     debug_assert_eq!(*dispatch, Dispatch::of(draft.topic, draft.properties));
     let appended = broker.store.append(request.now, slot, draft, dispatch);
@@ -563,7 +563,7 @@ fn send_batch(
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
-        .and_then(|slot| broker.store.check_append().map(|()| slot))
+        .and_then(|slot| broker.store.check_message().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
     let base = draft(broker, request, header, of(topic), queue_id, &[]);
     let drafts: Vec<Draft<'_>> = messages

@@ -7,6 +7,7 @@
 
 use crate::base::{Now, QueueOffset};
 use crate::broker::acks::{Ack, More, SendAck};
+use crate::broker::carry::LEVEL;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::RETRY_PREFIX;
 use crate::broker::delay::{TIMER_WAITER, due_message};
@@ -20,7 +21,7 @@ use crate::broker::{Broker, Peer};
 use crate::machine::Outbox;
 use crate::message::encode::Draft;
 use crate::message::view::RecordView;
-use crate::message::{names, properties};
+use crate::message::{layout, names, properties};
 use crate::remoting::body::json;
 use crate::remoting::body::stats::{TimerMetrics, TimingCount};
 use crate::remoting::body::topic::DataVersion;
@@ -36,6 +37,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use std::collections::BTreeMap;
 
+/// What `CARRIED` and a time take.
+const CARRIED_BYTES: usize = 40;
 /// Steps of a scan in one turn.
 const SCANS_PER_TURN: usize = 16;
 
@@ -91,6 +94,7 @@ pub fn store(
     };
     let hour = due_ms.div_euclid(HOUR_MS);
     let mut stored = draft.properties.to_vec();
+    properties::remove(&mut stored, names::CARRIED);
     properties::set(&mut stored, names::TIMER_OUT_MS, &due_ms.to_string());
     properties::set(&mut stored, names::REAL_TOPIC, draft.topic);
     properties::set(&mut stored, names::REAL_QUEUE_ID, &queue_id.to_string());
@@ -100,9 +104,18 @@ pub fn store(
         properties: &stored,
         ..*draft
     };
+    // Room for what it gets if it is needed longer than its segment is kept.
+    let roomy = stored.len() + CARRIED_BYTES <= layout::PROPERTIES_BYTES_MAX;
+    if !roomy {
+        let most = layout::PROPERTIES_BYTES_MAX - CARRIED_BYTES;
+        let remark = format!("the properties of a message for a time take {most} bytes at most");
+        return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
+    }
     pending
         .check()
         .map_err(|error| Reject::new(response::MESSAGE_ILLEGAL, error.to_string()))?;
+    let room = broker.store.check_message();
+    room.map_err(|refused| broker.refuse(refused))?;
     let slot = timer_queue(broker, now, hour)?;
     let dispatch = Dispatch::of(TIMER_TOPIC, &stored);
     let appended = broker.store.append(now, slot, &pending, &dispatch);
@@ -128,7 +141,7 @@ pub fn store(
     Ok(true)
 }
 
-fn timer_queue(broker: &mut Broker, now: Now, hour: i64) -> Result<QueueSlot, Reject> {
+pub fn timer_queue(broker: &mut Broker, now: Now, hour: i64) -> Result<QueueSlot, Reject> {
     let Some(topic) = broker.snapshot.topics.get(TIMER_TOPIC).cloned() else {
         let remark = format!("the topic {TIMER_TOPIC} is not there yet, try again");
         return Err(Reject::new(response::SYSTEM_BUSY, remark));
@@ -356,6 +369,11 @@ impl Broker {
             return false;
         };
         let from = QueueOffset(wanted.from);
+        let (min, _) = self.store.visible_range(wanted.slot);
+        if from < min {
+            self.timers.clip(min.0);
+            return true;
+        }
         let waiter = WaiterId(TIMER_WAITER);
         match self
             .store
@@ -395,7 +413,11 @@ impl Broker {
 
 /// Delivers one message, or waits for its bytes.
 pub fn run(broker: &mut Broker, now: Now, timer: Timer, out: &mut Outbox<Peer>) {
-    let (_, visible) = broker.store.visible_range(timer.slot);
+    let (min, visible) = broker.store.visible_range(timer.slot);
+    if timer.offset < min.0 {
+        // It was stored again, and is delivered from there.
+        return broker.timers.delivered(now, timer, None, true);
+    }
     if timer.offset >= visible.0 {
         // Not confirmed yet.
         return broker.timers.delivered(now, timer, None, false);
@@ -410,16 +432,18 @@ pub fn run(broker: &mut Broker, now: Now, timer: Timer, out: &mut Outbox<Peer>) 
         Fetch::Ready(record) => record,
         other => return stalled(broker, now, timer, waiter, &other.map(|_| ())),
     };
-    let Some((message, recalled)) = message(broker, now, &record) else {
+    let Some((message, is_timed, recalled)) = message(broker, now, &record) else {
         broker.stats.undeliverable += 1;
         return broker.timers.delivered(now, timer, None, true);
     };
     let counted = broker.timers.pending.counted(&message.topic, entry.at);
+    let counted = counted.filter(|_| is_timed);
     match recalled {
         true => broker.timers.delivered(now, timer, counted, true),
         false => {
             let purpose = Purpose::Timed { timer, counted };
-            broker.request_put(now, message, 0, purpose, out);
+            let queues_if_new = u32::from(!is_timed);
+            broker.request_put(now, message, queues_if_new, purpose, out);
         }
     }
 }
@@ -435,16 +459,24 @@ fn stalled(broker: &mut Broker, now: Now, timer: Timer, waiter: u64, why: &Fetch
     }
 }
 
-/// What is to be delivered, and whether it was recalled; `None` if it is not what it should be.
-fn message(broker: &Broker, now: Now, record: &[u8]) -> Option<(OwnedMessage, bool)> {
+/// What is to be delivered, whether it is a message for a time, and whether it was recalled; `None`
+/// if it is not what it should be.
+fn message(broker: &Broker, now: Now, record: &[u8]) -> Option<(OwnedMessage, bool, bool)> {
     let view = RecordView::parse(record).ok()?;
     let mut message = due_message(&view)?;
+    let carried = properties::find_str(view.properties(), names::CARRIED);
+    properties::remove(&mut message.properties, names::CARRIED);
+    if carried == Some(LEVEL) {
+        properties::remove(&mut message.properties, names::TIMER_OUT_MS);
+        return Some((message, false, false));
+    }
     let key = properties::find_str(&message.properties, names::UNIQUE_KEY).unwrap_or_default();
     let recalled = broker.timers.is_recalled(key_hash(&message.topic, key));
-    let (kept, stored_ms) = (&mut message.properties, view.store_timestamp());
-    properties::set(kept, names::TIMER_ENQUEUE_MS, &stored_ms.to_string());
+    let stored_ms = view.store_timestamp().to_string();
+    let (kept, stored_ms) = (&mut message.properties, carried.unwrap_or(&stored_ms));
+    properties::set(kept, names::TIMER_ENQUEUE_MS, stored_ms);
     properties::set(kept, names::TIMER_DEQUEUE_MS, &now.wall_ms.to_string());
-    Some((message, recalled))
+    Some((message, true, recalled))
 }
 
 /// The disk did not give a message whose time has come: it may the next time.

@@ -27,6 +27,7 @@ use crate::store::dispatch::Dispatch;
 use crate::store::read::WaiterId;
 use crate::store::reader::Fetch;
 use crate::store::record::{Kind, SYSTEM_HEADER_BYTES};
+use bytes::Bytes;
 
 /// Halves asked about in one turn; the rest follow at once.
 const CHECKS_PER_TURN: usize = 64;
@@ -48,7 +49,6 @@ pub struct End {
 /// A half whose producers are to be asked, while it is read.
 pub struct Check {
     offset: u64,
-    at: LogOffset,
 }
 
 /// A parked half that is to be asked about again, while it is read.
@@ -75,7 +75,7 @@ fn half_queue(broker: &mut Broker, now: Now) -> Result<(i32, QueueSlot), Reject>
     let slot = broker
         .store
         .open_queue(now, &topic.name, topic.id, queue)
-        .and_then(|slot| broker.store.check_append().map(|()| slot))
+        .and_then(|slot| broker.store.check_message().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
     Ok((queue, slot))
 }
@@ -215,7 +215,7 @@ fn not_found() -> Reject {
 
 pub fn run_end(broker: &mut Broker, now: Now, end: End, out: &mut Outbox<Peer>) {
     let waiter = broker.next_waiter();
-    let reject = match broker.store.record_at(end.at, WaiterId(waiter)) {
+    let reject = match half_of(broker, &end, WaiterId(waiter)) {
         Fetch::Wait => {
             broker.parked.insert(waiter, Parked::End(end));
             return;
@@ -237,6 +237,20 @@ pub fn run_end(broker: &mut Broker, now: Now, end: End, out: &mut Outbox<Peer>) 
     if !end.oneway {
         reject_to(end.to, &reject, out);
     }
+}
+
+/// The half that a producer names by where it was stored: there, or where it lies now.
+fn half_of(broker: &mut Broker, end: &End, waiter: WaiterId) -> Fetch<Bytes> {
+    let half = u64::try_from(end.offset).ok();
+    let half = half.and_then(|offset| broker.transactions.get(offset));
+    if let Some(at) = half.map(|half| half.at).filter(|at| *at > end.at) {
+        match broker.store.record_of(at, end.physical, waiter) {
+            // Another half, or not confirmed.
+            Fetch::Missing => {}
+            other => return other,
+        }
+    }
+    broker.store.record_at(end.at, waiter)
 }
 
 fn decide(
@@ -267,7 +281,7 @@ fn decide(
     match broker
         .transactions
         .get(offset)
-        .filter(|half| half.at == end.at)
+        .filter(|half| half.at >= end.at)
     {
         Some(half) if half.is_ending() => {
             let remark = "the transaction is being ended, try again";
@@ -353,7 +367,7 @@ fn close(
         let slot = broker
             .store
             .open_queue(now, &topic.name, topic.id, message.queue_id)
-            .and_then(|slot| broker.store.check_append().map(|()| slot))
+            .and_then(|slot| broker.store.check_message().map(|()| slot))
             .map_err(|refused| broker.refuse(refused))?;
         let draft = message.draft(broker.options.store_host);
         broker.store.reserve(encoded_len(&draft) + record_bytes);
@@ -419,7 +433,7 @@ impl Broker {
                 break;
             };
             let at = half.at;
-            run_check(self, now, Check { offset, at }, out);
+            run_check(self, now, Check { offset }, out);
             last = Some(at);
         }
         // They are asked about as they lie in the log, more or less, and not soon again.
@@ -438,7 +452,7 @@ impl Broker {
 
 pub fn run_check(broker: &mut Broker, now: Now, check: Check, out: &mut Outbox<Peer>) {
     let waiter = broker.next_waiter();
-    let Check { offset, at } = check;
+    let Check { offset } = check;
     let Some(half) = broker
         .transactions
         .get(offset)
@@ -448,7 +462,7 @@ pub fn run_check(broker: &mut Broker, now: Now, check: Check, out: &mut Outbox<P
         return;
     };
     let later_ms = now.wall_ms + RETRY_MS;
-    let record = match broker.store.record_at(at, WaiterId(waiter)) {
+    let record = match broker.store.message_at(half.at, WaiterId(waiter)) {
         Fetch::Ready(record) => record,
         Fetch::Wait => {
             broker.parked.insert(waiter, Parked::Check(check));
@@ -466,7 +480,7 @@ pub fn run_check(broker: &mut Broker, now: Now, check: Check, out: &mut Outbox<P
     if half.checks() >= broker.options.transaction_checks_max {
         return park(broker, now, offset, &view, out);
     }
-    let frame = question(broker, half.checks() + 1, at, &view);
+    let frame = question(broker, half.checks() + 1, &view);
     if let Some(frame) = frame {
         let group = broker.transactions.group(&half);
         match broker.lead.is_some() {
@@ -500,7 +514,7 @@ pub fn ask(broker: &mut Broker, group: &str, frame: &[u8], out: &mut Outbox<Peer
 }
 
 /// CHECK_TRANSACTION_STATE, whole: the half as its producer sent it.
-fn question(broker: &Broker, times: u32, at: LogOffset, view: &RecordView<'_>) -> Option<Vec<u8>> {
+fn question(broker: &Broker, times: u32, view: &RecordView<'_>) -> Option<Vec<u8>> {
     let given = view.properties();
     let topic = properties::find_str(given, names::REAL_TOPIC)?;
     let queue_id = properties::find_str(given, names::REAL_QUEUE_ID)?
@@ -519,7 +533,8 @@ fn question(broker: &Broker, times: u32, at: LogOffset, view: &RecordView<'_>) -
         ..Draft::of(view)
     };
     draft.check().ok()?;
-    let physical_offset = at.physical(broker.me);
+    // Where it was stored first: that is what its producer knows.
+    let physical_offset = view.physical_offset();
     let mut body = Vec::new();
     let placed = Placed {
         queue_offset: view.queue_offset(),
