@@ -142,52 +142,30 @@ pub fn reset(
     to: &str,
     queue: Option<i32>,
 ) -> Result<Sheet, Trouble> {
+    let to = Start::parse("--to", to, queue)?;
     let mut sheet = Sheet::new(&["topic", "broker", "queue", "group at"]);
     for broker in link.route(topic)? {
-        let targets: Vec<(i32, String)> = match (to, queue) {
-            ("oldest", _) => ends(link, &broker.addr, topic, queue, true)?,
-            ("newest", _) => ends(link, &broker.addr, topic, queue, false)?,
-            _ => Vec::new(),
+        let asked: Vec<(i32, Option<String>)> = match (to, queue) {
+            (Start::Oldest, _) => ends(link, &broker.addr, topic, queue, true)?,
+            (Start::Newest, _) => ends(link, &broker.addr, topic, queue, false)?,
+            (Start::Offset(offset), Some(queue)) => vec![(queue, Some(offset.to_string()))],
+            _ => vec![(queue.unwrap_or(-1), None)],
         };
-        let mut asked: Vec<(i32, &str, String)> = Vec::new();
-        match (to.strip_prefix("offset:"), queue) {
-            (Some(offset), Some(queue)) => asked.push((queue, "offset", offset.to_owned())),
-            (Some(_), None) => {
-                let words = "an offset is one of a queue: add --queue";
-                return Err(Trouble::Wrong(words.to_owned()));
-            }
-            (None, _) if !targets.is_empty() => {
-                let all = targets
-                    .into_iter()
-                    .map(|(queue, offset)| (queue, "offset", offset));
-                asked.extend(all);
-            }
-            (None, _) => {
-                let time: i64 = to.parse().map_err(|_| {
-                    let words = "must be oldest, newest, milliseconds since 1970 or offset:N";
-                    Trouble::Wrong(format!("--to {to}: {words}"))
-                })?;
-                asked.push((queue.unwrap_or(-1), "", time.to_string()));
-            }
-        }
-        for (queue, field, value) in asked {
+        let time = match to {
+            Start::Time(ms) => ms.to_string(),
+            _ => "0".to_owned(),
+        };
+        for (queue, offset) in asked {
             let queue = queue.to_string();
             let mut fields = vec![
                 ("group", group),
                 ("topic", topic),
                 ("queueId", queue.as_str()),
                 ("isForce", "true"),
-                (
-                    "timestamp",
-                    if field.is_empty() {
-                        value.as_str()
-                    } else {
-                        "0"
-                    },
-                ),
+                ("timestamp", time.as_str()),
             ];
-            if !field.is_empty() {
-                fields.push((field, value.as_str()));
+            if let Some(offset) = &offset {
+                fields.push(("offset", offset));
             }
             let code = request::INVOKE_BROKER_TO_RESET_OFFSET;
             let moved: ResetOffsets = link.ask(&broker.addr, code, &fields, b"")?.read()?;
@@ -211,12 +189,12 @@ fn ends(
     topic: &str,
     queue: Option<i32>,
     first: bool,
-) -> Result<Vec<(i32, String)>, Trouble> {
+) -> Result<Vec<(i32, Option<String>)>, Trouble> {
     let fields = [("topic", topic)];
     let stats: TopicStats = link
         .ask(addr, request::GET_TOPIC_STATS_INFO, &fields, b"")?
         .read()?;
-    let mut found: Vec<(i32, String)> = stats
+    let mut found: Vec<(i32, Option<String>)> = stats
         .offset_table
         .into_iter()
         .filter(|(known, _)| queue.is_none_or(|queue| queue == known.queue_id))
@@ -226,7 +204,7 @@ fn ends(
             } else {
                 offset.max_offset
             };
-            (known.queue_id, at.to_string())
+            (known.queue_id, Some(at.to_string()))
         })
         .collect();
     found.sort();
@@ -235,5 +213,131 @@ fn ends(
             "{addr} has no such queue of {topic}"
         ))),
         false => Ok(found),
+    }
+}
+
+/// Where in a queue to begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    Oldest,
+    Newest,
+    /// With what was stored then, ms since 1970.
+    Time(i64),
+    Offset(i64),
+}
+
+impl Start {
+    /// Reads what was given with a flag. An offset is one of a queue.
+    pub fn parse(flag: &str, text: &str, queue: Option<i32>) -> Result<Start, Trouble> {
+        let wrong = || {
+            let words = "must be oldest, newest, milliseconds since 1970 or offset:N";
+            Trouble::Wrong(format!("{flag} {text}: {words}"))
+        };
+        let number = |text: &str| text.parse::<i64>().ok().filter(|number| *number >= 0);
+        match (text, text.strip_prefix("offset:"), queue) {
+            ("oldest", ..) => Ok(Start::Oldest),
+            ("newest", ..) => Ok(Start::Newest),
+            (_, None, _) => number(text).map(Start::Time).ok_or_else(wrong),
+            (_, Some(offset), Some(_)) => number(offset).map(Start::Offset).ok_or_else(wrong),
+            (_, Some(_), None) => {
+                let words = "an offset is one of a queue: add --queue";
+                Err(Trouble::Wrong(words.to_owned()))
+            }
+        }
+    }
+
+    /// The offset that this is in a queue.
+    pub fn in_queue(
+        self,
+        link: &mut Link,
+        addr: &str,
+        topic: &str,
+        queue: i32,
+    ) -> Result<i64, Trouble> {
+        let (queue, mut time) = (queue.to_string(), String::new());
+        let code = match self {
+            Start::Oldest => request::GET_MIN_OFFSET,
+            Start::Newest => request::GET_MAX_OFFSET,
+            Start::Offset(offset) => return Ok(offset),
+            Start::Time(ms) => {
+                time = ms.to_string();
+                request::SEARCH_OFFSET_BY_TIMESTAMP
+            }
+        };
+        let mut fields = vec![("topic", topic), ("queueId", &queue)];
+        if !time.is_empty() {
+            fields.push(("timestamp", &time));
+        }
+        let answer = link.ask(addr, code, &fields, b"")?;
+        answer.number("offset")
+    }
+}
+
+/// How far a group is in a queue; `None` if it has no place there. A broker gives 0 as that of a
+/// group that has none in a young queue, as to a consumer, unless it is asked for `kept` ones.
+pub fn reached(
+    link: &mut Link,
+    addr: &str,
+    (group, topic, queue): (&str, &str, i32),
+    kept: bool,
+) -> Result<Option<i64>, Trouble> {
+    let queue = queue.to_string();
+    let mut fields = vec![
+        ("consumerGroup", group),
+        ("topic", topic),
+        ("queueId", &queue),
+    ];
+    if kept {
+        fields.push(("setZeroIfNotFound", "false"));
+    }
+    let is_good = |code| code == response::SUCCESS || code == response::QUERY_NOT_FOUND;
+    let code = request::QUERY_CONSUMER_OFFSET;
+    let answer = link.ask_until(addr, code, &fields, b"", is_good)?;
+    match answer.code {
+        response::SUCCESS => answer.number("offset").map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Says how far a group is.
+pub fn commit(
+    link: &mut Link,
+    addr: &str,
+    (group, topic, queue): (&str, &str, i32),
+    offset: i64,
+) -> Result<(), Trouble> {
+    let (queue, offset) = (queue.to_string(), offset.to_string());
+    let fields = [
+        ("consumerGroup", group),
+        ("topic", topic),
+        ("queueId", &queue),
+        ("commitOffset", &offset),
+    ];
+    let code = request::UPDATE_CONSUMER_OFFSET;
+    link.ask(addr, code, &fields, b"").map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_to_begin_is_said_in_four_ways() {
+        let check = |text: &str, queue: Option<i32>, expected: Result<Start, &str>| match (
+            Start::parse("--from", text, queue),
+            expected,
+        ) {
+            (Ok(start), Ok(expected)) => assert_eq!(start, expected, "{text}"),
+            (Err(Trouble::Wrong(said)), Err(word)) => assert!(said.contains(word), "{said}"),
+            (found, _) => panic!("{text}: {found:?}"),
+        };
+        check("oldest", None, Ok(Start::Oldest));
+        check("newest", Some(1), Ok(Start::Newest));
+        check("1700000000000", None, Ok(Start::Time(1_700_000_000_000)));
+        check("offset:7", Some(0), Ok(Start::Offset(7)));
+        check("offset:7", None, Err("add --queue"));
+        for wrong in ["", "yesterday", "-5", "offset:", "offset:-1", "offset:x"] {
+            check(wrong, Some(0), Err("must be oldest"));
+        }
     }
 }

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::link::{Answer, Link, Trouble};
-use super::messages;
 use super::sheet::Sheet;
+use super::{groups, messages};
 use crate::broker::control::names::{DLQ_PREFIX, retry_topic};
 use crate::client::route::BrokerRoute;
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
-use crate::remoting::code::{request, response};
+use crate::remoting::code::request;
 
 /// Messages asked for at a time.
 const PIECE: u32 = 32;
@@ -104,29 +104,16 @@ impl Letters<'_> {
 
     /// How far the group's dead letters were sent again.
     fn reached(&self, link: &mut Link) -> Result<i64, Trouble> {
-        let queue = self.queue.to_string();
-        let fields = [
-            ("consumerGroup", self.group),
-            ("topic", self.topic),
-            ("queueId", &queue),
-            ("setZeroIfNotFound", "false"),
-        ];
-        let is_good = |code| code == response::SUCCESS || code == response::QUERY_NOT_FOUND;
-        let code = request::QUERY_CONSUMER_OFFSET;
-        let answer = link.ask_until(&self.broker.addr, code, &fields, b"", is_good)?;
-        Ok(answer.field("offset").parse().unwrap_or(0))
+        let reached = groups::reached(link, &self.broker.addr, self.place(), true)?;
+        Ok(reached.unwrap_or(0))
     }
 
     fn commit(&self, link: &mut Link, offset: i64) -> Result<(), Trouble> {
-        let (queue, offset) = (self.queue.to_string(), offset.to_string());
-        let fields = [
-            ("consumerGroup", self.group),
-            ("topic", self.topic),
-            ("queueId", &queue),
-            ("commitOffset", &offset),
-        ];
-        let code = request::UPDATE_CONSUMER_OFFSET;
-        link.ask(&self.broker.addr, code, &fields, b"").map(drop)
+        groups::commit(link, &self.broker.addr, self.place(), offset)
+    }
+
+    fn place(&self) -> (&str, &str, i32) {
+        (self.group, self.topic, self.queue)
     }
 
     /// Gives how many there were, and how many were sent again.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use crate::broker::control::names::{DLQ_PREFIX, RETRY_PREFIX};
 use crate::client::route::{self, BrokerRoute};
 use crate::remoting::body::cluster::ClusterInfo;
 use crate::remoting::body::json;
@@ -61,9 +62,10 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// An answer that says success.
+/// An answer that says success, or what else is good.
 pub struct Answer {
     pub addr: String,
+    pub code: i32,
     fields: BTreeMap<String, String>,
     pub body: Vec<u8>,
 }
@@ -73,6 +75,14 @@ impl Answer {
         json::from_slice(&self.body).map_err(|error| Trouble::Strange {
             addr: self.addr.clone(),
             why: error.to_string(),
+        })
+    }
+
+    pub fn number(&self, name: &str) -> Result<i64, Trouble> {
+        let text = self.field(name);
+        text.parse().map_err(|_| Trouble::Strange {
+            addr: self.addr.clone(),
+            why: format!("{name} is {text:?}, no number"),
         })
     }
 
@@ -112,6 +122,10 @@ impl Link {
         }
     }
 
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub fn now_ms(&self) -> i64 {
         self.clock.now().wall_ms
     }
@@ -137,12 +151,7 @@ impl Link {
         is_good: impl Fn(i32) -> bool,
     ) -> Result<Answer, Trouble> {
         self.opaque += 1;
-        let mut frame = Vec::new();
-        let mut w = FrameWriter::request(&mut frame, Codec::Json, self.opaque, code, false);
-        for (key, value) in fields {
-            w.field_str(key, value);
-        }
-        w.finish_with_body(body);
+        let frame = framed(self.opaque, code, fields, body);
         let bytes = self
             .exchange(addr, &frame)
             .map_err(|error| Trouble::Unreachable {
@@ -154,28 +163,7 @@ impl Link {
                     _ => error.to_string(),
                 },
             })?;
-        let strange = |why: String| Trouble::Strange {
-            addr: addr.to_owned(),
-            why,
-        };
-        let command = split(&bytes).map_err(|error| strange(error.to_string()))?;
-        let command = Command::decode(command).map_err(|error| strange(error.to_string()))?;
-        if !is_good(command.code) {
-            let remark = command.remark.map(|text| text.to_string());
-            return Err(Trouble::Refused {
-                addr: addr.to_owned(),
-                code: command.code,
-                remark: remark.unwrap_or_default(),
-            });
-        }
-        let fields = command.ext.iter();
-        Ok(Answer {
-            addr: addr.to_owned(),
-            fields: fields
-                .map(|(key, value)| (key.to_string(), value.to_string()))
-                .collect(),
-            body: command.body.to_vec(),
-        })
+        answered(addr, &bytes, is_good)
     }
 
     /// Sends a frame and reads the answer to it.
@@ -259,7 +247,7 @@ impl Link {
             return Ok(brokers.collect());
         }
         let fields = [("topic", topic), ("acceptStandardJsonOnly", "true")];
-        let absent = || Trouble::Absent(format!("no broker has the topic {topic}"));
+        let absent = || Trouble::Absent(no_topic(topic));
         let answer = match self.ask_names(request::GET_ROUTEINFO_BY_TOPIC, &fields) {
             Err(Trouble::Refused { code, .. }) if code == response::TOPIC_NOT_EXIST => {
                 return Err(absent());
@@ -274,7 +262,61 @@ impl Link {
     }
 }
 
-fn connect(addr: &str, timeout: Duration) -> std::io::Result<TcpStream> {
+/// A request as bytes.
+pub fn framed<V: AsRef<str>>(opaque: i32, code: i32, fields: &[(&str, V)], body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let mut w = FrameWriter::request(&mut frame, Codec::Json, opaque, code, false);
+    for (key, value) in fields {
+        w.field_str(key, value.as_ref());
+    }
+    w.finish_with_body(body);
+    frame
+}
+
+/// What the bytes of an answer say.
+pub fn answered(
+    addr: &str,
+    bytes: &[u8],
+    is_good: impl Fn(i32) -> bool,
+) -> Result<Answer, Trouble> {
+    let strange = |why: String| Trouble::Strange {
+        addr: addr.to_owned(),
+        why,
+    };
+    let command = split(bytes).map_err(|error| strange(error.to_string()))?;
+    let command = Command::decode(command).map_err(|error| strange(error.to_string()))?;
+    if !is_good(command.code) {
+        let remark = command.remark.map(|text| text.to_string());
+        return Err(Trouble::Refused {
+            addr: addr.to_owned(),
+            code: command.code,
+            remark: remark.unwrap_or_default(),
+        });
+    }
+    let fields = command.ext.iter();
+    Ok(Answer {
+        addr: addr.to_owned(),
+        code: command.code,
+        fields: fields
+            .map(|(key, value)| (key.to_string(), value.to_string()))
+            .collect(),
+        body: command.body.to_vec(),
+    })
+}
+
+/// What to do about a topic that is not there depends on who makes it.
+fn no_topic(topic: &str) -> String {
+    let what = format!("no broker has the topic {topic}");
+    if topic.starts_with(RETRY_PREFIX) || topic.starts_with(DLQ_PREFIX) {
+        return format!("{what}: the broker makes it with the first message that needs it");
+    }
+    format!(
+        "{what}: make it with `orbitmq admin create-topic {topic}`, or see \
+         `orbitmq admin topics` for how it is spelled"
+    )
+}
+
+pub fn connect(addr: &str, timeout: Duration) -> std::io::Result<TcpStream> {
     let mut last = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for addr in addr.to_socket_addrs()? {
         match TcpStream::connect_timeout(&addr, timeout) {

@@ -11,7 +11,7 @@ use crate::remoting::code::{request, response};
 
 /// Characters of a body that a table shows.
 const BODY_CHARS: usize = 60;
-const COLUMNS: [&str; 9] = [
+pub const COLUMNS: [&str; 9] = [
     "topic", "queue", "offset", "stored", "tag", "keys", "attempts", "id", "body",
 ];
 
@@ -99,36 +99,6 @@ pub fn stored(link: &mut Link, id: &str) -> Result<Answer, Trouble> {
     }
 }
 
-pub fn read(
-    link: &mut Link,
-    topic: &str,
-    broker: Option<&str>,
-    queue: i32,
-    offset: i64,
-    count: u32,
-) -> Result<Sheet, Trouble> {
-    let route = link.route(topic)?;
-    let mut known = route
-        .iter()
-        .filter(|one| broker.is_none_or(|name| one.name == name));
-    let (Some(one), more) = (known.next(), known.next()) else {
-        return Err(Trouble::Absent(format!("no such broker has {topic}")));
-    };
-    if let Some(other) = more {
-        let words = format!(
-            "{topic} is on {} and {}: add --broker",
-            one.name, other.name
-        );
-        return Err(Trouble::Wrong(words));
-    }
-    let mut sheet =
-        Sheet::new(&COLUMNS).or_absent(format!("{topic} queue {queue} has nothing at {offset}"));
-    let addr = one.addr.clone();
-    let answer = pull(link, &addr, topic, queue, offset, count)?;
-    show(&mut sheet, &answer, &addr)?;
-    Ok(sheet)
-}
-
 /// Messages of one queue; an empty body if there are none.
 pub fn pull(
     link: &mut Link,
@@ -138,65 +108,110 @@ pub fn pull(
     offset: i64,
     count: u32,
 ) -> Result<Answer, Trouble> {
-    let (queue, offset, count) = (queue.to_string(), offset.to_string(), count.to_string());
-    // A group that is there for tools, and commits nothing.
-    let fields = [
-        ("consumerGroup", "TOOLS_CONSUMER"),
-        ("topic", topic),
-        ("queueId", &queue),
-        ("queueOffset", &offset),
-        ("maxMsgNums", &count),
-        // The filter comes with the request.
-        ("sysFlag", "4"),
-        ("commitOffset", "0"),
-        ("suspendTimeoutMillis", "0"),
-        ("subscription", "*"),
-        ("subVersion", "0"),
-        ("expressionType", "TAG"),
-    ];
-    let is_good = |code| {
-        let nothing = [
-            response::PULL_NOT_FOUND,
-            response::PULL_RETRY_IMMEDIATELY,
-            response::PULL_OFFSET_MOVED,
-        ];
-        code == response::SUCCESS || nothing.contains(&code)
+    let wish = Pull {
+        group: TOOLS_GROUP,
+        topic,
+        queue,
+        offset,
+        count,
+        hold_ms: 0,
     };
-    link.ask_until(addr, request::PULL_MESSAGE, &fields, b"", is_good)
+    let asked = wish.fields();
+    let fields: Vec<(&str, &str)> = asked.iter().map(|(key, value)| (*key, &**value)).collect();
+    link.ask_until(addr, request::PULL_MESSAGE, &fields, b"", is_pulled)
+}
+
+/// A group that is there for tools, and commits nothing.
+pub const TOOLS_GROUP: &str = "TOOLS_CONSUMER";
+/// Bits of a pull: the broker holds it while there is nothing; its filter comes with it.
+const SUSPENDS: u32 = 2;
+const FILTERS: u32 = 4;
+
+/// What is asked of one queue.
+pub struct Pull<'a> {
+    pub group: &'a str,
+    pub topic: &'a str,
+    pub queue: i32,
+    pub offset: i64,
+    pub count: u32,
+    /// How long the broker waits for a message.
+    pub hold_ms: u32,
+}
+
+impl Pull<'_> {
+    pub fn fields(&self) -> [(&'static str, String); 11] {
+        let suspends = if self.hold_ms > 0 { SUSPENDS } else { 0 };
+        [
+            ("consumerGroup", self.group.to_owned()),
+            ("topic", self.topic.to_owned()),
+            ("queueId", self.queue.to_string()),
+            ("queueOffset", self.offset.to_string()),
+            ("maxMsgNums", self.count.to_string()),
+            ("sysFlag", (FILTERS | suspends).to_string()),
+            ("commitOffset", "0".to_owned()),
+            ("suspendTimeoutMillis", self.hold_ms.to_string()),
+            ("subscription", "*".to_owned()),
+            ("subVersion", "0".to_owned()),
+            ("expressionType", "TAG".to_owned()),
+        ]
+    }
+}
+
+/// Whether a pull was answered, if only with nothing.
+pub fn is_pulled(code: i32) -> bool {
+    let nothing = [
+        response::PULL_NOT_FOUND,
+        response::PULL_RETRY_IMMEDIATELY,
+        response::PULL_OFFSET_MOVED,
+    ];
+    code == response::SUCCESS || nothing.contains(&code)
 }
 
 pub fn show(sheet: &mut Sheet, answer: &Answer, addr: &str) -> Result<(), Trouble> {
     for record in RecordView::iter(&answer.body) {
-        let record = record.map_err(|error| Trouble::Strange {
-            addr: addr.to_owned(),
-            why: error.to_string(),
-        })?;
-        let property = |name| {
-            let text = properties::find_str(record.properties(), name);
-            text.map_or(Value::Null, Value::from)
-        };
-        let id = OffsetId {
-            store_host: record.store_host(),
-            physical_offset: record.physical_offset(),
-        };
-        let body = String::from_utf8_lossy(record.body());
-        let mut shown: String = body.chars().take(BODY_CHARS).collect();
-        if body.chars().nth(BODY_CHARS).is_some() {
-            shown.push('…');
-        }
-        sheet.push(vec![
-            record.topic().into(),
-            record.queue_id().into(),
-            record.queue_offset().into(),
-            time(record.store_timestamp()),
-            property("TAGS"),
-            property("KEYS"),
-            record.reconsume_times().into(),
-            id.to_text().as_str().into(),
-            shown.into(),
-        ]);
+        sheet.push(row(&record.map_err(|error| strange(addr, &error))?));
     }
     Ok(())
+}
+
+pub fn strange(addr: &str, why: &impl std::fmt::Display) -> Trouble {
+    Trouble::Strange {
+        addr: addr.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+/// What is shown of a message.
+pub fn row(record: &RecordView<'_>) -> Vec<Value> {
+    let property = |name| {
+        let text = properties::find_str(record.properties(), name);
+        text.map_or(Value::Null, Value::from)
+    };
+    let body = String::from_utf8_lossy(record.body());
+    let mut shown: String = body.chars().take(BODY_CHARS).collect();
+    if body.chars().nth(BODY_CHARS).is_some() {
+        shown.push('…');
+    }
+    vec![
+        record.topic().into(),
+        record.queue_id().into(),
+        record.queue_offset().into(),
+        time(record.store_timestamp()),
+        property("TAGS"),
+        property("KEYS"),
+        record.reconsume_times().into(),
+        id(record).into(),
+        shown.into(),
+    ]
+}
+
+/// The offset id of a message.
+pub fn id(record: &RecordView<'_>) -> String {
+    let id = OffsetId {
+        store_host: record.store_host(),
+        physical_offset: record.physical_offset(),
+    };
+    id.to_text().as_str().to_owned()
 }
 
 pub fn send(link: &mut Link, letter: &Letter<'_>, queue: Option<i32>) -> Result<Sheet, Trouble> {

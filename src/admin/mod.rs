@@ -8,7 +8,11 @@ mod groups;
 mod letters;
 mod link;
 mod messages;
+mod pending;
+mod read;
 mod sheet;
+mod tail;
+mod timers;
 mod topics;
 mod transactions;
 mod why;
@@ -112,19 +116,10 @@ enum Verb {
     },
     /// One message by its offset id
     View { id: String },
-    /// Messages of a queue from an offset on; nothing is committed
-    Read {
-        topic: String,
-        #[arg(long)]
-        queue: i32,
-        #[arg(long, default_value_t = 0)]
-        offset: i64,
-        #[arg(long, default_value_t = 8)]
-        count: u32,
-        /// The broker's name, if there are several
-        #[arg(long)]
-        broker: Option<String>,
-    },
+    /// Messages of a topic in the order they were stored; nothing is committed
+    Read(read::Read),
+    /// Take what a group has not consumed yet: print it, then commit the group's offsets
+    Consume(read::Consume),
     /// Dead letters of a group that were not sent again
     DeadLetters {
         group: String,
@@ -133,12 +128,18 @@ enum Verb {
     },
     /// Send dead letters to their group again, from the oldest on
     Redrive(letters::Redrive),
+    /// Transactions that are open, or parked for an operator: the oldest of each shard
+    Transactions(transactions::Wish),
     /// Commit the half of a transaction by hand, by its offset id
     Commit { id: String },
     /// Roll the half of a transaction back by hand
     Rollback { id: String },
     /// Have the producers of a parked half asked again how it ended
     Resume { id: String },
+    /// Messages that wait for their time or delay level, the next due first
+    Timers(timers::Wish),
+    /// Take a message back that waits for its time, by its recall handle
+    Recall { topic: String, handle: String },
     /// Send one message
     Send {
         topic: String,
@@ -174,18 +175,34 @@ enum Question {
     Group { group: String, topic: String },
 }
 
+/// What came of a command.
+enum Done {
+    Sheet(Sheet),
+    /// Everything that is to be printed was.
+    Printed,
+}
+
 /// Does what was asked, and says how it went.
 pub fn run(admin: &Admin) -> ExitCode {
     let timeout = Duration::from_millis(admin.timeout_ms.max(1));
     let mut link = Link::new(&admin.namesrv, timeout);
-    match answer(&mut link, &admin.verb) {
-        Ok(sheet) => {
+    let done = match &admin.verb {
+        Verb::Read(wish) => read::read(&mut link, wish, admin.json),
+        Verb::Consume(wish) => read::consume(&mut link, wish, admin.json),
+        verb => answer(&mut link, verb).map(Done::Sheet),
+    };
+    match done {
+        Ok(Done::Printed) => ExitCode::SUCCESS,
+        Ok(Done::Sheet(sheet)) => {
             let text = if admin.json {
                 sheet.json()
             } else {
                 sheet.text()
             };
-            crate::admin::sheet::print(&text);
+            sheet::print(&text);
+            for note in sheet.notes() {
+                eprintln!("orbitmq: {note}");
+            }
             match sheet.is_absent() {
                 true => ExitCode::from(EXIT_ABSENT),
                 false => ExitCode::SUCCESS,
@@ -234,15 +251,12 @@ fn answer(link: &mut Link, verb: &Verb) -> Result<Sheet, Trouble> {
             most,
         } => messages::find(link, topic, key, *unique, *most),
         Verb::View { id } => messages::view(link, id),
-        Verb::Read {
-            topic,
-            queue,
-            offset,
-            count,
-            broker,
-        } => messages::read(link, topic, broker.as_deref(), *queue, *offset, *count),
+        Verb::Read(_) | Verb::Consume(_) => unreachable!("they print by themselves"),
         Verb::DeadLetters { group, most } => letters::list(link, group, *most),
         Verb::Redrive(wish) => letters::redrive(link, wish),
+        Verb::Transactions(wish) => transactions::list(link, wish),
+        Verb::Timers(wish) => timers::list(link, wish),
+        Verb::Recall { topic, handle } => timers::recall(link, topic, handle),
         Verb::Commit { id } => transactions::end(link, id, true),
         Verb::Rollback { id } => transactions::end(link, id, false),
         Verb::Resume { id } => transactions::resume(link, id),

@@ -15,6 +15,8 @@ pub struct Sheet {
     absent: bool,
     /// Each value on a line of its own.
     upright: bool,
+    /// What is to be known besides.
+    notes: Vec<String>,
 }
 
 impl Sheet {
@@ -25,6 +27,7 @@ impl Sheet {
             nothing: "nothing".to_owned(),
             absent: false,
             upright: false,
+            notes: Vec::new(),
         }
     }
 
@@ -45,17 +48,21 @@ impl Sheet {
         self.rows.push(row);
     }
 
+    pub fn note(&mut self, words: String) {
+        self.notes.push(words);
+    }
+
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     pub fn is_absent(&self) -> bool {
         self.absent && self.rows.is_empty()
     }
 
     /// One object a row, as a list.
     pub fn json(&self) -> String {
-        let rows = self.rows.iter().map(|row| {
-            let fields = self.columns.iter().zip(row);
-            let fields = fields.map(|(name, value)| (name.replace(' ', "_"), value.clone()));
-            Value::Object(fields.collect::<Map<String, Value>>())
-        });
+        let rows = self.rows.iter().map(|row| object(self.columns, row));
         let rows = Value::Array(rows.collect());
         format!("{rows:#}\n")
     }
@@ -102,6 +109,56 @@ impl Sheet {
     }
 }
 
+fn object(columns: &[&str], row: &[Value]) -> Value {
+    let fields = columns.iter().zip(row);
+    let fields = fields.map(|(name, value)| (name.replace(' ', "_"), value.clone()));
+    Value::Object(fields.collect::<Map<String, Value>>())
+}
+
+/// Rows that are printed as they come: a table whose columns grow, or one object a line.
+pub struct Lines {
+    columns: &'static [&'static str],
+    json: bool,
+    widths: Vec<usize>,
+}
+
+impl Lines {
+    pub fn new(columns: &'static [&'static str], json: bool) -> Lines {
+        Lines {
+            columns,
+            json,
+            widths: Vec::new(),
+        }
+    }
+
+    /// What to print for a row; before the first one stands what the columns are.
+    pub fn line(&mut self, row: &[Value]) -> String {
+        if self.json {
+            return format!("{}\n", object(self.columns, row));
+        }
+        let cells: Vec<String> = row.iter().map(shown).collect();
+        let mut out = String::new();
+        if self.widths.is_empty() {
+            let widest = |(name, cell): (&&str, &String)| name.len().max(cell.chars().count());
+            self.widths = self.columns.iter().zip(&cells).map(widest).collect();
+            let head: Vec<String> = self.columns.iter().map(|name| (*name).to_owned()).collect();
+            out = self.padded(&head);
+        }
+        for (width, cell) in self.widths.iter_mut().zip(&cells) {
+            *width = cell.chars().count().max(*width);
+        }
+        out + &self.padded(&cells)
+    }
+
+    fn padded(&self, cells: &[String]) -> String {
+        let mut text = String::new();
+        for (cell, width) in cells.iter().zip(&self.widths) {
+            let _ = write!(text, "{cell:<width$}  ");
+        }
+        format!("{}\n", text.trim_end())
+    }
+}
+
 /// Control characters would move the cursor of whoever looks.
 fn shown(value: &Value) -> String {
     let text = match value {
@@ -114,9 +171,12 @@ fn shown(value: &Value) -> String {
         .collect()
 }
 
-/// A reader that has gone is no failure of ours.
-pub fn print(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+/// False if the reader has gone, which is no failure of ours.
+pub fn print(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
 /// `2026-11-21 23:15:04.123`, UTC; `-` for 0.
@@ -142,5 +202,18 @@ mod tests {
         let json: Value = serde_json::from_str(&sheet.json()).unwrap();
         assert_eq!(json[0]["end_offset"], 7);
         assert_eq!(json[1]["end_offset"], Value::Null);
+    }
+
+    #[test]
+    fn lines_come_one_by_one() {
+        let mut lines = Lines::new(&["name", "end"], false);
+        assert_eq!(
+            lines.line(&["abcdef".into(), 7.into()]),
+            "name    end\nabcdef  7\n"
+        );
+        assert_eq!(lines.line(&["abcdefgh".into(), 8.into()]), "abcdefgh  8\n");
+        assert_eq!(lines.line(&["a".into(), Value::Null]), "a         -\n");
+        let mut lines = Lines::new(&["the name"], true);
+        assert_eq!(lines.line(&["a\nb".into()]), "{\"the_name\":\"a\\nb\"}\n");
     }
 }

@@ -153,6 +153,12 @@ impl Delays {
         level.wake.get_or_insert(Mono(0));
     }
 
+    /// Queue and delay of the same levels, with what is delivered next.
+    pub fn waiting(&self) -> impl Iterator<Item = (i32, QueueSlot, i64, u64)> + '_ {
+        let levels = (1..).zip(&self.levels);
+        levels.filter_map(|(n, level)| Some((n, level.slot?, level.delay_ms, level.progress)))
+    }
+
     /// A queue has a new visible message.
     pub fn notice(&mut self, slot: QueueSlot) {
         // Most brokers never see a delayed message, and all see this call for each message.

@@ -12,6 +12,7 @@ use crate::broker::handle::ack;
 use crate::broker::handle::consumption::{self, Pair, Walk};
 use crate::broker::handle::guarded::{self, Sent};
 use crate::broker::handle::key::{self, KeyQuery, Search};
+use crate::broker::handle::listing::{self, Listing, Part};
 use crate::broker::handle::pop;
 use crate::broker::handle::progress::{self, Progress};
 use crate::broker::handle::relay::{self, Direct};
@@ -76,6 +77,8 @@ pub enum Question {
     TimersRead,
     /// How many of them wait, by topic.
     TimersPending,
+    /// Which messages nobody gets yet.
+    Listing(Listing),
     /// Which groups consume which topics; only topics in order, if true.
     Consumers(bool),
     Consumption(Vec<Pair>),
@@ -134,6 +137,7 @@ pub enum Row {
     },
     /// Those of one topic.
     Pending(Arc<str>, Count),
+    Listed(Box<Part>),
     Lites(lite_admin::Counts),
     /// Grows with each change.
     Version(u64),
@@ -422,6 +426,7 @@ fn rows(
         Question::Tally(view) => Some(tally::rows(broker, asked.now, view)),
         Question::TimersRead => Some(timer::read_here(broker, asked.now)),
         Question::TimersPending => Some(timer::pending_here(broker, asked.now)),
+        Question::Listing(listing) => listing::rows(broker, asked.now, listing, waiter),
         Question::Consumers(_) => Some(consumption::pairs_here(broker)),
         Question::Consumption(pairs) => {
             consumption::go_on(broker, asked.now, pairs, &mut asked.walk, waiter)
@@ -638,6 +643,7 @@ fn conclude(
         Question::Tally(view) => tally::body(view, &rows),
         Question::TimersRead => Ok(timer::checkpoint(&rows)),
         Question::TimersPending => Ok(timer::metrics(broker, &rows)),
+        Question::Listing(_) => Ok(listing::body(rows)),
         Question::Consumers(ordered) => {
             return consumption::pairs_known(broker, now, to, *ordered, rows, out);
         }

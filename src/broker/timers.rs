@@ -123,6 +123,11 @@ impl Timers {
         self.queues.get(&hour).copied()
     }
 
+    /// The hours that have a queue, from one on.
+    pub fn hours_from(&self, hour: i64) -> impl Iterator<Item = (i64, QueueSlot)> {
+        self.queues.range(hour..).map(|(hour, slot)| (*hour, *slot))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.under_way_count == 0
     }

@@ -86,6 +86,10 @@ impl Half {
         self.work == Work::Ending
     }
 
+    pub fn is_parked(&self) -> bool {
+        self.parked
+    }
+
     /// Its producers are to be asked in its time.
     fn rests(&self) -> bool {
         self.work == Work::Rests && !self.parked
@@ -126,6 +130,11 @@ impl Transactions {
 
     pub fn get(&self, offset: u64) -> Option<&Half> {
         self.halves.get(offset)
+    }
+
+    /// Halves from a queue offset on, in the order they came.
+    pub fn open_from(&self, offset: u64) -> impl Iterator<Item = (u64, &Half)> {
+        self.halves.range(offset..=u64::MAX)
     }
 
     pub fn group(&self, half: &Half) -> Arc<str> {

@@ -1,5 +1,5 @@
 //! Request and response codes with their names: every code of the reference, served or not, so
-//! that a refusal can say what was asked.
+//! that a refusal can say what was asked; and 7001, which is ours.
 //!
 //! Source: `RequestCode`, `ResponseCode`, `RemotingSysResponseCode` of 5.5.0; the codes 50 to 54
 //! are those of the access control removed in 5.3.3. Spec pages request-codes, delta-5.5 §1.
@@ -172,6 +172,8 @@ pub mod request {
         AUTH_GET_ACL = 3009,
         AUTH_LIST_ACL = 3010,
         SWITCH_TIMER_ENGINE = 5001,
+        // Ours, in a range that the reference leaves alone.
+        QUERY_PENDING_MESSAGES = 7001,
         POP_MESSAGE = 200_050,
         ACK_MESSAGE = 200_051,
         PEEK_MESSAGE = 200_052,
@@ -292,6 +294,7 @@ mod tests {
         check(52, Some("GET_BROKER_CLUSTER_ACL_INFO"));
         check(200_151, Some("BATCH_ACK_MESSAGE"));
         check(200_079, Some("TRIGGER_LITE_DISPATCH"));
+        check(7001, Some("QUERY_PENDING_MESSAGES"));
         check(9999, None);
         assert_eq!(response::name(0), Some("SUCCESS"));
         assert_eq!(response::name(-1006), Some("RPC_TIME_OUT"));

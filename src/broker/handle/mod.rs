@@ -16,6 +16,7 @@ pub mod group;
 pub mod guarded;
 pub mod key;
 pub mod light;
+pub mod listing;
 pub mod lite;
 pub mod lite_ack;
 pub mod lite_admin;
@@ -229,7 +230,7 @@ pub fn answer_from_peer(
 }
 
 /// Requests whose only point is their answer: nothing is done for one that wants none.
-const QUESTIONS: [i32; 34] = [
+const QUESTIONS: [i32; 35] = [
     request::PULL_MESSAGE,
     request::LITE_PULL_MESSAGE,
     request::POP_MESSAGE,
@@ -261,6 +262,7 @@ const QUESTIONS: [i32; 34] = [
     request::GET_BROKER_CONSUME_STATS,
     request::GET_ALL_CONSUMER_OFFSET,
     request::GET_ALL_DELAY_OFFSET,
+    request::QUERY_PENDING_MESSAGES,
     request::QUERY_CONSUME_QUEUE,
     request::CLEAN_EXPIRED_CONSUMEQUEUE,
     request::CLEAN_UNUSED_TOPIC,
@@ -372,6 +374,7 @@ fn control(
         request::CLONE_GROUP_OFFSET => return progress::clone(broker, request, out),
         request::QUERY_CONSUME_TIME_SPAN => return progress::times(broker, request, out),
         request::RECALL_MESSAGE => return timer::recall(broker, request, out),
+        request::QUERY_PENDING_MESSAGES => return listing::query(broker, request, out),
         request::QUERY_MESSAGE => return key::query(broker, request, out),
         request::QUERY_ASSIGNMENT => return assignment::query(broker, request, out),
         request::POLLING_INFO => return pop::polling(broker, request, out),

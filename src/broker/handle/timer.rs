@@ -157,12 +157,17 @@ pub fn timer_queue(broker: &mut Broker, now: Now, hour: i64) -> Result<QueueSlot
 
 /// What its producer takes the message back with.
 fn handle(broker: &Broker, draft: &Draft<'_>, due_ms: i64) -> Option<String> {
-    if draft.topic.starts_with(RETRY_PREFIX) {
+    let key = properties::find_str(draft.properties, names::UNIQUE_KEY)?;
+    let name = &broker.options.control.broker_name;
+    recall_handle(draft.topic, name, due_ms, key)
+}
+
+/// The same from what it says (`RecallMessageHandle.HandleV1`); retries have none.
+pub fn recall_handle(topic: &str, broker: &str, due_ms: i64, key: &str) -> Option<String> {
+    if topic.starts_with(RETRY_PREFIX) {
         return None;
     }
-    let key = properties::find_str(draft.properties, names::UNIQUE_KEY)?;
-    let (topic, name) = (draft.topic, &broker.options.control.broker_name);
-    let text = format!("v1 {topic} {name} {due_ms} {key}");
+    let text = format!("v1 {topic} {broker} {due_ms} {key}");
     Some(URL_SAFE.encode(text))
 }
 

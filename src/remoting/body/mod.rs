@@ -13,6 +13,7 @@ pub mod json;
 mod lenient;
 pub mod lite;
 pub mod lock;
+pub mod pending;
 pub mod pop;
 pub mod queue;
 pub mod queue_entries;

@@ -202,6 +202,7 @@ pub mod member;
 pub mod namesrv;
 pub mod namesrv_admin;
 pub mod offset;
+pub mod pending;
 pub mod pop;
 pub mod pull;
 pub mod query;
