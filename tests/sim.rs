@@ -166,7 +166,6 @@ fn mutants() {
         Sabotage::AckBeforeHanded,
         Sabotage::AcceptStaleTail,
         Sabotage::SkipGap,
-        Sabotage::CutWithoutCarry,
         Sabotage::UnlinkBeforeDurable,
     ] {
         let began = Instant::now();
