@@ -209,7 +209,6 @@ fn mutants() {
         Sabotage::SearchLate,
         Sabotage::LoseCounts,
         Sabotage::TellPulled,
-        Sabotage::CutWithoutCarry,
         Sabotage::UnlinkBeforeDurable,
     ] {
         let began = Instant::now();

@@ -31,6 +31,8 @@ pub struct Checkpoints {
     due: Option<Mono>,
     /// There was no room for one: none is begun before this.
     resting: Option<Mono>,
+    /// The indexes were filled again, and no run holds what they have.
+    pub(super) rebuilt: bool,
     stage: Stage,
     /// Files that the newest checkpoint no longer names; the older one may.
     retired: Vec<String>,
@@ -69,6 +71,7 @@ impl Checkpoints {
             from,
             due: None,
             resting: None,
+            rebuilt: false,
             stage,
             retired,
             snapshots,
@@ -101,7 +104,8 @@ impl Store {
     /// there was something new, or because the index is full of what no run holds.
     pub fn checkpoint_due(&mut self, now: Now) -> bool {
         let behind = self.log.end().0 - self.checkpoints.from.0;
-        if behind == 0 || !self.checkpoints.is_idle() || self.log.failed().is_some() {
+        let is_new = behind > 0 || self.checkpoints.rebuilt;
+        if !is_new || !self.checkpoints.is_idle() || self.log.failed().is_some() {
             return false;
         }
         if self
@@ -118,6 +122,7 @@ impl Store {
             .get_or_insert(now.mono.after_ms(interval));
         behind >= self.options.checkpoint_bytes
             || due <= now.mono
+            || self.checkpoints.rebuilt
             || self.checkpoints.resting.is_some()
             || self.wants_seal()
             || self.retention.wants_checkpoint()
@@ -152,7 +157,8 @@ impl Store {
 
     /// Whether everything up to the end of the log is in a finished checkpoint.
     pub fn is_checkpointed(&self) -> bool {
-        self.checkpoints.is_idle() && self.checkpoints.from == self.log.end()
+        let is_whole = self.checkpoints.from == self.log.end() && !self.checkpoints.rebuilt;
+        self.checkpoints.is_idle() && is_whole
     }
 
     fn wants_seal(&self) -> bool {
@@ -234,6 +240,7 @@ impl Store {
             }
             Stage::Writing { retiring } => {
                 self.look_soon();
+                self.checkpoints.rebuilt = false;
                 self.checkpoints.retired = retiring;
                 self.checkpoints.replays = [self.checkpoints.replays[1], self.checkpoints.from];
                 if self.log.end() > self.checkpoints.from {

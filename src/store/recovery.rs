@@ -474,6 +474,8 @@ impl Base {
             queues.queue_mut(slot).expect("listed above").visible = next;
         }
         queues.rest_unused();
+        let mut checkpoints = Checkpoints::new(sequence, older, from.end, snapshots);
+        checkpoints.rebuilt = self.rebuild.is_some();
         Ok(Store {
             log,
             queues,
@@ -482,7 +484,7 @@ impl Base {
             windows: windows(&options),
             lookups: Lookups::default(),
             hidden: Waiting::default(),
-            checkpoints: Checkpoints::new(sequence, older, from.end, snapshots),
+            checkpoints,
             retention,
             tasks: Map::default(),
             orders_given: 0,
@@ -571,8 +573,8 @@ impl Opening<'_> {
                 range.end - 1
             ));
         }
-        self.make_durable(dir, replay.end().end)?;
         self.check_segments(dir, replay.end().end)?;
+        self.make_durable(dir, replay.end().end)?;
         let checkpoint = self.base.checkpoint.as_ref();
         let known = checkpoint.map_or(Life::default(), |checkpoint| checkpoint.lineage.life());
         let lineage = replay.lineage();

@@ -102,11 +102,7 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
 }
 
 fn store(rng: &mut Rng, flush: Flush, violent: bool, sabotage: Sabotage) -> StoreOptions {
-    let expires = rng.percent(25)
-        || matches!(
-            sabotage,
-            Sabotage::CutWithoutCarry | Sabotage::UnlinkBeforeDurable
-        );
+    let expires = rng.percent(25) || sabotage == Sabotage::UnlinkBeforeDurable;
     StoreOptions {
         shard: ShardId(0),
         store_id: 0x51D0,
