@@ -14,7 +14,7 @@ use super::messages::{self, COLUMNS, Pull, TOOLS_GROUP, is_pulled};
 use super::sheet::{Lines, print};
 use super::{Done, tail};
 use crate::message::view::RecordView;
-use crate::remoting::code::request;
+use crate::remoting::code::{request, response};
 
 /// Messages asked of a queue at a time; brokers give no more.
 const PIECE: u32 = 32;
@@ -89,6 +89,8 @@ pub struct Lane {
     pub done: i64,
     committed: Option<i64>,
     waiting: VecDeque<Taken>,
+    /// Answers in a row that only said where to go on.
+    moves: usize,
 }
 
 /// The way through a topic.
@@ -234,6 +236,7 @@ impl<'a> Reader<'a> {
                 done: 0,
                 committed: None,
                 waiting: VecDeque::new(),
+                moves: 0,
             }));
         }
         if lanes.is_empty() {
@@ -279,17 +282,16 @@ impl<'a> Reader<'a> {
 
     fn fill(&mut self, link: &mut Link, at: usize, most: u32) -> Result<(), Trouble> {
         let code = request::PULL_MESSAGE;
-        for _ in 0..MOVES_MAX {
+        loop {
             let asked = self.wish(at, most, 0).fields();
             let fields: Vec<(&str, &str)> =
                 asked.iter().map(|(key, value)| (*key, &**value)).collect();
             let addr = self.lanes[at].addr.clone();
             let answer = link.ask_until(&addr, code, &fields, b"", is_pulled)?;
             if !self.lanes[at].take(&answer)? {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// The next pull of a lane.
@@ -336,12 +338,19 @@ impl Lane {
                 row: messages::row(&record),
             });
         }
-        if self.next != before {
+        let next = answer.number("nextBeginOffset");
+        // What a reset names may be where the group is already.
+        let moved = answer.code == response::PULL_OFFSET_MOVED;
+        let moved = moved || next.as_ref().is_ok_and(|next| *next != before);
+        if self.next != before || !moved {
+            self.moves = 0;
             return Ok(false);
         }
-        let next = answer.number("nextBeginOffset")?;
-        if next == before || next < 0 {
-            return Ok(false);
+        self.moves += 1;
+        let next = next?;
+        if next < 0 || self.moves > MOVES_MAX {
+            let why = format!("queue {} goes on at {next}, over and over", self.queue);
+            return Err(messages::strange(&self.addr, &why));
         }
         (self.next, self.done) = (next, next);
         Ok(true)
