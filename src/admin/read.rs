@@ -21,6 +21,8 @@ const PIECE: u32 = 32;
 /// What is shown unless more is wanted.
 const READ_COUNT: u32 = 8;
 const CONSUME_COUNT: u32 = 32;
+/// Members that are named.
+const NAMED_MAX: usize = 3;
 /// Times that a broker may name another offset to go on at, in a row.
 const MOVES_MAX: usize = 16;
 
@@ -196,22 +198,27 @@ fn refuse_beside_members(
     }
     members.sort();
     members.dedup();
-    let Some(first) = members.first() else {
+    if members.is_empty() {
         return Ok(());
+    }
+    let more = match members.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     };
-    let count = members.len();
+    members.truncate(NAMED_MAX);
     let said = format!(
-        "the group {} has {count} connected members, {first} among them",
-        wish.group
+        "members of the group {} are connected: {}{more}",
+        wish.group,
+        members.join(", ")
     );
     if !wish.beside_members {
         return Err(Trouble::Wrong(format!(
-            "{said}: the group's offsets would be moved under them. Stop them, look without \
+            "{said}; the group's offsets would be moved under them. Stop them, look without \
              committing (orbitmq admin read {}), or add --beside-members",
             wish.topic
         )));
     }
-    eprintln!("orbitmq: {said}: they may get the same messages, and move the offsets back");
+    eprintln!("orbitmq: {said}; they may get the same messages, and move the offsets back");
     Ok(())
 }
 
