@@ -24,6 +24,10 @@ mod host;
 mod input;
 #[path = "e2e/lite.rs"]
 mod lite;
+#[path = "e2e/pending.rs"]
+mod pending;
+#[path = "e2e/reading.rs"]
+mod reading;
 #[path = "e2e/retention.rs"]
 mod retention;
 #[path = "e2e/serving.rs"]

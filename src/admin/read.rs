@@ -14,13 +14,15 @@ use super::messages::{self, COLUMNS, Pull, TOOLS_GROUP, is_pulled};
 use super::sheet::{Lines, print};
 use super::{Done, tail};
 use crate::message::view::RecordView;
-use crate::remoting::code::request;
+use crate::remoting::code::{request, response};
 
 /// Messages asked of a queue at a time; brokers give no more.
 const PIECE: u32 = 32;
 /// What is shown unless more is wanted.
 const READ_COUNT: u32 = 8;
 const CONSUME_COUNT: u32 = 32;
+/// Members that are named.
+const NAMED_MAX: usize = 3;
 /// Times that a broker may name another offset to go on at, in a row.
 const MOVES_MAX: usize = 16;
 
@@ -89,6 +91,8 @@ pub struct Lane {
     pub done: i64,
     committed: Option<i64>,
     waiting: VecDeque<Taken>,
+    /// Answers in a row that only said where to go on.
+    moves: usize,
 }
 
 /// The way through a topic.
@@ -194,22 +198,27 @@ fn refuse_beside_members(
     }
     members.sort();
     members.dedup();
-    let Some(first) = members.first() else {
+    if members.is_empty() {
         return Ok(());
+    }
+    let more = match members.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     };
-    let count = members.len();
+    members.truncate(NAMED_MAX);
     let said = format!(
-        "the group {} has {count} connected members, {first} among them",
-        wish.group
+        "members of the group {} are connected: {}{more}",
+        wish.group,
+        members.join(", ")
     );
     if !wish.beside_members {
         return Err(Trouble::Wrong(format!(
-            "{said}: the group's offsets would be moved under them. Stop them, look without \
+            "{said}; the group's offsets would be moved under them. Stop them, look without \
              committing (orbitmq admin read {}), or add --beside-members",
             wish.topic
         )));
     }
-    eprintln!("orbitmq: {said}: they may get the same messages, and move the offsets back");
+    eprintln!("orbitmq: {said}; they may get the same messages, and move the offsets back");
     Ok(())
 }
 
@@ -234,6 +243,7 @@ impl<'a> Reader<'a> {
                 done: 0,
                 committed: None,
                 waiting: VecDeque::new(),
+                moves: 0,
             }));
         }
         if lanes.is_empty() {
@@ -279,17 +289,16 @@ impl<'a> Reader<'a> {
 
     fn fill(&mut self, link: &mut Link, at: usize, most: u32) -> Result<(), Trouble> {
         let code = request::PULL_MESSAGE;
-        for _ in 0..MOVES_MAX {
+        loop {
             let asked = self.wish(at, most, 0).fields();
             let fields: Vec<(&str, &str)> =
                 asked.iter().map(|(key, value)| (*key, &**value)).collect();
             let addr = self.lanes[at].addr.clone();
             let answer = link.ask_until(&addr, code, &fields, b"", is_pulled)?;
             if !self.lanes[at].take(&answer)? {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// The next pull of a lane.
@@ -336,12 +345,19 @@ impl Lane {
                 row: messages::row(&record),
             });
         }
-        if self.next != before {
+        let next = answer.number("nextBeginOffset");
+        // What a reset names may be where the group is already.
+        let moved = answer.code == response::PULL_OFFSET_MOVED;
+        let moved = moved || next.as_ref().is_ok_and(|next| *next != before);
+        if self.next != before || !moved {
+            self.moves = 0;
             return Ok(false);
         }
-        let next = answer.number("nextBeginOffset")?;
-        if next == before || next < 0 {
-            return Ok(false);
+        self.moves += 1;
+        let next = next?;
+        if next < 0 || self.moves > MOVES_MAX {
+            let why = format!("queue {} goes on at {next}, over and over", self.queue);
+            return Err(messages::strange(&self.addr, &why));
         }
         (self.next, self.done) = (next, next);
         Ok(true)

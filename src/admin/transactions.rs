@@ -9,7 +9,7 @@ use crate::broker::control::names::{TRANS_CHECK_MAX_TIME_TOPIC, TRANS_HALF_TOPIC
 use crate::message::view::RecordView;
 use crate::message::{names, properties};
 use crate::remoting::code::request;
-use crate::remoting::header::pending::TRANSACTIONS;
+use crate::remoting::header::pending::{PENDING_MAX, TRANSACTIONS};
 
 /// `MessageSysFlag.TRANSACTION_COMMIT_TYPE` and `TRANSACTION_ROLLBACK_TYPE`.
 const COMMIT: &str = "8";
@@ -80,7 +80,9 @@ fn halves(
         let mut fields = Vec::new();
         fields.extend(from.as_deref().map(|from| ("from", from)));
         fields.extend(wish.group.as_deref().map(|group| ("producerGroup", group)));
-        let most = wish.count.min(1000).to_string();
+        // Messages for one topic may be rare.
+        let least = if wish.topic.is_some() { 64 } else { 1 };
+        let most = wish.count.clamp(least, PENDING_MAX as u32).to_string();
         fields.push(("maxNum", &most));
         let page = pending::ask(link, addr, TRANSACTIONS, &fields, b"")?;
         for place in page.places {

@@ -8,7 +8,7 @@ use crate::server::{Launch, Server, binary, free_port};
 use crate::wire::Client;
 
 /// Runs one command; gives its exit code, output and errors.
-fn admin(namesrv: &str, words: &[&str]) -> (Option<i32>, String, String) {
+pub fn admin(namesrv: &str, words: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(binary())
         .args(["admin", "--timeout-ms", "30000", "--namesrv", namesrv])
         .args(words)
@@ -24,7 +24,7 @@ fn admin(namesrv: &str, words: &[&str]) -> (Option<i32>, String, String) {
 
 pub struct Desk {
     pub server: Server,
-    namesrv: String,
+    pub namesrv: String,
     _dir: tempfile::TempDir,
 }
 
@@ -143,6 +143,10 @@ fn what_is_absent_wrong_or_away_is_said_with_its_code() {
     ] {
         assert!(desk.fails(words, 4).contains("none"), "{words:?}");
     }
+    let said = desk.fails(&["topic", "none"], 4);
+    assert!(said.contains("orbitmq admin create-topic none"), "{said}");
+    let said = desk.fails(&["topic", "%DLQ%none"], 4);
+    assert!(!said.contains("create-topic"), "{said}");
     assert!(desk.fails(&["view", "xyz"], 1).contains("xyz"));
     let attribute = ["create-topic", "t", "--attribute", "novalue"];
     assert!(desk.fails(&attribute, 1).contains("KEY=VALUE"));

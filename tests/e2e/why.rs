@@ -35,13 +35,13 @@ impl Desk {
     }
 
     /// Sends one message; gives its id.
-    fn send(&self, topic: &str, more: &[&str]) -> String {
+    pub fn send(&self, topic: &str, more: &[&str]) -> String {
         let words = [&["send", topic, "body", "--queue", "0"], more].concat();
         let sent = self.rows(&words);
         sent[0]["id"].as_str().expect("an id").to_owned()
     }
 
-    fn create(&self, topics: &[&str]) {
+    pub fn create(&self, topics: &[&str]) {
         for topic in topics {
             self.rows(&["create-topic", topic, "--queues", "1"]);
         }
@@ -49,7 +49,7 @@ impl Desk {
 }
 
 /// A member of a group, as long as the connection lives.
-fn join(client: &mut Client, group: &str, model: &str, wants: &[(&str, &str)]) {
+pub fn join(client: &mut Client, group: &str, model: &str, wants: &[(&str, &str)]) {
     let answer = beat(client, &format!("{group}-1"), group, model, wants);
     assert_eq!(answer.code, 0, "{answer:?}");
 }

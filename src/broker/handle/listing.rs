@@ -586,7 +586,7 @@ mod tests {
             (first + 4 * HOUR_MS + 2, 2_000_001),
         ];
         assert_eq!(found, BTreeSet::from(expected));
-        assert_eq!(pages, 3);
+        assert_eq!(pages, 2);
     }
 
     #[test]
