@@ -24,6 +24,8 @@ macro_rules! ensure {
 
 /// The topic of questions.
 pub const QUESTIONS: &str = "q0";
+/// The group of those who ask.
+pub const GROUP: &str = "askers";
 const REPLIES: &str = "c_REPLY_TOPIC";
 pub const ASKERS: u64 = 2;
 /// Nobody has this name.
@@ -131,7 +133,7 @@ impl Client {
             me.next_beat = now + BEAT_US;
             let id = &me.id;
             let body = format!(
-                r#"{{"clientID":"{id}","consumerDataSet":[],"producerDataSet":[{{"groupName":"askers"}}]}}"#
+                r#"{{"clientID":"{id}","consumerDataSet":[],"producerDataSet":[{{"groupName":"{GROUP}"}}]}}"#
             );
             let asked = Asked::Reply(AskedReply::Join);
             return self.ask(ctx, 34, Some(asked), |_| {}, body.as_bytes());

@@ -12,8 +12,10 @@ use orbitmq::remoting::command::Command;
 use orbitmq::remoting::header::pull::{FLAG_SUBSCRIPTION, PullHeader};
 use orbitmq::remoting::text::Text;
 
+use crate::asker::QUESTIONS;
 use crate::client::{Client, Consumer, Ctx, Role, number, uid_of};
 use crate::model::{Check, Model};
+use crate::ranker::URGENT;
 use crate::rng::Rng;
 
 macro_rules! ensure {
@@ -88,7 +90,7 @@ pub fn tag(uid: u64) -> &'static str {
 }
 
 /// The topics there may be.
-pub const TOPICS: [&str; 6] = ["t0", "t1", "t2", "t3", "g0", "p0"];
+pub const TOPICS: [&str; 8] = ["t0", "t1", "t2", "t3", "g0", "p0", QUESTIONS, URGENT];
 
 type Judge = fn(&Traits) -> bool;
 
