@@ -356,12 +356,12 @@ fn totals_are_found() {
         &text(11, "trait A {}\n"),
         &["11 of 10"],
     );
-    check("total length", "src/base/a.rs", &text(63_000, "//\n"), &[]);
+    check("total length", "src/base/a.rs", &text(64_500, "//\n"), &[]);
     check(
         "total length",
         "src/base/a.rs",
-        &text(63_001, "//\n"),
-        &["63001 of 63000 lines"],
+        &text(64_501, "//\n"),
+        &["64501 of 64500 lines"],
     );
 }
 

@@ -532,13 +532,17 @@ pub fn queues_here(broker: &Broker, topic: &str) -> Vec<(i32, Option<QueueSlot>)
     let Some(topic) = broker.snapshot.topics.get(topic) else {
         return Vec::new();
     };
+    let queues = broker.store.queues();
+    // A shard whose disk has failed cannot forget the queues of a namesake that was deleted.
+    let is_its = |slot: &QueueSlot| {
+        let queue = queues.queue(*slot);
+        queue.is_some_and(|queue| queue.topic_id == topic.id)
+    };
     (0..crate::broker::topics::queues(&topic.config))
         .filter(|queue| topic.owner(*queue) == Some(broker.me))
         .map(|queue| {
-            (
-                queue as i32,
-                broker.store.queues().find(&topic.name, queue as i32),
-            )
+            let queue = queue as i32;
+            (queue, queues.find(&topic.name, queue).filter(is_its))
         })
         .collect()
 }

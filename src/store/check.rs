@@ -117,10 +117,7 @@ pub fn check(
     let mut replay = Replay::from_oldest(dir, identity.segment_bytes, lineage, Sabotage::None)?;
     let oldest = replay.end().end;
     walker.whole = oldest == LogOffset(0);
-    walker.min = walker
-        .pending
-        .as_ref()
-        .map_or(LogOffset(0), |pending| pending.min);
+    walker.min = walker.pending.as_ref().map_or(oldest, |known| known.min);
     walker.meet_checkpoint(replay.end())?;
     while let Some((header, batch)) = replay.next_batch()? {
         walker.batch(&header, &batch, apply)?;

@@ -411,6 +411,25 @@ impl Base {
         self.ended.extend(retained.ended);
     }
 
+    /// Which segments there are, and how old they are.
+    fn retention(
+        &self,
+        dir: &dyn Dir,
+        options: &StoreOptions,
+        end: LogEnd,
+    ) -> Result<Retention, DiskError> {
+        let there = retention::segments(dir)?;
+        let (tail, bytes) = ((end.end, end.last_ms), options.segment_bytes);
+        let ended = retention::ended_segments(dir, &there, tail, &self.ended, bytes)?;
+        let files_from = there.first().copied().unwrap_or_default();
+        let oldest = self.min.max(files_from);
+        let first_ms = match there.contains(&oldest) {
+            true => retention::first_ms(dir, oldest)?,
+            false => None,
+        };
+        Ok(Retention::new(self.min, files_from, first_ms, ended))
+    }
+
     fn finish(
         self,
         dir: &dyn Dir,
@@ -451,21 +470,8 @@ impl Base {
         let snapshots = remove_strays(dir, &named, known.first())?;
         let older = known.first().map_or(LogOffset(0), |other| other.from.end);
         // What was filled again is in no run yet, so nothing may go before it is.
-        let older = if self.rebuild.is_some() {
-            LogOffset(0)
-        } else {
-            older
-        };
-        let there = retention::segments(dir)?;
-        let (tail, bytes) = ((end.end, end.last_ms), options.segment_bytes);
-        let ended = retention::ended_segments(dir, &there, tail, &self.ended, bytes)?;
-        let files_from = there.first().copied().unwrap_or_default();
-        let oldest = self.min.max(files_from);
-        let first_ms = match there.contains(&oldest) {
-            true => retention::first_ms(dir, oldest)?,
-            false => None,
-        };
-        let retention = Retention::new(self.min, files_from, first_ms, ended);
+        let older = older.min(self.rebuild.map_or(older, |_| LogOffset(0)));
+        let retention = self.retention(dir, &options, end)?;
         let log = CommitLog::new(log_options(&options), lineage, segments, end);
         let mut queues = self.queues;
         let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();

@@ -1063,12 +1063,7 @@ impl Client {
         let code = command.code;
         let remark = || remark_of(command);
         if code == BUSY || code == NOT_AVAILABLE {
-            let failed = ctx.failed.iter().any(Option::is_some);
-            let good = code == BUSY || failed || ctx.excused;
-            ensure!(good, "code 14 with a good disk: {}", remark());
-            ctx.counts.refused += 1;
-            self.failed(pending.asked, ctx.model);
-            return Ok(());
+            return self.refused(ctx, pending.asked, code, &remark());
         }
         if code == SYSTEM_ERROR && *ctx.read_faults > 0 && pending.asked.reads() {
             self.failed(pending.asked, ctx.model);
@@ -1096,8 +1091,8 @@ impl Client {
                 if generation.is_none() || ctx.model.generation(&queue.0) != generation {
                     return Ok(());
                 }
-                let known = (floor, begin);
-                self.pulled(ctx, &queue, from, known, &group, mine, command, &remark())
+                let asked = (from, floor, begin);
+                self.pulled(ctx, &queue, asked, &group, mine, command, &remark())
             }
             Asked::Query {
                 queue,
@@ -1142,6 +1137,15 @@ impl Client {
             Asked::Split(asked) => self.split_answered(ctx, asked, at, command),
             asked => self.changed(ctx, asked, command.code, &remark_of(command)),
         }
+    }
+
+    /// The broker cannot now.
+    fn refused(&mut self, ctx: &mut Ctx<'_>, asked: Asked, code: i32, remark: &str) -> Check {
+        let failed = ctx.failed.iter().any(Option::is_some) || ctx.excused;
+        ensure!(code == BUSY || failed, "code 14 with a good disk: {remark}");
+        ctx.counts.refused += 1;
+        self.failed(asked, ctx.model);
+        Ok(())
     }
 
     /// A queue was pulled: its next pull may follow.
@@ -1292,16 +1296,11 @@ impl Client {
         ctx.note_put(&load);
         let queue = (load.topic.clone(), number(command, "queueId")? as i32);
         check_queue(&load, queue.1)?;
-        let first = number(command, "queueOffset")?;
+        let (first, times) = (number(command, "queueOffset")?, (asked_at, ctx.now));
         for (n, uid) in load.uids.iter().enumerate() {
             let physical = ids[n].physical_offset;
-            ctx.model.acked(
-                &queue,
-                first + n as i64,
-                physical,
-                *uid,
-                (asked_at, ctx.now),
-            )?;
+            ctx.model
+                .acked(&queue, first + n as i64, physical, *uid, times)?;
         }
         if is_urgent(&load.topic) {
             ctx.model.ranks.stored((queue.1, first), load.uids[0])?;
@@ -1366,8 +1365,7 @@ impl Client {
         &mut self,
         ctx: &mut Ctx<'_>,
         queue: &Queue,
-        from: i64,
-        (floor, began): (i64, i64),
+        (from, floor, began): (i64, i64, i64),
         group: &str,
         mine: bool,
         command: &Command<'_>,
@@ -1396,15 +1394,11 @@ impl Client {
                 return self.begin_again(ctx, group, queue, mine, floor);
             }
             PULL_MOVED if ctx.model.kept_us.is_some() => {
-                let begin = number(command, "minOffset")?;
+                let begin = number(command, "nextBeginOffset")?;
                 if begin <= from {
                     return Err(out_of_range(queue, from, floor, remark));
                 }
                 ctx.model.check_begin(queue, began, begin, ctx.now)?;
-                ensure!(
-                    number(command, "nextBeginOffset")? == begin,
-                    "{queue:?}: {remark}"
-                );
                 self.set_next(queue, mine, begin);
                 return Ok(());
             }
@@ -1412,10 +1406,6 @@ impl Client {
             _ => return Err(format!("{queue:?} from {from}: code {code}: {remark}")),
         }
         let (min, max) = (number(command, "minOffset")?, number(command, "maxOffset")?);
-        ensure!(
-            min == 0 || ctx.model.kept_us.is_some(),
-            "{queue:?} begins at {min}"
-        );
         ctx.model.check_begin(queue, began, min, ctx.now)?;
         ctx.model.check_end(queue, floor, max, ctx.now)?;
         let mut next = from;

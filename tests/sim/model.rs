@@ -398,6 +398,10 @@ impl Model {
             begin >= floor,
             "{queue:?} begins at {begin}, began at {floor} before"
         );
+        ensure!(
+            begin == 0 || self.kept_us.is_some(),
+            "{queue:?} begins at {begin}"
+        );
         let Some(known) = self.known.get_mut(queue) else {
             return Ok(());
         };

@@ -438,25 +438,6 @@ fn without_carrying_over_halves_are_lost() {
 }
 
 #[test]
-fn a_message_for_a_time_leaves_room_for_what_it_gets_later() {
-    let mut world = World::new(1, 1, Sabotage::None);
-    let mut send = |bytes: usize| {
-        let fields = format!(
-            "a=p&b=later&c=TBW102&d=4&e=0&f=0&g=1&h=0&j=0&k=false&m=false\
-             &i=TIMER_DELAY_MS\u{1}9000\u{2}x\u{1}{}\u{2}",
-            "y".repeat(bytes)
-        );
-        let frame = world.set.ask(0, SEND, &fields, b"");
-        let answer = decoded(&frame);
-        let remark = answer.remark.map(|text| text.to_string());
-        (answer.code, remark.unwrap_or_default())
-    };
-    assert_eq!(send(31_000), (0, String::new()));
-    let (code, remark) = send(32_600);
-    assert_eq!(code, 13, "{remark}");
-}
-
-#[test]
 fn rotten_indexes_are_filled_again_from_what_is_left() {
     let mut world = World::new(1, 9, Sabotage::None);
     for _ in 0..6 {
