@@ -368,6 +368,7 @@ pub fn give(
 pub fn fail(broker: &mut Broker, asked: &Asked, out: &mut Outbox<Peer>) {
     let rows = match &*asked.question {
         Question::Messages(query) => query.gap().into_iter().collect(),
+        Question::Listing(_) => vec![listing::unread()],
         _ => Vec::new(),
     };
     give(broker, asked.from, asked.ticket, rows, out);
