@@ -2,7 +2,7 @@
 //! one process without a virtual machine.
 //!
 //! One file per family of commands; each asks over [`link`], one request at a time, and answers
-//! with a [`sheet`], which is printed as a table or as JSON.
+//! with a [`sheet`], which is printed as a table or as JSON. Only [`tail`] goes on by itself.
 
 mod groups;
 mod letters;

@@ -122,7 +122,7 @@ fn message_reason(link: &mut Link, id: &str, group: Option<&str>) -> Result<Reas
     let topic = record.topic();
     if topic == TRANS_CHECK_MAX_TIME_TOPIC {
         let evidence = "no producer of its group said how its transaction ended".to_owned();
-        let next = "ask about it again: mqadmin, or send it anew";
+        let next = "ask about it again: orbitmq admin resume, or send it anew";
         return Ok(reason("its transaction stayed open", evidence, next));
     }
     if let Some(group) = topic.strip_prefix(DLQ_PREFIX) {

@@ -400,6 +400,12 @@ fn timers(broker: &mut Broker, walk: &mut Walk, from: Place, waiter: WaiterId) -
     went
 }
 
+/// The disk failed: a page that lacks something must not look whole.
+pub fn unread() -> Row {
+    let remark = "the index of messages for a time cannot be read: orbitmq store check says why";
+    Row::Refused(Reject::new(response::SYSTEM_ERROR, remark))
+}
+
 /// The answer, of what all shards gave.
 pub fn body(rows: Vec<Row>) -> Vec<u8> {
     let parts = rows.into_iter().filter_map(|row| match row {
