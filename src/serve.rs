@@ -458,7 +458,7 @@ fn store_options(config: &Config, meta: &Meta, salvage: bool) -> StoreOptions {
         checkpoint_bytes: config.checkpoint_bytes,
         checkpoint_interval_ms: config.checkpoint_interval,
         retention_ms: config.file_reserved_time * 3_600_000,
-        disk_percent_max: config.disk_max_used_space_ratio,
+        disk_percent_max: config.disk_space_clean_forcibly_ratio,
         salvage,
         sabotage: Sabotage::None,
     }

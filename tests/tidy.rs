@@ -356,12 +356,12 @@ fn totals_are_found() {
         &text(11, "trait A {}\n"),
         &["11 of 10"],
     );
-    check("total length", "src/base/a.rs", &text(64_500, "//\n"), &[]);
+    check("total length", "src/base/a.rs", &text(67_000, "//\n"), &[]);
     check(
         "total length",
         "src/base/a.rs",
-        &text(64_501, "//\n"),
-        &["64501 of 64500 lines"],
+        &text(67_001, "//\n"),
+        &["67001 of 67000 lines"],
     );
 }
 

@@ -312,7 +312,7 @@ const NOT_NEEDED: &[(&str, &str)] = &[
     (
         "segments are removed one by one as they expire, at any hour (docs/retention.md)",
         "cleanFileForciblyEnable cleanResourceInterval deleteCommitLogFilesInterval \
-         deleteFileBatchMax deleteWhen diskSpaceCleanForciblyRatio diskSpaceWarningLevelRatio \
+         deleteFileBatchMax deleteWhen diskMaxUsedSpaceRatio diskSpaceWarningLevelRatio \
          enableCleanExpiredOffset maxBatchDeleteFilesNum redeleteHangedFileInterval",
     ),
     (

@@ -110,8 +110,8 @@ keys! {
         Fixed("72"), "store",
         "How long messages are kept at least; a segment of the log is removed when all messages \
          in it are older.";
-    disk_max_used_space_ratio: u64 = "diskMaxUsedSpaceRatio",
-        Number { min: 10, max: 95, unit: "percent" }, Fixed("75"), "store",
+    disk_space_clean_forcibly_ratio: u64 = "diskSpaceCleanForciblyRatio",
+        Number { min: 10, max: 95, unit: "percent" }, Fixed("85"), "store",
         "Disk usage from which the oldest segments are removed before their time, one by one.";
     flush_batch_bytes: u64 = "flushBatchBytes",
         Bytes { min: 64 * KIB, max: 16 * MIB, step: 4 * KIB }, Fixed("1048576"), "store",

@@ -399,7 +399,7 @@ fn the_properties_text_has_what_mqadmin_reads() {
         "namesrvAddr=127.0.0.1:9876",
         "traceTopicEnable=false",
         "defaultTopicQueueNums=8",
-        "diskMaxUsedSpaceRatio=75",
+        "diskSpaceCleanForciblyRatio=85",
         "maxMessageSize=4194304",
         "enableControllerMode=false",
     ] {

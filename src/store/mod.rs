@@ -124,7 +124,7 @@ pub struct StoreOptions {
     pub checkpoint_interval_ms: u64,
     /// `fileReservedTime`: segments with nothing newer are removed.
     pub retention_ms: u64,
-    /// `diskMaxUsedSpaceRatio`: from there on the oldest segments are removed before that.
+    /// `diskSpaceCleanForciblyRatio`: from there on the oldest segments are removed before that.
     pub disk_percent_max: u64,
     /// Go on behind damage, reporting what is lost, instead of refusing to start.
     pub salvage: bool,

@@ -50,7 +50,7 @@ fn a_timer_and_a_half_outlive_their_segments() {
         .set("maxMessageSize", 1 << 20)
         .set("checkpointInterval", 100)
         .set("recallMessageEnable", true)
-        .set("diskMaxUsedSpaceRatio", 10);
+        .set("diskSpaceCleanForciblyRatio", 10);
     let server = launch.start();
     let mut client = Client::connect(launch.broker);
     client.create_topic("kept", 1);

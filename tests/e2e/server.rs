@@ -116,7 +116,7 @@ impl Launch {
     /// They stay, however full the disk of the test is.
     fn with_small_segments(self) -> Launch {
         self.set("mappedFileSizeCommitLog", 8 << 20)
-            .set("diskMaxUsedSpaceRatio", 95)
+            .set("diskSpaceCleanForciblyRatio", 95)
     }
 
     /// A broker that registers with `namesrv`.

@@ -1374,12 +1374,7 @@ impl Client {
         let code = command.code;
         match code {
             SUCCESS | PULL_AGAIN if mine && self.sieve(&queue.0).is_some() => {
-                let physicals = self.sifted(ctx, queue, (from, floor), group, command)?;
-                let next = number(command, "nextBeginOffset")?;
-                return match self.set_next(queue, true, next) {
-                    true => self.go_on(ctx, queue, group, next, &physicals),
-                    false => Ok(()),
-                };
+                return self.sift(ctx, queue, (from, floor), group, command);
             }
             SUCCESS => {}
             PULL_NOT_FOUND => {
@@ -1435,6 +1430,23 @@ impl Client {
             self.go_on(ctx, queue, group, next, &physicals)?;
         }
         Ok(())
+    }
+
+    /// The answer to a pull that says what it wants.
+    fn sift(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        queue: &Queue,
+        from: (i64, i64),
+        group: &str,
+        command: &Command<'_>,
+    ) -> Check {
+        let physicals = self.sifted(ctx, queue, from, group, command)?;
+        let next = number(command, "nextBeginOffset")?;
+        match self.set_next(queue, true, next) {
+            true => self.go_on(ctx, queue, group, next, &physicals),
+            false => Ok(()),
+        }
     }
 
     /// What a consumer does with messages it got: their numbers, places and attempts.

@@ -68,28 +68,11 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         refuses: rng.percent(50),
     };
     if violent {
-        traffic = Traffic {
-            big_percent: 100,
-            big_bytes: 36_000,
-            think_us: 2_000,
-            topics: 1,
-            delays: false,
-            deletes: false,
-            ..traffic
-        };
+        traffic = rolling(traffic);
     }
     let store = store(rng, flush, violent, sabotage);
     if store.retention_ms < i64::MAX as u64 {
-        // What they expect never goes.
-        traffic = Traffic {
-            seeks: false,
-            counts: false,
-            sifters: 0,
-            moves: false,
-            questions: false,
-            ranks: false,
-            ..traffic
-        };
+        traffic = forgetful(traffic);
     }
     let mut broker = broker(rng, store, shards, traffic.deletes);
     broker.control.reject_different_subscription = traffic.refuses;
@@ -98,6 +81,32 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
         traffic,
         shards,
         violent,
+    }
+}
+
+/// Large messages and little else.
+fn rolling(traffic: Traffic) -> Traffic {
+    Traffic {
+        big_percent: 100,
+        big_bytes: 36_000,
+        think_us: 2_000,
+        topics: 1,
+        delays: false,
+        deletes: false,
+        ..traffic
+    }
+}
+
+/// Without those who expect that nothing goes.
+fn forgetful(traffic: Traffic) -> Traffic {
+    Traffic {
+        seeks: false,
+        counts: false,
+        sifters: 0,
+        moves: false,
+        questions: false,
+        ranks: false,
+        ..traffic
     }
 }
 

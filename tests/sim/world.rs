@@ -1433,6 +1433,11 @@ impl World {
         if lost.is_some() {
             return lost;
         }
+        self.not_come_back(live)
+    }
+
+    /// A message that was sent back and never came again.
+    fn not_come_back(&self, live: impl Fn(&str) -> bool) -> Option<String> {
         for (group, uid, at) in &self.model.returned {
             if self.model.may_be_gone(*at, self.now) {
                 continue;

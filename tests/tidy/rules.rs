@@ -26,7 +26,7 @@ const PATH_PARTS_MAX: usize = 4;
 const TRAITS_MAX: usize = 10;
 /// Raised for what operators' tools ask of a broker, the duplicate guard, light queues and lite
 /// topics.
-const PRODUCTION_LINES_MAX: usize = 64_500;
+const PRODUCTION_LINES_MAX: usize = 67_000;
 const NAME_WORDS_REFUSED: &[&str] = &[
     "manager",
     "service",
