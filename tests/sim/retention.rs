@@ -475,6 +475,32 @@ fn rotten_indexes_are_filled_again_from_what_is_left() {
     assert!(world.later.keys().all(|uid| world.came.contains_key(uid)));
 }
 
+#[test]
+fn a_message_for_a_time_leaves_room_for_what_it_gets_later() {
+    let mut world = World::new(1, 1, Sabotage::None);
+    let mut send = |bytes: usize| {
+        let fields = format!(
+            "a=p&b=later&c=TBW102&d=4&e=0&f=0&g=1&h=0&j=0&k=false&m=false\
+             &i=TIMER_DELAY_MS\u{1}9000\u{2}x\u{1}{}\u{2}",
+            "y".repeat(bytes)
+        );
+        let frame = world.set.ask(0, SEND, &fields, b"body");
+        let command = decoded(&frame);
+        (
+            command.code,
+            command.remark.map(|remark| remark.to_string()),
+        )
+    };
+    let mut answers = (32_000..32_768).map(&mut send);
+    let (code, remark) = answers.find(|(code, _)| *code != 0).expect("a limit");
+    assert_eq!(code, 13);
+    let remark = remark.expect("a reason");
+    assert!(
+        remark.contains("message for a time take 32727 bytes at most"),
+        "{remark}"
+    );
+}
+
 /// A shard whose segments do not get old, on a disk of so many bytes.
 fn on_a_small_disk(bytes: u64, percent_max: u64) -> World {
     let mut set = Set::with(1, 3, true, |options| {
