@@ -97,6 +97,11 @@ impl Checkpoints {
     pub fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Idle)
     }
+
+    /// Whether there was no room for the last one.
+    pub fn lacks_room(&self) -> bool {
+        self.resting.is_some()
+    }
 }
 
 impl Store {

@@ -252,8 +252,11 @@ impl Store {
         self.check_append()
     }
 
+    /// Whether requests are to be taken up. While indexes are full only for want of room on the
+    /// disk, they are: reads go on, and appends are refused.
     pub fn admits(&self) -> bool {
-        self.log.failed().is_some() || (self.log.admits() && !self.is_full())
+        let waits = self.is_full() && !self.checkpoints.lacks_room();
+        self.log.failed().is_some() || (self.log.admits() && !waits)
     }
 
     /// The indexes hold as much as they may that no run holds yet.

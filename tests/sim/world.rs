@@ -1062,6 +1062,11 @@ impl World {
     // --- faults ---
 
     fn act(&mut self, act: Act) -> Result<(), String> {
+        if matches!(act, Act::Full(false)) {
+            // Whatever else goes on, somebody makes room.
+            self.disks.iter().for_each(|disk| disk.set_full(false));
+            return Ok(());
+        }
         if self.ending || !self.up {
             return Ok(());
         }
