@@ -6,12 +6,13 @@ use crate::broker::light;
 use crate::broker::publish::Publish;
 use crate::broker::puts::Stored;
 use crate::broker::survey::{self, Row};
-use crate::broker::{Broker, Peer};
+use crate::broker::{Broker, BrokerOptions, Peer};
 use crate::machine::Outbox;
 use crate::message::id::OffsetId;
 use crate::remoting::code::response;
 use crate::remoting::command::FrameWriter;
 use crate::remoting::frame::Codec;
+use crate::remoting::stencil::{Number, Stencil};
 use bytes::Bytes;
 
 /// Where an answer goes.
@@ -208,39 +209,91 @@ impl Broker {
         remark: Option<&str>,
         out: &mut Outbox<Peer>,
     ) {
-        let (to, options) = (send.to, &*self.options);
+        let to = send.to;
+        let plain = code == response::SUCCESS && remark.is_none() && send.more.is_none();
+        if plain
+            && to.codec == Codec::Json
+            && let Some(answer) = &self.send_answer
+        {
+            let numbers = [
+                Number::Hex(send.at.physical(shard) as u64),
+                Number::Decimal(send.queue_id.into()),
+                Number::Decimal(send.offset as i64),
+                Number::Decimal(to.opaque.into()),
+            ];
+            return out.write(to.conn, |bytes| answer.fill(numbers, bytes));
+        }
         out.write(to.conn, |bytes| {
-            let mut w = FrameWriter::response(bytes, to.codec, to.opaque, code, remark);
-            w.field_str("MSG_REGION", &options.region);
-            w.field_bool("TRACE_ON", options.trace_on);
-            let id = |at: LogOffset| {
-                let physical_offset = at.physical(shard);
-                OffsetId {
-                    store_host: options.store_host,
-                    physical_offset,
-                }
-                .to_text()
-            };
-            if let Some(More::Batch(others)) = send.more.as_deref() {
-                let mut ids = id(send.at).as_str().to_owned();
-                for at in others {
-                    ids.push(',');
-                    ids.push_str(id(*at).as_str());
-                }
-                w.field_str("msgId", &ids);
-            } else {
-                w.field_str("msgId", id(send.at).as_str());
-            }
-            match send.more.as_deref() {
-                Some(More::Recall(handle)) => w.field_str("recallHandle", handle),
-                Some(More::Half(key)) => w.field_str("transactionId", key),
-                Some(More::Batch(_)) | None => {}
-            }
-            w.field_i64("queueId", i64::from(send.queue_id));
-            w.field_i64("queueOffset", send.offset as i64);
-            w.finish(0);
+            put_send_answer(&self.options, shard, send, (code, remark), bytes);
         });
     }
+}
+
+/// Answers to sends that are stored, as most are.
+pub type SendAnswer = Stencil<4>;
+
+/// `None` if they are too long for that.
+pub fn send_answer(options: &BrokerOptions) -> Option<SendAnswer> {
+    let mark = SendAck {
+        to: ReplyTo {
+            conn: ConnId {
+                shard: ShardId(0),
+                slot: 0,
+                generation: 0,
+            },
+            opaque: 1_111_111_111,
+            codec: Codec::Json,
+        },
+        queue_id: 1_222_222_222,
+        offset: 1_333_333_333,
+        at: LogOffset(0x0044_4444_4444_4444),
+        more: None,
+        due: Mono::default(),
+    };
+    let mut sample = Vec::new();
+    let success = (response::SUCCESS, None);
+    put_send_answer(options, ShardId(0), &mark, success, &mut sample);
+    let marks = ["0044444444444444", "1222222222", "1333333333", "1111111111"];
+    Stencil::of(&sample, marks)
+}
+
+/// Appends the answer to a send whose message lies in the log of `shard`.
+fn put_send_answer(
+    options: &BrokerOptions,
+    shard: ShardId,
+    send: &SendAck,
+    (code, remark): (i32, Option<&str>),
+    bytes: &mut Vec<u8>,
+) {
+    let mut w = FrameWriter::response(bytes, send.to.codec, send.to.opaque, code, remark);
+    w.field_str("MSG_REGION", &options.region);
+    w.field_bool("TRACE_ON", options.trace_on);
+    let id = |at: LogOffset| {
+        let physical_offset = at.physical(shard);
+        OffsetId {
+            store_host: options.store_host,
+            physical_offset,
+        }
+        .to_text()
+    };
+    if let Some(More::Batch(others)) = send.more.as_deref() {
+        let mut ids = id(send.at).as_str().to_owned();
+        for at in others {
+            ids.push(',');
+            ids.push_str(id(*at).as_str());
+        }
+        w.field_str("msgId", &ids);
+    } else {
+        w.field_str("msgId", id(send.at).as_str());
+    }
+    match send.more.as_deref() {
+        Some(More::Recall(handle)) => w.field_str("recallHandle", handle),
+        Some(More::Half(key)) => w.field_str("transactionId", key),
+        Some(More::Batch(_)) | None => {}
+    }
+    w.field_i64("queueId", i64::from(send.queue_id));
+    w.field_i64("queueOffset", send.offset as i64);
+    w.finish(0);
 }
 
 fn answer_offset(to: ReplyTo, value: Option<i64>, out: &mut Outbox<Peer>) {

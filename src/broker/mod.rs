@@ -44,7 +44,7 @@ pub mod transactions;
 
 use crate::base::disk::{Dir, Order};
 use crate::base::{ConnId, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
-use crate::broker::acks::Ack;
+use crate::broker::acks::{Ack, SendAnswer};
 use crate::broker::calls::{Calls, Silence};
 use crate::broker::control::Control;
 use crate::broker::control::effects::Reject;
@@ -75,6 +75,7 @@ use crate::machine::{Event, Link, Machine, Outbox};
 use crate::message::id::UniqueKeys;
 use crate::remoting::code::response;
 use crate::remoting::layout::Layouts;
+use crate::remoting::shape::Shapes;
 use crate::store::durability::Waiting;
 use crate::store::record::Kind;
 use crate::store::recovery::{Replayed, Report, StoreError};
@@ -258,9 +259,11 @@ pub struct Broker {
     stopping: bool,
     scratch: handle::send::Scratch,
     layouts: Layouts,
+    shapes: Shapes,
     routes: Routes,
     /// Properties that every message gets.
     stamp: Box<[u8]>,
+    send_answer: Option<SendAnswer>,
 }
 
 /// What only shard 0 has.
@@ -398,8 +401,10 @@ impl Broker {
             stopping: false,
             scratch: handle::send::Scratch::default(),
             layouts: Layouts::default(),
+            shapes: Shapes::default(),
             routes: Routes::default(),
             stamp: handle::send::stamp(&options),
+            send_answer: acks::send_answer(&options),
             options,
         };
         Ok((broker, report))

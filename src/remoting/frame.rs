@@ -124,6 +124,20 @@ pub fn split(whole: &[u8]) -> Result<Frame<'_>, FrameError> {
     })
 }
 
+/// Writes both words of a frame that holds its header already; the body may be elsewhere.
+#[inline]
+pub(super) fn set_prefix(frame: &mut [u8], codec: Codec, header_len: usize, body_len: usize) {
+    assert!(
+        header_len <= HEADER_BYTES_MAX,
+        "headers are built from bounded values"
+    );
+    let length = u32::try_from(LENGTH_BYTES + header_len + body_len);
+    let length = length.expect("bodies are below 4 GiB");
+    let word = (codec as u32) << 24 | header_len as u32;
+    frame[..LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    frame[LENGTH_BYTES..PREFIX_BYTES].copy_from_slice(&word.to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,8 @@ use super::text::{Text, find_quote_or_backslash, hex4};
 
 /// Values of unknown members may nest this deep.
 pub const DEPTH_MAX: usize = 32;
+/// Digits that fit an `i64` whatever they are.
+const DIGITS_MAX: usize = 18;
 
 pub(super) fn decode(frame: Frame<'_>) -> Result<Command<'_>, CommandError> {
     decode_and_find_opaque(frame).map(|(command, _)| command)
@@ -114,13 +116,30 @@ impl<'a> Scan<'a> {
     /// Takes an `int32` in digits, with a minus or without.
     #[inline]
     pub(super) fn digits(&mut self) -> Option<i32> {
+        i32::try_from(self.long_digits()?).ok()
+    }
+
+    /// Takes a number in digits, with a minus or without: at most [`DIGITS_MAX`] of them.
+    #[inline]
+    pub(super) fn long_digits(&mut self) -> Option<i64> {
+        let negative = self.peek() == Some(b'-');
+        self.at += usize::from(negative);
         let start = self.at;
-        self.at += usize::from(self.peek() == Some(b'-'));
-        while let Some(b'0'..=b'9') = self.peek() {
+        let mut value = 0i64;
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
             self.at += 1;
         }
-        let span = Span::new(start, self.at - start, false);
-        span.text(self.bytes).parse_i32()
+        let fits = (1..=DIGITS_MAX).contains(&(self.at - start));
+        fits.then_some(if negative { -value } else { value })
+    }
+
+    /// Takes a string up to its closing quote, which stays; the opening one was taken.
+    #[inline]
+    pub(super) fn quoted(&mut self) -> Option<Span> {
+        let text = self.inside_string().ok()?;
+        self.at -= 1;
+        Some(text)
     }
 
     /// Calls `member` with each key; it must consume the value.

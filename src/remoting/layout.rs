@@ -56,27 +56,93 @@ impl Layouts {
     }
 }
 
-/// A header cut at its values.
-struct Layout {
+/// A header cut at the values that differ among headers of its layout. `K` says which they are.
+pub(super) struct Cuts<K> {
     /// The header it was learned from.
     header: Box<[u8]>,
-    values: Vec<Value>,
+    values: Vec<Value<K>>,
     /// What follows the last value starts here.
     rest: usize,
+}
+
+struct Value<K> {
+    /// The bytes before it, since the value before.
+    from: usize,
+    to: usize,
+    kind: K,
+}
+
+impl<K: Copy> Cuts<K> {
+    /// Values where they lie in the header, in any order. `None` if one is not what `is_number`
+    /// says, bare digits or else a string; or if the header is too long to be remembered.
+    pub(super) fn of(
+        header: &[u8],
+        mut values: Vec<(Span, K)>,
+        is_number: impl Fn(K) -> bool,
+    ) -> Option<Self> {
+        if header.len() > HEADER_MAX {
+            return None;
+        }
+        values.sort_by_key(|(value, _)| value.range().start);
+        let mut from = 0;
+        let mut cut = Vec::with_capacity(values.len());
+        for (value, kind) in values {
+            let range = value.range();
+            let number = header[range.clone()]
+                .iter()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'-'));
+            let quoted = header.get(range.start.wrapping_sub(1)) == Some(&b'"');
+            // A field may be a bare number or word: `opaque` is one, the others are rare.
+            let as_said = match is_number(kind) {
+                true => number && !quoted && !range.is_empty(),
+                false => quoted,
+            };
+            if !as_said {
+                return None;
+            }
+            let to = range.start;
+            cut.push(Value { from, to, kind });
+            from = range.end;
+        }
+        Some(Cuts {
+            header: header.into(),
+            values: cut,
+            rest: from,
+        })
+    }
+
+    /// Compares what stands between the values; `take` takes each value, and is told how much
+    /// further on it lies than in the header learned from. `None` if `take` says so or if anything
+    /// differs. Whether the values are UTF-8 is not looked at.
+    #[inline(always)]
+    pub(super) fn walk<'a>(
+        &self,
+        header: &'a [u8],
+        mut take: impl FnMut(&mut Scan<'a>, K, u32) -> Option<()>,
+    ) -> Option<()> {
+        let mut scan = Scan::new(header);
+        for value in &self.values {
+            let shift = (scan.at as u32).wrapping_sub(value.from as u32);
+            if !scan.take_same(&self.header[value.from..value.to]) {
+                return None;
+            }
+            take(&mut scan, value.kind, shift)?;
+        }
+        let same = scan.take_same(&self.header[self.rest..]) && scan.at == header.len();
+        same.then_some(())
+    }
+}
+
+/// A header of which all fields may change.
+struct Layout {
+    cuts: Cuts<Kind>,
     code: i32,
     language: Language,
     version: i32,
     flag: i32,
 }
 
-/// A place where headers of one layout differ.
-struct Value {
-    /// The bytes before it, since the value before.
-    from: usize,
-    to: usize,
-    kind: Kind,
-}
-
+#[derive(Clone, Copy)]
 enum Kind {
     Opaque,
     /// A string; its key lies among the bytes before it.
@@ -88,38 +154,14 @@ enum Kind {
 impl Layout {
     /// `None` if the header has parts that need the scanner each time.
     fn of(command: &Command<'_>, opaque: Span, header: &[u8]) -> Option<Layout> {
-        let number = &header[opaque.range()];
-        let plain = number.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'-'));
-        if !plain || number.is_empty() || command.remark.is_some() || header.len() > HEADER_MAX {
+        if command.remark.is_some() {
             return None;
         }
-        let mut cuts: Vec<_> = command
-            .ext
-            .spans()
-            .map(|(key, value)| (value, Kind::Field { key }))
-            .collect();
-        let place = cuts.partition_point(|(value, _)| value.range().start < opaque.range().start);
-        cuts.insert(place, (opaque, Kind::Opaque));
-        let mut from = 0;
-        let mut values = Vec::with_capacity(cuts.len());
-        for (value, kind) in cuts {
-            let range = value.range();
-            // A field may be a bare number or word: `opaque` is one, the others are rare.
-            let quoted = header.get(range.start.wrapping_sub(1)) == Some(&b'"');
-            if quoted == matches!(kind, Kind::Opaque) {
-                return None;
-            }
-            values.push(Value {
-                from,
-                to: range.start,
-                kind,
-            });
-            from = range.end;
-        }
+        let fields = command.ext.spans();
+        let fields = fields.map(|(key, value)| (value, Kind::Field { key }));
+        let values = fields.chain([(opaque, Kind::Opaque)]).collect();
         Some(Layout {
-            header: header.into(),
-            values,
-            rest: from,
+            cuts: Cuts::of(header, values, |kind| matches!(kind, Kind::Opaque))?,
             code: command.code,
             language: command.language,
             version: command.version,
@@ -141,26 +183,19 @@ impl Layout {
             body: frame.body,
             codec: Codec::Json,
         };
-        let mut scan = Scan::new(frame.header);
-        for value in &self.values {
-            let shift = (scan.at as u32).wrapping_sub(value.from as u32);
-            if !scan.take_same(&self.header[value.from..value.to]) {
-                return None;
-            }
-            match value.kind {
+        self.cuts.walk(frame.header, |scan, kind, shift| {
+            match kind {
                 Kind::Opaque => command.opaque = scan.digits()?,
                 Kind::Field { key } => {
-                    let text = scan.inside_string().ok()?;
-                    // The closing quote is the first of the bytes that must be the same.
-                    scan.at -= 1;
+                    let text = scan.quoted()?;
                     if !command.ext.push(key.moved(shift), text) {
                         return None;
                     }
                 }
             }
-        }
-        let same = scan.take_same(&self.header[self.rest..]) && scan.at == frame.header.len();
-        (same && std::str::from_utf8(frame.header).is_ok()).then_some(command)
+            Some(())
+        })?;
+        std::str::from_utf8(frame.header).is_ok().then_some(command)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::binary;
 use super::command::{FLAG_ONEWAY, FLAG_RESPONSE, VERSION};
-use super::frame::{Codec, HEADER_BYTES_MAX, PREFIX_BYTES};
+use super::frame::{Codec, PREFIX_BYTES, set_prefix};
 use super::language::Language;
 use super::text::{Text, escape};
 
@@ -183,15 +183,8 @@ impl<'o> FrameWriter<'o> {
             }
         }
         let header_len = self.out.len() - self.start - PREFIX_BYTES;
-        assert!(
-            header_len <= HEADER_BYTES_MAX,
-            "headers are built from bounded values"
-        );
-        let length = u32::try_from(4 + header_len + body_len).expect("bodies are below 4 GiB");
-        let word = (self.codec as u32) << 24 | header_len as u32;
-        let prefix = &mut self.out[self.start..self.start + PREFIX_BYTES];
-        prefix[..4].copy_from_slice(&length.to_be_bytes());
-        prefix[4..].copy_from_slice(&word.to_be_bytes());
+        let frame = &mut self.out[self.start..];
+        set_prefix(frame, self.codec, header_len, body_len);
     }
 
     /// Ends the header and appends the body.
@@ -233,7 +226,8 @@ fn put_json_end(out: &mut Vec<u8>, flag: i32, opaque: i32, remark: Option<&str>)
     const { assert!(VERSION == 513, "the literal above") };
 }
 
-const DIGITS_MAX: usize = 20;
+/// Of an `i64`, its minus included.
+pub(super) const DIGITS_MAX: usize = 20;
 
 fn put_i64(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(decimal(value, &mut [0; DIGITS_MAX]));
@@ -241,16 +235,20 @@ fn put_i64(out: &mut Vec<u8>, value: i64) {
 
 /// Decimal text of `value`, at the end of `buffer`.
 #[inline]
-fn decimal(value: i64, buffer: &mut [u8; DIGITS_MAX]) -> &[u8] {
+pub(super) fn decimal(value: i64, buffer: &mut [u8; DIGITS_MAX]) -> &[u8] {
     let mut rest = value.unsigned_abs();
     let mut at = DIGITS_MAX;
-    loop {
+    while rest >= 100 {
+        at -= 2;
+        buffer[at..at + 2].copy_from_slice(&DECIMAL_PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    let pair = DECIMAL_PAIRS[rest as usize];
+    at -= 1;
+    buffer[at] = pair[1];
+    if rest >= 10 {
         at -= 1;
-        buffer[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+        buffer[at] = pair[0];
     }
     if value < 0 {
         at -= 1;
@@ -258,6 +256,16 @@ fn decimal(value: i64, buffer: &mut [u8; DIGITS_MAX]) -> &[u8] {
     }
     &buffer[at..]
 }
+
+const DECIMAL_PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
+    }
+    pairs
+};
 
 #[cfg(test)]
 mod tests {
@@ -342,6 +350,8 @@ mod tests {
             10,
             99,
             100,
+            101,
+            12_345,
             i64::MAX,
             i64::MIN,
             1_700_000_000_000,

@@ -166,10 +166,20 @@ impl Parked {
 
 /// Takes one whole frame: a request of a client, or a name server's answer.
 pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut Outbox<Peer>) {
-    let decoded = match frame::split(raw.bytes()) {
-        Ok(frame) => broker.layouts.decode(frame).ok(),
-        Err(_) => None,
-    };
+    let frame = frame::split(raw.bytes()).ok();
+    let known = frame.and_then(|frame| broker.shapes.decode(frame));
+    if let Some((command, header)) = known {
+        let request = Request {
+            now,
+            link,
+            command: &command,
+            raw,
+        };
+        return handle(broker, &request, out, |broker, out| {
+            send::send(broker, &request, &header, out)
+        });
+    }
+    let decoded = frame.and_then(|frame| broker.layouts.decode(frame).ok());
     let Some(command) = decoded else {
         broker.stats.bad_frames += 1;
         out.closes.push(link.conn);
@@ -184,13 +194,25 @@ pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut
         command: &command,
         raw,
     };
+    handle(broker, &request, out, |broker, out| {
+        dispatch(broker, &request, out)
+    });
+}
+
+#[inline]
+fn handle(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    out: &mut Outbox<Peer>,
+    handler: impl FnOnce(&mut Broker, &mut Outbox<Peer>) -> Result<(), Reject>,
+) {
     if broker.snapshot.version == 0 {
         // An empty table must not be taken for a topic, group or offset that is not there.
         let reject = Reject::new(response::SYSTEM_BUSY, "the broker is starting, try again");
-        return refuse(broker, &request, &reject, out);
+        return refuse(broker, request, &reject, out);
     }
-    if let Err(reject) = dispatch(broker, &request, out) {
-        refuse(broker, &request, &reject, out);
+    if let Err(reject) = handler(broker, out) {
+        refuse(broker, request, &reject, out);
     }
 }
 
@@ -278,7 +300,8 @@ fn dispatch(
     }
     match request.command.code {
         request::SEND_MESSAGE | request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
-            send::send(broker, request, out)
+            let header = send::header(broker, request)?;
+            send::send(broker, request, &header, out)
         }
         request::PULL_MESSAGE | request::LITE_PULL_MESSAGE => pull::pull(broker, request, out),
         request::POP_MESSAGE => pop::pop(broker, request, out),

@@ -22,6 +22,7 @@ use crate::message::properties::{self, Item};
 use crate::message::{batch, names};
 use crate::remoting::body::topic::TopicFilterType;
 use crate::remoting::code::{request, response};
+use crate::remoting::frame;
 use crate::remoting::header::send::SendHeader;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::dispatch::Dispatch;
@@ -88,26 +89,35 @@ impl Traits {
     }
 }
 
-pub fn send(
-    broker: &mut Broker,
-    request: &Request<'_>,
-    out: &mut Outbox<Peer>,
-) -> Result<(), Reject> {
+/// The header of a send that looks like none before.
+pub fn header<'a>(broker: &mut Broker, request: &Request<'a>) -> Result<SendHeader<'a>, Reject> {
     let ext = &request.command.ext;
     let header = match request.command.code {
         request::SEND_MESSAGE => SendHeader::decode_long(ext),
         _ => SendHeader::decode_short(ext),
     }
     .map_err(bad_header)?;
+    if let Ok(frame) = frame::split(request.raw.bytes()) {
+        broker.shapes.learn(frame);
+    }
+    Ok(header)
+}
+
+pub fn send(
+    broker: &mut Broker,
+    request: &Request<'_>,
+    header: &SendHeader<'_>,
+    out: &mut Outbox<Peer>,
+) -> Result<(), Reject> {
     let name = header.topic.to_cow();
     if !header.batch
         && let Some(slot) = known(broker, &name, header.queue_id)
     {
         check_body(broker, request.command.body)?;
-        return send_known(broker, request, &header, &name, slot, out);
+        return send_known(broker, request, header, &name, slot, out);
     }
     let Some(topic) = broker.snapshot.topics.get(&name).cloned() else {
-        return create_topic(broker, request, &header, &name, out);
+        return create_topic(broker, request, header, &name, out);
     };
     if topic_names::refuses_sends(&name) {
         let remark = format!("Sending message to topic[{name}] is forbidden.");
@@ -127,7 +137,7 @@ pub fn send(
     };
     check_body(broker, request.command.body)?;
     if let Some(window_ms) = topic.dedup_window_ms()
-        && guarded::send(broker, request, &header, &topic, queue_id, window_ms, out)?
+        && guarded::send(broker, request, header, &topic, queue_id, window_ms, out)?
     {
         return Ok(());
     }
@@ -136,9 +146,9 @@ pub fn send(
         return Ok(());
     }
     if header.batch {
-        return send_batch(broker, request, &header, &topic, queue_id);
+        return send_batch(broker, request, header, &topic, queue_id);
     }
-    send_one(broker, request, &header, &topic, queue_id, out)
+    send_one(broker, request, header, &topic, queue_id, out)
 }
 
 /// A queue of this shard to which sends went before and nothing has changed since.

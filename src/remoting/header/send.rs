@@ -57,6 +57,20 @@ const SHORT: [&str; FIELDS] = [
 /// The first eight fields must be there.
 const REQUIRED: u32 = 0xFF;
 
+/// Which of the letters `a` to `n` a field of the single-letter form is.
+#[inline]
+pub(in crate::remoting) fn short_place(key: &[u8]) -> Option<usize> {
+    match key {
+        [letter @ b'a'..=b'n'] => Some(usize::from(letter - b'a')),
+        _ => None,
+    }
+}
+
+/// The same of the form with long names.
+pub(in crate::remoting) fn long_place(key: &[u8]) -> Option<usize> {
+    LONG.iter().position(|known| known.as_bytes() == key)
+}
+
 impl<'a> SendHeader<'a> {
     /// What a header without any field would be.
     const EMPTY: Self = Self {
@@ -78,17 +92,12 @@ impl<'a> SendHeader<'a> {
 
     /// Reads the single-letter form: 310, 320, 325.
     pub fn decode_short(ext: &ExtFields<'a>) -> Result<Self, HeaderError> {
-        Self::decode_by(ext, &SHORT, |key| match key {
-            [letter @ b'a'..=b'n'] => Some(usize::from(letter - b'a')),
-            _ => None,
-        })
+        Self::decode_by(ext, &SHORT, short_place)
     }
 
     /// Reads the form with long names: 10, 324.
     pub fn decode_long(ext: &ExtFields<'a>) -> Result<Self, HeaderError> {
-        Self::decode_by(ext, &LONG, |key| {
-            LONG.iter().position(|known| known.as_bytes() == key)
-        })
+        Self::decode_by(ext, &LONG, long_place)
     }
 
     #[inline]
