@@ -749,6 +749,10 @@ impl Machine for Broker {
         self.store.poll_write(now)
     }
 
+    fn is_behind(&self) -> bool {
+        self.store.log().is_behind()
+    }
+
     fn deadline(&self) -> Option<Mono> {
         let lead = self.lead.as_ref();
         [

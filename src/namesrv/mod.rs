@@ -163,6 +163,10 @@ impl Machine for NameServer {
         None
     }
 
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     fn deadline(&self) -> Option<Mono> {
         Some(self.next_scan)
     }

@@ -15,7 +15,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-const ZERO_STEP_BYTES: usize = 1024 * 1024;
+/// One write of zeros. A commit that comes meanwhile waits for it: 1 MiB held the disk for 600 us,
+/// 21 times a second at 18,000 messages a second.
+const ZERO_STEP_BYTES: usize = 128 * 1024;
 const _: () = assert!(ZERO_STEP_BYTES.is_multiple_of(BLOCK_BYTES));
 
 pub struct FsDir {

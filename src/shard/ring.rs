@@ -235,17 +235,18 @@ impl Ring {
     }
 
     /// As [`turn`](Self::turn), and waits until something completes or the time is up. The end of a
-    /// write that was told of already is nothing that anybody waits for: it wakes nobody alone, but
-    /// then the time is short.
-    pub fn wait(&mut self, time: Duration) -> io::Result<()> {
+    /// write that was told of already wakes nobody alone, unless somebody is `behind` it with the next
+    /// write; but then the time is short.
+    pub fn wait(&mut self, time: Duration, behind: bool) -> io::Result<()> {
         if self.has_completions() {
             return self.turn();
         }
-        let time = match self.told {
-            0 => time,
-            _ => time.min(TOLD_PATIENCE),
+        let (count, time) = match self.told {
+            0 => (1, time),
+            _ if behind => (1, time),
+            told => (1 + told, time.min(TOLD_PATIENCE)),
         };
-        let (count, time) = (1 + self.told, types::Timespec::from(time));
+        let time = types::Timespec::from(time);
         self.enter(Some((count, types::SubmitArgs::new().timespec(&time))))
     }
 
@@ -388,7 +389,7 @@ mod tests {
             if let Some(done) = ring.next() {
                 return done;
             }
-            ring.wait(Duration::from_secs(1)).unwrap();
+            ring.wait(Duration::from_secs(1), true).unwrap();
         }
     }
 
@@ -455,7 +456,7 @@ mod tests {
         for token in 0..count {
             ring.watch(other.as_raw_fd(), libc::POLLIN, token);
         }
-        ring.wait(Duration::from_millis(1)).unwrap();
+        ring.wait(Duration::from_millis(1), true).unwrap();
         assert!(ring.next().is_none(), "nothing is ready");
         io::Write::write_all(&mut one, b"x").unwrap();
         let mut tokens: Vec<u64> = (0..count).map(|_| next(&mut ring).0).collect();

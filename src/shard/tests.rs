@@ -250,6 +250,10 @@ impl Machine for Puppet {
         self.wake.map(|(at, _)| at)
     }
 
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     fn admits(&self) -> bool {
         self.admits
     }

@@ -252,6 +252,12 @@ impl CommitLog {
         self.failed.is_none() && self.pending_bytes < self.options.pending_bytes_max
     }
 
+    /// Whether records wait for the end of a write under way.
+    pub fn is_behind(&self) -> bool {
+        let gathered = self.open.as_ref().is_some_and(|open| open.records > 0);
+        gathered || !self.sealed.is_empty()
+    }
+
     pub fn tail_bytes(&self) -> usize {
         let spare: usize = self.spares.iter().map(BlockBuffer::capacity).sum();
         self.tail_bytes + spare
