@@ -518,11 +518,11 @@ impl<M: Machine> Shard<M> {
         if self.ready.pop_back_if(|last| *last == slot).is_none() {
             return;
         }
-        if count >= REST_BYTES {
+        let interval_ns = engine.options.read_interval.as_nanos() as u64;
+        if count >= REST_BYTES && interval_ns == 0 {
             return watch(conn, self.place, engine);
         }
         conn.input = Input::Resting;
-        let interval_ns = engine.options.read_interval.as_nanos() as u64;
         let (orders, until_ns) = match interval_ns {
             0 => (self.disk.log_orders_ended() + REST_ORDERS, 0),
             // All rests end at once, so that one wake-up takes up what all have sent.
