@@ -277,7 +277,9 @@ fn put_send_answer(
         .to_text()
     };
     if let Some(More::Batch(others)) = send.more.as_deref() {
-        let mut ids = id(send.at).as_str().to_owned();
+        let first = id(send.at);
+        let mut ids = String::with_capacity((others.len() + 1) * (first.as_str().len() + 1));
+        ids.push_str(first.as_str());
         for at in others {
             ids.push(',');
             ids.push_str(id(*at).as_str());

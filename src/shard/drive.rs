@@ -34,7 +34,7 @@ const REST_BYTES: usize = 16 * 1024;
 /// A connection that rests is looked at after so many log writes and syncs, answered or not.
 const REST_ORDERS: u64 = 2;
 /// Received bytes after which a turn ends even if more connections are ready.
-const TURN_BYTES: usize = 64 * 1024;
+const TURN_BYTES: usize = 256 * 1024;
 
 /// A connection that is left alone for a while after it was read.
 struct Rest {

@@ -126,7 +126,7 @@ impl Default for Options {
             writes_in_flight: 2,
             orders_in_flight: 16,
             connections_max: 16_384,
-            receive_bytes: 64 * 1024,
+            receive_bytes: 256 * 1024,
             output_pause_bytes: 1024 * 1024,
             output_close_bytes: 64 * 1024 * 1024,
             idle: Duration::from_secs(120),

@@ -25,13 +25,13 @@ use std::ops::Range;
 /// A predecessor of at least this size still in flight makes the next batch aligned.
 const ALIGN_AFTER_BYTES: usize = 32 * 1024;
 /// What must have gathered before it is written beside a write under way.
-const BESIDE_BYTES: usize = 128 * 1024;
+const BESIDE_BYTES: usize = 256 * 1024;
 /// From this size on a batch is written durably instead of written and then synced.
 ///
 /// The kernel finishes a durable write on a worker bound to one core. If that core is busy, the
 /// batch waits there for the scheduler's next tick: worth it for what is written beside another,
 /// because then the disk and this core are busy too, and for nothing smaller.
-const DURABLE_BYTES: usize = BESIDE_BYTES;
+const DURABLE_BYTES: usize = 128 * 1024;
 /// Up to this size a batch is answered when the kernel has it: one request to the device at once
 /// is what the kernel can promise to have for good, and what is large is many.
 const SMALL_BYTES: usize = 32 * 1024;

@@ -16,10 +16,11 @@ use crate::broker::routes::Route;
 use crate::broker::topics::{self, Topic};
 use crate::broker::{Broker, BrokerOptions, Peer};
 use crate::machine::Outbox;
+use crate::message::batch::{self, SubMessage};
 use crate::message::encode::{Draft, encoded_len};
 use crate::message::layout::{PROPERTIES_BYTES_MAX, sys_flag};
+use crate::message::names;
 use crate::message::properties::{self, Item};
-use crate::message::{batch, names};
 use crate::remoting::body::topic::TopicFilterType;
 use crate::remoting::code::{request, response};
 use crate::remoting::frame;
@@ -557,11 +558,11 @@ fn number(digits: &[u8]) -> usize {
 
 /// A batch: every sub-message a record of its own, all in one group commit and side by side in
 /// their queue.
-fn send_batch(
+fn send_batch<'a>(
     broker: &mut Broker,
-    request: &Request<'_>,
+    request: &Request<'a>,
     header: &SendHeader<'_>,
-    topic: &Arc<Topic>,
+    topic: &'a Arc<Topic>,
     queue_id: i32,
 ) -> Result<(), Reject> {
     if topic.name.starts_with(RETRY_PREFIX) {
@@ -569,55 +570,51 @@ fn send_batch(
         return Err(Reject::new(response::MESSAGE_ILLEGAL, remark));
     }
     let body = request.command.body;
-    let messages = sub_messages(body, broker.options.light)?;
+    let messages = sub_messages(body, &topic.name, broker.options.light)?;
     let slot = broker
         .store
         .open_queue(request.now, &topic.name, topic.id, queue_id)
         .and_then(|slot| broker.store.check_message().map(|()| slot))
         .map_err(|refused| broker.refuse(refused))?;
     let base = draft(broker, request, header, of(topic), queue_id, &[]);
-    let drafts: Vec<Draft<'_>> = messages
-        .iter()
-        .map(|message| Draft {
-            flag: message.flag,
-            body: message.body,
-            properties: message.properties,
-            ..base
-        })
-        .collect();
-    reserve(broker, &drafts)?;
-    let appended: Vec<_> = drafts
-        .iter()
-        .map(|draft| {
-            let dispatch = Dispatch::of(&topic.name, draft.properties);
-            broker.store.append(request.now, slot, draft, &dispatch)
-        })
-        .collect();
-    broker.store.queues_mut().count_as_one(slot, appended.len());
-    broker.stats.put(appended.len(), body.len());
+    let draft = |message: &SubMessage<'a>| Draft {
+        flag: message.flag,
+        body: message.body,
+        properties: message.properties,
+        ..base
+    };
+    let drafts = messages.iter().map(|(message, _)| draft(message));
+    reserve(broker, drafts.map(|draft| encoded_len(&draft)).sum())?;
+    let mut appended = messages.iter().map(|(message, dispatch)| {
+        debug_assert_eq!(*dispatch, Dispatch::of(&topic.name, message.properties));
+        let draft = draft(message);
+        broker.store.append(request.now, slot, &draft, dispatch)
+    });
+    let first = appended.next().expect("a batch has messages");
+    let (mut end, mut others) = (first.end, Vec::with_capacity(messages.len() - 1));
+    for appended in appended {
+        end = appended.end;
+        others.push(appended.at);
+    }
+    broker.store.queues_mut().count_as_one(slot, messages.len());
+    broker.stats.put(messages.len(), body.len());
     if !request.command.is_oneway() {
-        let (first, rest) = appended.split_first().expect("a batch has messages");
-        let last = rest.last().unwrap_or(first);
         let due = request.now.mono.after_ms(broker.options.flush_timeout_ms);
         let ack = SendAck {
             to: request.reply_to(),
             queue_id,
             offset: first.offset.0,
             at: first.at,
-            more: (!rest.is_empty()).then(|| {
-                let others = rest.iter().map(|appended| appended.at);
-                Box::new(More::Batch(others.collect()))
-            }),
+            more: (!others.is_empty()).then(|| Box::new(More::Batch(others))),
             due,
         };
-        broker.acks.push(last.end, Ack::Send(ack));
+        broker.acks.push(end, Ack::Send(ack));
     }
     Ok(())
 }
 
-/// Makes room for all of a batch at once.
-fn reserve(broker: &mut Broker, drafts: &[Draft<'_>]) -> Result<(), Reject> {
-    let bytes = drafts.iter().map(encoded_len).sum();
+/// Makes room for the `bytes` of a batch at once.
+fn reserve(broker: &mut Broker, bytes: usize) -> Result<(), Reject> {
     let limit = broker.store.reserve_limit();
     if bytes > limit {
         let remark = format!(
@@ -630,7 +627,11 @@ fn reserve(broker: &mut Broker, drafts: &[Draft<'_>]) -> Result<(), Reject> {
 }
 
 /// The messages of a batch, each checked. `light`: whether there are light queues.
-fn sub_messages(body: &[u8], light: bool) -> Result<Vec<batch::SubMessage<'_>>, Reject> {
+fn sub_messages<'a>(
+    body: &'a [u8],
+    topic: &str,
+    light: bool,
+) -> Result<Vec<(SubMessage<'a>, Dispatch)>, Reject> {
     let illegal = |remark: String| Reject::new(response::MESSAGE_ILLEGAL, remark);
     let mut messages = Vec::new();
     for message in batch::iter(body) {
@@ -642,29 +643,32 @@ fn sub_messages(body: &[u8], light: bool) -> Result<Vec<batch::SubMessage<'_>>, 
             return Err(illegal("a message of the batch has no body".to_owned()));
         }
         check_properties(message.properties)?;
-        let forbidden = properties::iter(message.properties).any(|(name, value)| match name {
-            b"DELAY" => number(value) > 0,
-            b"TRAN_MSG" => value.eq_ignore_ascii_case(b"true"),
-            _ => false,
-        });
-        if forbidden {
-            return Err(illegal(
-                "a batch has no delayed or transaction messages".to_owned(),
-            ));
+        let mut dispatch = Dispatch::default();
+        for (name, value) in properties::iter(message.properties) {
+            if let Some(what) = forbids_batch(name, value, light) {
+                return Err(illegal(format!("a batch has no {what}")));
+            }
+            dispatch.property(topic, name, value);
         }
-        let named = [names::INNER_MULTI_DISPATCH, names::LITE_TOPIC];
-        let is_named = |name: &str| properties::find(message.properties, name).is_some();
-        if light && named.into_iter().any(is_named) {
-            return Err(illegal(
-                "a batch has no messages for light queues or lite topics".to_owned(),
-            ));
-        }
-        messages.push(message);
+        messages.push((message, dispatch));
     }
     if messages.is_empty() {
         return Err(illegal("the batch has no messages".to_owned()));
     }
     Ok(messages)
+}
+
+/// What a message with this property is that must be sent alone.
+fn forbids_batch(name: &[u8], value: &[u8], light: bool) -> Option<&'static str> {
+    let forbids = match name {
+        b"DELAY" => number(value) > 0,
+        b"TRAN_MSG" => value.eq_ignore_ascii_case(b"true"),
+        b"INNER_MULTI_DISPATCH" | b"__LITE_TOPIC" if light => {
+            return Some("messages for light queues or lite topics");
+        }
+        _ => false,
+    };
+    forbids.then_some("delayed or transaction messages")
 }
 
 /// Answers a send whose message was stored by another shard or for later.
