@@ -21,6 +21,10 @@ WHOLE_SHARE = 0.9
 def command_line(binary, workload, place, **options):
     """The program, on the cores `place`, and its arguments; None is left out, True is a flag."""
     argv = ["taskset", "-c", core_list(place), str(binary), "bench", workload]
+    if options.get("spin"):
+        # The kernel finishes disk writes on ordinary threads of whatever core the interrupt came to.
+        # A generator that never sleeps would hold them up until the next tick.
+        argv = ["chrt", "--idle", "0", *argv]
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
         if value is True:

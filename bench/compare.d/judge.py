@@ -67,6 +67,10 @@ class Line:
     # Ours is worse than the other side's, target or not.
     is_loss: bool = False
 
+    def shown(self):
+        """The same line without a verdict."""
+        return dataclasses.replace(self, verdict="shown")
+
 
 class Cells:
     """The cells of a comparison, to be asked for."""

@@ -50,8 +50,8 @@ def _pairs(plan, cells=1):
 
 def _latency_seconds(plan):
     if plan.is_quick:
-        return _pairs(plan)
-    return _pairs(plan, len(rows_send.LATENCY_SHARES)) + plan.rounds * plan.cell
+        return _pairs(plan) + plan.cell
+    return _pairs(plan, len(rows_send.LATENCY_SHARES) + 1)
 
 
 def _stock_seconds(plan):
@@ -81,7 +81,8 @@ def _mode_rows(mode, flush):
             "≤ 1/2 of Java's" if mode == "async" else "≤ 1.3 × (round trip + durable write)",
             _of(mode, rows_send.judge_depth1), _of(mode, rows_send.depth1),
             needs=("ceiling",) if mode == "sync" else (),
-            seconds=lambda plan: _pairs(plan) + 2 * plan.prime_seconds, is_main=True,
+            seconds=lambda plan: plan.rounds * 3 * plan.cell + 3 * plan.prime_seconds,
+            is_main=True,
         ),
     }
 
@@ -110,7 +111,7 @@ ROWS = (
     ON_SYNC["depth1"],
     Row("batch", SENDING, "batches of 32, SYNC_FLUSH, beside Java and Kafka",
         "≥ 10 × Java, > Kafka at ≤ 1/2 of its CPU", rows_send.judge_batch, rows_send.batch,
-        seconds=lambda plan: plan.java + plan.rounds * (2 * plan.cell + 30)),
+        seconds=lambda plan: plan.java + plan.rounds * (4 * plan.cell + 30)),
     Row("pull-cold", READING, "pull of what is not in memory",
         "≥ 80 % of the disk's sequential read", rows_read.judge_pull_cold, rows_read.pull_cold,
         seconds=lambda plan: 90 + plan.rounds * 20),

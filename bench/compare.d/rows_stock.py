@@ -71,6 +71,5 @@ def judge_clients(session):
             continue
         line = compare(what, "–", ours, theirs, key, unit=unit, least=None if most else 1,
                        most=1 if most else None, scale=1e-3 if unit == "ms" else 1)
-        line.verdict = "shown"
-        lines.append(line)
+        lines.append(line.shown())
     return lines

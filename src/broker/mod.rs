@@ -5,7 +5,7 @@
 //! locks; [`control`]) and gives every shard an immutable [`Snapshot`](snapshot::Snapshot) of it.
 //!
 //! A request is answered by the shard that owns what it names. It arrives at the shard that holds
-//! its connection, which forwards it if need be ([`Peer::Request`]); the answer goes to the
+//! its connection, which forwards it if need be ([`forward`]); the answer goes to the
 //! connection directly. Nothing is answered before what it says is confirmed by the log: answers to
 //! changes wait in [`Broker::acks`], in log order.
 
@@ -15,6 +15,7 @@ pub mod calls;
 pub mod carry;
 pub mod control;
 pub mod delay;
+mod forward;
 pub mod groups;
 pub mod guard;
 pub mod handle;
@@ -50,9 +51,10 @@ use crate::broker::control::Control;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::options::ControlOptions;
 use crate::broker::delay::Delays;
+use crate::broker::forward::Forwarded;
 use crate::broker::guard::Guard;
 use crate::broker::handle::pull::Pull;
-use crate::broker::handle::{Parked, Raw, Request};
+use crate::broker::handle::{Parked, Raw};
 use crate::broker::holds::Holds;
 use crate::broker::leases::Leases;
 use crate::broker::light::Lights;
@@ -86,7 +88,9 @@ use std::sync::Arc;
 
 /// What shards of a broker say to each other.
 pub enum Peer {
-    /// A client's request for what the receiver owns.
+    /// Clients' requests for what the receiver owns.
+    Requests(Forwarded),
+    /// A large one.
     Request {
         link: Link,
         frame: Bytes,
@@ -421,18 +425,6 @@ impl Broker {
     /// The owner of a queue that a request names.
     fn owner(&self, topic: &Topic, queue_id: i32) -> Option<ShardId> {
         topic.owner(u32::try_from(queue_id).ok()?)
-    }
-
-    /// Sends a request to the shard that owns what it names.
-    fn forward(&self, to: ShardId, request: &Request<'_>, out: &mut Outbox<Peer>) {
-        let frame = request.raw.share();
-        out.peers.push((
-            to,
-            Peer::Request {
-                link: *request.link,
-                frame,
-            },
-        ));
     }
 
     /// Makes room for the answer to something that cannot be done now.
@@ -797,6 +789,7 @@ impl Broker {
             Peer::Request { link, frame } => {
                 handle::frame(self, now, &link, Raw::Shared(&frame), out);
             }
+            Peer::Requests(batch) => self.take_forwarded(now, batch, out),
             Peer::Snapshot { snapshot, gone } => {
                 let first = self.snapshot.version == 0;
                 let version = snapshot.version;

@@ -172,6 +172,7 @@ fn parse_i64(raw: &[u8]) -> Option<i64> {
     Some(if negative { -value } else { value })
 }
 
+const WORD_BYTES: usize = 8;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
@@ -284,13 +285,28 @@ pub(super) fn hex4(bytes: &[u8], at: usize) -> Option<u16> {
     all_digits.then_some(u16::from(a << 4 | b) << 8 | u16::from(c << 4 | d))
 }
 
+/// Eight bytes at a time, copied while they are looked at: texts with escapes are property lists,
+/// where an escape stands behind every few letters.
 fn unescape(raw: &[u8], out: &mut Vec<u8>) {
-    let mut from = 0;
-    while let Some(at) = find_quote_or_backslash(raw, from) {
-        out.extend_from_slice(&raw[from..at]);
-        from = unescape_one(raw, at, out);
+    out.reserve(raw.len() + WORD_BYTES);
+    let mut at = 0;
+    while let Some(word) = raw
+        .get(at..)
+        .and_then(|rest| rest.first_chunk::<WORD_BYTES>())
+    {
+        let marks = zero_bytes(u64::from_le_bytes(*word) ^ (LOW_BITS * b'\\' as u64));
+        let plain = marks.trailing_zeros() as usize / 8;
+        let end = out.len() + plain;
+        out.extend_from_slice(word);
+        out.truncate(end);
+        at += plain;
+        if marks != 0 {
+            at = unescape_one(raw, at, out);
+        }
     }
-    out.extend_from_slice(&raw[from..]);
+    while at < raw.len() {
+        at = unescape_one(raw, at, out);
+    }
 }
 
 /// Unescapes the sequence at `at` and returns where the text goes on.
@@ -302,6 +318,11 @@ fn unescape_one(raw: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
     let Some(kind) = raw.get(at + 1) else {
         return raw.len();
     };
+    if let Some([b'\\', b'u', b'0', b'0', b'0', digit @ b'0'..=b'9']) = raw[at..].first_chunk::<6>()
+    {
+        out.push(digit - b'0');
+        return at + 6;
+    }
     let plain = match kind {
         b'b' => 0x08,
         b't' => b'\t',
@@ -355,6 +376,12 @@ mod tests {
         check_unescape(r#"\"\\\/\b\t\n\f\r"#, "\"\\/\u{8}\t\n\u{c}\r");
         check_unescape(r"\u00e9\u4e2d", "é中");
         check_unescape(r"\ud83d\ude00!", "😀!");
+        check_unescape(r"\u0009\u000a\u000A0123456789\u0000", "\t\n\n0123456789\0");
+        for len in 0..20 {
+            let (before, after) = ("x".repeat(len), "y".repeat(20 - len));
+            let raw = format!(r#"{before}\u0001\"{after}\u00e9"#);
+            check_unescape(&raw, &format!("{before}\u{1}\"{after}é"));
+        }
         check_unescape(r"\ud83dx", "?x");
         check_unescape(r"\ude00", "?");
         check_unescape(r"\ud83d\u0041", "?A");

@@ -82,7 +82,7 @@ pub enum Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
-    fn bytes(&self) -> &'a [u8] {
+    pub fn bytes(&self) -> &'a [u8] {
         match self {
             Raw::In(frame) => frame.bytes(),
             Raw::Shared(bytes) => bytes,
