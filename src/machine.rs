@@ -154,6 +154,21 @@ pub struct RemoteFrames {
     parts: Vec<(ConnId, Part)>,
 }
 
+/// Memory that is kept ready for frames to another shard.
+const REMOTE_BYTES_USUAL: usize = 64 * 1024;
+
+impl RemoteFrames {
+    fn write(&mut self, conn: ConnId, encode: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.bytes.len();
+        encode(&mut self.bytes);
+        let added = self.bytes.len() - before;
+        match self.parts.last_mut() {
+            Some((last, Part::Inline(len))) if *last == conn => *len += added,
+            _ => self.parts.push((conn, Part::Inline(added))),
+        }
+    }
+}
+
 /// Bytes waiting for one connection, in order.
 #[derive(Default)]
 pub struct Output {
@@ -232,12 +247,7 @@ impl<P> Outbox<P> {
             let Some(batch) = self.remote.get_mut(usize::from(conn.shard.0)) else {
                 return;
             };
-            let before = batch.bytes.len();
-            encode(&mut batch.bytes);
-            batch
-                .parts
-                .push((conn, Part::Inline(batch.bytes.len() - before)));
-            return;
+            return batch.write(conn, encode);
         }
         let Some(output) = self.output(conn) else {
             return;
@@ -312,7 +322,12 @@ impl<P> Outbox<P> {
         if batch.parts.is_empty() {
             return None;
         }
-        Some(std::mem::take(batch))
+        // The next turn's will be about as large.
+        let next = RemoteFrames {
+            bytes: Vec::with_capacity(batch.bytes.len().min(REMOTE_BYTES_USUAL)),
+            parts: Vec::new(),
+        };
+        Some(std::mem::replace(batch, next))
     }
 
     /// Delivers another shard's batch to connections held here.

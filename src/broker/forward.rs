@@ -1,7 +1,7 @@
 //! Requests for what another shard owns, on their way there.
 //!
-//! Those of one turn travel as one: frames back to back in one piece of memory, which the other core
-//! frees once. A large frame travels alone, as a share of what it was received in.
+//! Those of one turn travel as one: frames back to back in one piece of memory, which the other
+//! core frees once. A large frame travels alone, as a share of what it was received in.
 
 use crate::base::{Now, ShardId};
 use crate::broker::handle::{self, Raw, Request};
@@ -11,6 +11,8 @@ use bytes::Bytes;
 
 /// Longer frames are not copied.
 const COPY_BYTES_MAX: usize = 4096;
+/// Memory that a batch begins with.
+const BATCH_BYTES_USUAL: usize = 32 * 1024;
 /// A batch takes no more once it has this many bytes.
 const BATCH_BYTES: usize = 256 * 1024;
 /// How far back a batch is looked for: what goes to other shards in one turn lies between.
@@ -26,7 +28,7 @@ pub struct Forwarded {
 impl Forwarded {
     fn of(link: Link, frame: &[u8]) -> Self {
         let mut batch = Forwarded {
-            bytes: Vec::with_capacity(COPY_BYTES_MAX),
+            bytes: Vec::with_capacity(BATCH_BYTES_USUAL),
             frames: Vec::new(),
         };
         batch.push(link, frame);

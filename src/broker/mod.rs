@@ -339,6 +339,13 @@ impl Tables {
     }
 }
 
+/// What makes the keys of messages that came without one.
+fn unique_keys(options: &BrokerOptions, shard: ShardId) -> UniqueKeys {
+    let instance = options.instance;
+    let maker = instance ^ u32::from(shard.0);
+    UniqueKeys::new(options.store_host.ip(), instance as u16, maker)
+}
+
 impl Broker {
     /// Recovers the shard in `dir`.
     pub fn open(
@@ -370,11 +377,7 @@ impl Broker {
                 calls: Calls::default(),
             })
         });
-        let keys = UniqueKeys::new(
-            options.store_host.ip(),
-            options.instance as u16,
-            options.instance ^ u32::from(shard.0),
-        );
+        let keys = unique_keys(&options, shard);
         let broker = Broker {
             me: shard,
             store,

@@ -7,6 +7,7 @@
 
 use std::hash::BuildHasher;
 
+use crate::base::ShardId;
 use crate::store::consumequeue::QueueSlot;
 
 /// A longer name takes the long way each time.
@@ -19,9 +20,11 @@ const LINES_MAX: usize = 1 << 17;
 
 /// Where the messages of a queue go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Route {
-    pub slot: QueueSlot,
-    pub topic_id: u64,
+pub enum Route {
+    /// Into a queue of this shard.
+    Here { slot: QueueSlot, topic_id: u64 },
+    /// To the shard that owns it.
+    There(ShardId),
 }
 
 #[repr(align(64))]
@@ -37,10 +40,7 @@ struct Line {
 
 impl Line {
     const EMPTY: Line = Line {
-        route: Route {
-            slot: QueueSlot(0),
-            topic_id: 0,
-        },
+        route: Route::There(ShardId(0)),
         queue_id: 0,
         generation: 0,
         len: 0,
@@ -121,9 +121,12 @@ mod tests {
     use std::collections::HashMap;
 
     fn route(n: u32) -> Route {
-        Route {
-            slot: QueueSlot(n),
-            topic_id: u64::from(n) + 7,
+        match n % 3 {
+            0 => Route::There(ShardId(n as u16)),
+            _ => Route::Here {
+                slot: QueueSlot(n),
+                topic_id: u64::from(n) + 7,
+            },
         }
     }
 

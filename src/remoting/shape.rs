@@ -1,8 +1,9 @@
 //! Sends in JSON that look like an earlier one: compared instead of scanned, field by field.
 //!
-//! Of a producer's sends only few fields change: to where, when, which properties. A [`Shape`] is a
-//! send that was scanned and decoded, cut at these; all else must be the same, byte by byte, and then
-//! means the same. Whatever does not fit goes to the scanner, so the answer is always the scanner's.
+//! Of a producer's sends only few fields change: to where, when, which properties. A [`Shape`] is
+//! a send that was scanned and decoded, cut at these; all else must be the same, byte by byte, and
+//! then means the same. Whatever does not fit goes to the scanner, so the answer is always the
+//! scanner's.
 
 use super::code::request;
 use super::command::Command;

@@ -235,8 +235,8 @@ impl Ring {
     }
 
     /// As [`turn`](Self::turn), and waits until something completes or the time is up. The end of a
-    /// write that was told of already wakes nobody alone, unless somebody is `behind` it with the next
-    /// write; but then the time is short.
+    /// write that was told of already wakes nobody alone, unless somebody is `behind` it with the
+    /// next write; but then the time is short.
     pub fn wait(&mut self, time: Duration, behind: bool) -> io::Result<()> {
         if self.has_completions() {
             return self.turn();

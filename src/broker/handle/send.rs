@@ -111,11 +111,18 @@ pub fn send(
     out: &mut Outbox<Peer>,
 ) -> Result<(), Reject> {
     let name = header.topic.to_cow();
-    if !header.batch
-        && let Some(slot) = known(broker, &name, header.queue_id)
-    {
-        check_body(broker, request.command.body)?;
-        return send_known(broker, request, header, &name, slot, out);
+    match broker.routes.get(&name, header.queue_id) {
+        Some(Route::There(owner)) => {
+            broker.forward(owner, request, out);
+            return Ok(());
+        }
+        Some(Route::Here { slot, topic_id })
+            if !header.batch && is_still(broker, slot, topic_id, header.queue_id) =>
+        {
+            check_body(broker, request.command.body)?;
+            return send_known(broker, request, header, &name, slot, out);
+        }
+        _ => {}
     }
     let Some(topic) = broker.snapshot.topics.get(&name).cloned() else {
         return create_topic(broker, request, header, &name, out);
@@ -143,6 +150,10 @@ pub fn send(
         return Ok(());
     }
     if owner != broker.me {
+        if topic.dedup_window_ms().is_none() {
+            // The owner looks at all the rest itself.
+            broker.routes.put(&name, queue_id, Route::There(owner));
+        }
         broker.forward(owner, request, out);
         return Ok(());
     }
@@ -152,12 +163,11 @@ pub fn send(
     send_one(broker, request, header, &topic, queue_id, out)
 }
 
-/// A queue of this shard to which sends went before and nothing has changed since.
+/// Whether the slot is still that queue's.
 #[inline]
-fn known(broker: &Broker, topic: &str, queue_id: i32) -> Option<QueueSlot> {
-    let Route { slot, topic_id } = broker.routes.get(topic, queue_id)?;
-    let queue = broker.store.queues().queue(slot)?;
-    (queue.topic_id == topic_id && queue.queue_id == queue_id).then_some(slot)
+fn is_still(broker: &Broker, slot: QueueSlot, topic_id: u64, queue_id: i32) -> bool {
+    let queue = broker.store.queues().queue(slot);
+    queue.is_some_and(|queue| queue.topic_id == topic_id && queue.queue_id == queue_id)
 }
 
 pub(super) fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
@@ -335,7 +345,7 @@ fn store_one(
     let is_plain = traits.is_plain() && !is_retry && topic.dedup_window_ms().is_none();
     if is_plain && !of(topic).1 {
         let topic_id = topic.id;
-        let route = Route { slot, topic_id };
+        let route = Route::Here { slot, topic_id };
         broker.routes.put(&topic.name, queue_id, route);
     }
     Ok(())
