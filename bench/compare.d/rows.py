@@ -54,9 +54,9 @@ def _latency_seconds(plan):
     return _pairs(plan, len(rows_send.LATENCY_SHARES) + 1)
 
 
-def _stock_seconds(plan):
+def _stock_seconds(plan, brokers=2):
     lines = rows_stock.SKIP_LINES[plan.is_quick] + rows_stock.LINES[plan.is_quick]
-    return plan.rounds * 2 * (5 * lines + 4)
+    return plan.rounds * brokers * (5 * lines + 4)
 
 
 def _of(mode, function):
@@ -103,7 +103,7 @@ ROWS = (
         seconds=lambda plan: plan.rounds * 12 + (20 if plan.is_quick else 40), is_main=True),
     Row("stock-producer", STOCK, "stock Java producer, -w 64, 1 KiB",
         "≥ against Java, ≤ 1/5 of its broker CPU", rows_stock.judge_producer, rows_stock.producer,
-        seconds=_stock_seconds),
+        seconds=functools.partial(_stock_seconds, brokers=3)),
     Row("stock-clients", STOCK, "stock producer and consumer together", "–",
         rows_stock.judge_clients, rows_stock.clients, seconds=_stock_seconds),
     ON_SYNC["send"],
