@@ -136,6 +136,9 @@ def check_disk(path, need_bytes):
         )
 
 
+TCP_CONGESTION_CONTROL = "/proc/sys/net/ipv4/tcp_congestion_control"
+
+
 def facts(path, cores):
     """What a reader must know of the machine."""
     _, _, kind, options = mount_of(path)
@@ -148,6 +151,7 @@ def facts(path, cores):
         "memory": f"{memory_bytes() / (1 << 30):.1f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "file system": f"{kind} ({options})",
+        "TCP congestion control": read(TCP_CONGESTION_CONTROL),
         "load average at start": " ".join(read("/proc/loadavg").split()[:3]),
     }
     queue = queue_of(path)
