@@ -65,6 +65,11 @@ pub(super) struct Cuts<K> {
     rest: usize,
 }
 
+/// Whether a value found by the scanner is a string.
+pub(super) fn is_quoted(header: &[u8], value: Span) -> bool {
+    header.get(value.range().start.wrapping_sub(1)) == Some(&b'"')
+}
+
 struct Value<K> {
     /// The bytes before it, since the value before.
     from: usize,
@@ -91,7 +96,7 @@ impl<K: Copy> Cuts<K> {
             let number = header[range.clone()]
                 .iter()
                 .all(|byte| matches!(byte, b'0'..=b'9' | b'-'));
-            let quoted = header.get(range.start.wrapping_sub(1)) == Some(&b'"');
+            let quoted = is_quoted(header, value);
             // A field may be a bare number or word: `opaque` is one, the others are rare.
             let as_said = match is_number(kind) {
                 true => number && !quoted && !range.is_empty(),

@@ -12,7 +12,7 @@ use super::frame::{Codec, Frame};
 use super::header::send::{SendHeader, long_place, short_place};
 use super::json;
 use super::language::Language;
-use super::layout::Cuts;
+use super::layout::{Cuts, is_quoted};
 use super::text::Text;
 
 /// Producers that are laid out differently, and a little more.
@@ -71,6 +71,8 @@ enum Kind {
     BornTimestamp,
     Properties,
     BrokerName,
+    /// A text that means nothing here, such as a signature.
+    Unknown,
 }
 
 impl Kind {
@@ -119,6 +121,9 @@ impl Shape {
         let mut values = vec![(opaque, Kind::Opaque)];
         for (key, value) in command.ext.spans() {
             let Some(place) = key.text(frame.header).as_plain_bytes().and_then(place) else {
+                if is_quoted(frame.header, value) {
+                    values.push((value, Kind::Unknown));
+                }
                 continue;
             };
             if seen & 1 << place != 0 {
@@ -161,6 +166,7 @@ impl Shape {
                 Kind::DefaultTopic => header.default_topic = scan.quoted()?.text(frame.header),
                 Kind::Properties => header.properties = scan.quoted()?.text(frame.header),
                 Kind::BrokerName => header.broker_name = Some(scan.quoted()?.text(frame.header)),
+                Kind::Unknown => _ = scan.quoted()?,
             }
             Some(())
         })?;
@@ -263,6 +269,7 @@ mod tests {
             ("TagA", r#"\"\n"#),
             ("opaque\":7", "opaque\":-2147483648"),
             ("broker-a", "b"),
+            ("\"x\":\"1", "\"x\":\"\\u0001é"),
         ] {
             let header = SHORT.replace(old, new);
             assert!(is_taken(&mut shapes, header.as_bytes()), "{header}");
@@ -280,7 +287,8 @@ mod tests {
             ("\"f\":\"0", "\"f\":\"1"),
             ("\"k\":\"false", "\"k\":\"true"),
             ("\"m\":\"false", "\"m\":\"true"),
-            ("\"x\":\"1", "\"x\":\"2"),
+            ("\"x\":\"1\"", "\"x\":1"),
+            ("\"x\":\"1", "\"y\":\"1"),
             ("JAVA", "GO"),
             ("flag\":0", "flag\":2"),
             ("\"e\":\"3\"", "\"e\":\"\""),

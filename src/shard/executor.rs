@@ -290,7 +290,8 @@ impl<B: Machine, N: Machine> Executor<B, N> {
             {
                 return true;
             }
-            std::hint::spin_loop();
+            // Syncs and the ends of writes are carried out by kernel threads of this core.
+            std::thread::yield_now();
         }
         false
     }
