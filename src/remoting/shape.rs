@@ -106,14 +106,15 @@ impl Shape {
     /// `None` if it is no send, or has parts that need the scanner each time.
     fn of(frame: Frame<'_>) -> Option<Shape> {
         let (command, opaque) = json::decode_and_find_opaque(frame).ok()?;
-        let (header, place): (_, fn(&[u8]) -> Option<usize>) = match command.code {
-            request::SEND_MESSAGE => (SendHeader::decode_long(&command.ext), long_place),
+        let (header, is_long) = match command.code {
+            request::SEND_MESSAGE => (SendHeader::decode_long(&command.ext), true),
             request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
-                (SendHeader::decode_short(&command.ext), short_place)
+                (SendHeader::decode_short(&command.ext), false)
             }
             _ => return None,
         };
         let header = header.ok()?;
+        let place = if is_long { long_place } else { short_place };
         if command.remark.is_some() || command.is_response() {
             return None;
         }
