@@ -24,7 +24,7 @@ pub struct Link {
 }
 
 /// A frame up to this long is kept by copying it.
-const COPY_BYTES_MAX: usize = 4096;
+pub const COPY_BYTES_MAX: usize = 4096;
 
 /// A whole frame, length word included, inside the chunk it was received in.
 #[derive(Clone, Copy)]

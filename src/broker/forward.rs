@@ -6,11 +6,9 @@
 use crate::base::{Now, ShardId};
 use crate::broker::handle::{self, Raw, Request};
 use crate::broker::{Broker, Peer};
-use crate::machine::{FrameIn, Link, Outbox};
+use crate::machine::{COPY_BYTES_MAX, FrameIn, Link, Outbox};
 use bytes::Bytes;
 
-/// Longer frames are not copied.
-const COPY_BYTES_MAX: usize = 4096;
 /// Memory that a batch begins with.
 const BATCH_BYTES_USUAL: usize = 32 * 1024;
 /// A batch takes no more once it has this many bytes.

@@ -14,20 +14,70 @@ use super::json::{self, Scan};
 use super::language::Language;
 
 /// Kinds of requests that are remembered: what one connection sends often, and a little more.
-const KNOWN_MAX: usize = 4;
+pub(super) const KNOWN_MAX: usize = 4;
 /// Longer headers are not remembered; bytes.
 const HEADER_MAX: usize = 4096;
 /// Of the headers that fit nothing known, one in so many is learned, so that headers which never
 /// repeat cost little.
 const LEARN_EVERY: u32 = 16;
 
-/// The layouts of the headers seen lately. One for each thread that decodes.
-#[derive(Default)]
-pub struct Layouts {
+/// What was learned from headers seen lately.
+pub(super) struct Lately<T> {
     /// The more often used one is nearer to the front.
-    known: Vec<Layout>,
+    known: Vec<T>,
     misses: u32,
 }
+
+impl<T> Default for Lately<T> {
+    fn default() -> Self {
+        Lately {
+            known: Vec::new(),
+            misses: 0,
+        }
+    }
+}
+
+impl<T> Lately<T> {
+    /// What the first that can makes of something.
+    #[inline]
+    pub(super) fn find<R>(&mut self, read: impl Fn(&T) -> Option<R>) -> Option<R> {
+        for at in 0..self.known.len() {
+            if let Some(found) = read(&self.known[at]) {
+                if at > 0 {
+                    self.known.swap(at - 1, at);
+                }
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// None could: one more may be learned.
+    #[inline]
+    pub(super) fn miss(&mut self, learn: impl FnOnce() -> Option<T>) {
+        if self.misses.is_multiple_of(LEARN_EVERY)
+            && let Some(learned) = learn()
+        {
+            self.known.truncate(KNOWN_MAX - 1);
+            self.known.push(learned);
+        }
+        self.misses = self.misses.wrapping_add(1);
+    }
+
+    #[cfg(test)]
+    pub(super) fn known(&self) -> &[T] {
+        &self.known
+    }
+
+    #[cfg(test)]
+    pub(super) fn learn_next(&mut self) {
+        self.misses = 0;
+    }
+}
+
+/// The layouts of the headers seen lately. One for each thread that decodes.
+#[derive(Default)]
+pub struct Layouts(Lately<Layout>);
 
 impl Layouts {
     /// As [`Command::decode`], for one frame of many.
@@ -36,22 +86,11 @@ impl Layouts {
         if frame.codec == Codec::Binary {
             return Command::decode(frame);
         }
-        for at in 0..self.known.len() {
-            if let Some(command) = self.known[at].decode(frame) {
-                if at > 0 {
-                    self.known.swap(at - 1, at);
-                }
-                return Ok(command);
-            }
+        if let Some(command) = self.0.find(|layout| layout.decode(frame)) {
+            return Ok(command);
         }
         let (command, opaque) = json::decode_and_find_opaque(frame)?;
-        if self.misses.is_multiple_of(LEARN_EVERY)
-            && let Some(layout) = Layout::of(&command, opaque, frame.header)
-        {
-            self.known.truncate(KNOWN_MAX - 1);
-            self.known.push(layout);
-        }
-        self.misses = self.misses.wrapping_add(1);
+        self.0.miss(|| Layout::of(&command, opaque, frame.header));
         Ok(command)
     }
 }
@@ -237,7 +276,7 @@ mod tests {
     }
 
     fn hits(layouts: &Layouts, header: &str) -> bool {
-        let mut known = layouts.known.iter();
+        let mut known = layouts.0.known().iter();
         known.any(|layout| layout.decode(frame(header.as_bytes())).is_some())
     }
 
@@ -295,9 +334,9 @@ mod tests {
             r#"{"opaque":1,"extFields":{"a":1}}"#,
             &long,
         ] {
-            layouts.misses = 0;
+            layouts.0.learn_next();
             check(&mut layouts, header.as_bytes());
-            assert!(layouts.known.is_empty(), "{header}");
+            assert!(layouts.0.known().is_empty(), "{header}");
         }
     }
 
@@ -315,15 +354,15 @@ mod tests {
     fn a_few_are_remembered_and_the_oftener_used_stay() {
         let mut layouts = Layouts::default();
         for code in 0..10 {
-            layouts.misses = 0;
+            layouts.0.learn_next();
             check(
                 &mut layouts,
                 SEND.replace("310", &code.to_string()).as_bytes(),
             );
-            layouts.misses = 0;
+            layouts.0.learn_next();
             check(&mut layouts, PULL.as_bytes());
         }
-        assert_eq!(layouts.known.len(), KNOWN_MAX);
+        assert_eq!(layouts.0.known().len(), KNOWN_MAX);
         assert!(hits(&layouts, PULL));
     }
 
@@ -337,14 +376,14 @@ mod tests {
         ) {
             let mut layouts = Layouts::default();
             check(&mut layouts, SEND.as_bytes());
-            layouts.misses = 0;
+            layouts.0.learn_next();
             check(&mut layouts, PULL.as_bytes());
             for (send, at, text) in edits {
                 let mut header = if send { SEND } else { PULL }.as_bytes().to_vec();
                 let at = at.index(header.len());
                 let end = (at + text.len()).min(header.len());
                 header.splice(at..end, text.bytes());
-                layouts.misses = 0;
+                layouts.0.learn_next();
                 check(&mut layouts, &header);
             }
         }

@@ -12,51 +12,28 @@ use super::frame::{Codec, Frame};
 use super::header::send::{SendHeader, long_place, short_place};
 use super::json;
 use super::language::Language;
-use super::layout::{Cuts, is_quoted};
+use super::layout::{Cuts, Lately, is_quoted};
 use super::text::Text;
-
-/// Producers that are laid out differently, and a little more.
-const KNOWN_MAX: usize = 4;
-/// Of the sends that fit nothing known, one in so many is learned.
-const LEARN_EVERY: u32 = 16;
 
 /// The shapes of the sends seen lately. One for each thread that decodes.
 #[derive(Default)]
-pub struct Shapes {
-    /// The more often used one is nearer to the front.
-    known: Vec<Shape>,
-    misses: u32,
-}
+pub struct Shapes(Lately<Shape>);
 
 impl Shapes {
     /// A send that has a known shape, whole. Its fields are in the header only: the command's `ext`
     /// is empty.
     #[inline]
     pub fn decode<'a>(&mut self, frame: Frame<'a>) -> Option<(Command<'a>, SendHeader<'a>)> {
-        if frame.codec == Codec::Binary {
-            return None;
+        match frame.codec {
+            Codec::Json => self.0.find(|shape| shape.decode(frame)),
+            Codec::Binary => None,
         }
-        for at in 0..self.known.len() {
-            if let Some(send) = self.known[at].decode(frame) {
-                if at > 0 {
-                    self.known.swap(at - 1, at);
-                }
-                return Some(send);
-            }
-        }
-        None
     }
 
     /// A send that the scanner took and that has no known shape.
     #[inline]
     pub fn learn(&mut self, frame: Frame<'_>) {
-        if self.misses.is_multiple_of(LEARN_EVERY)
-            && let Some(shape) = Shape::of(frame)
-        {
-            self.known.truncate(KNOWN_MAX - 1);
-            self.known.push(shape);
-        }
-        self.misses = self.misses.wrapping_add(1);
+        self.0.miss(|| Shape::of(frame));
     }
 }
 
@@ -235,10 +212,10 @@ mod tests {
     fn shapes() -> Shapes {
         let mut shapes = Shapes::default();
         for header in [SHORT, LONG] {
-            shapes.misses = 0;
+            shapes.0.learn_next();
             shapes.learn(frame(header.as_bytes()));
         }
-        assert_eq!(shapes.known.len(), 2);
+        assert_eq!(shapes.0.known().len(), 2);
         shapes
     }
 
@@ -333,7 +310,7 @@ mod tests {
         ] {
             let mut shapes = Shapes::default();
             shapes.learn(frame(header.as_bytes()));
-            assert!(shapes.known.is_empty(), "{header}");
+            assert!(shapes.0.known().is_empty(), "{header}");
         }
     }
 
@@ -341,12 +318,12 @@ mod tests {
     fn a_few_are_remembered() {
         let mut shapes = Shapes::default();
         for flag in 0..10 {
-            shapes.misses = 0;
+            shapes.0.learn_next();
             let header = SHORT.replace("\"f\":\"0", &format!("\"f\":\"{flag}"));
             shapes.learn(frame(header.as_bytes()));
             assert!(is_taken(&mut shapes, header.as_bytes()));
         }
-        assert_eq!(shapes.known.len(), KNOWN_MAX);
+        assert_eq!(shapes.0.known().len(), super::super::layout::KNOWN_MAX);
     }
 
     proptest! {

@@ -33,6 +33,9 @@ const FRAMES_PER_LOOK: u64 = 32;
 const REST_BYTES: usize = 16 * 1024;
 /// A connection that rests is looked at after so many log writes and syncs, answered or not.
 const REST_ORDERS: u64 = 2;
+/// A frame longer than this that is not whole gets memory of its own. A shorter one is copied with
+/// each piece that comes, and a peer may send it byte by byte.
+const LARGE_BYTES: usize = 64 * 1024;
 /// Received bytes after which a turn ends even if more connections are ready.
 const TURN_BYTES: usize = 256 * 1024;
 
@@ -547,7 +550,7 @@ impl<M: Machine> Shard<M> {
                 Some(Protocol::Remoting) => conn.known = true,
                 Some(other) => return self.refuse(slot, &refusal(other)),
                 None => {
-                    let large = self.receive_bytes;
+                    let large = LARGE_BYTES.min(self.receive_bytes);
                     return conn.keep(now, &chunk.bytes[..chunk.filled], None, false, large);
                 }
             }
@@ -567,6 +570,7 @@ impl<M: Machine> Shard<M> {
             if handed % FRAMES_PER_LOOK == 0 && engine.round_is_over() {
                 if let Some(conn) = self.conns.at(slot) {
                     conn.unread = Some(chunk);
+                    self.read_next(slot);
                 }
                 return;
             }
@@ -577,11 +581,20 @@ impl<M: Machine> Shard<M> {
         match outcome {
             Ok(len) => {
                 let rest = &chunk.bytes[chunk.used..chunk.filled];
-                conn.keep(now, rest, len, chunk.used > start, self.receive_bytes);
+                let large = LARGE_BYTES.min(self.receive_bytes);
+                conn.keep(now, rest, len, chunk.used > start, large);
             }
             Err(error) => self.broken(slot, &error),
         }
         self.give_back(chunk.bytes);
+    }
+
+    /// The connection that was just put last is read first: so of those that are read no more than
+    /// one has a receive that is handed over in part, and its memory.
+    fn read_next(&mut self, slot: u32) {
+        let last = self.ready.pop_back();
+        assert_eq!(last, Some(slot), "it was put last when it was read");
+        self.ready.push_front(slot);
     }
 
     /// A frame's step. A machine that ends the connection over it could not read its header.
@@ -736,8 +749,6 @@ impl<M: Machine> Shard<M> {
     }
 }
 
-/// Sets the options an accepted socket lacks; gives the peer's and our address. IPv4 in IPv6
-/// clothes is undressed, for a message's host fields take four bytes.
 /// Has the ring tell when there is something to read.
 fn watch(conn: &mut Conn, place: Place, engine: &mut Engine) {
     conn.input = Input::Watched;
@@ -745,6 +756,8 @@ fn watch(conn: &mut Conn, place: Place, engine: &mut Engine) {
     engine.ring.watch(conn.descriptor(), libc::POLLIN, token);
 }
 
+/// Sets the options an accepted socket lacks; gives the peer's and our address. IPv4 in IPv6
+/// clothes is undressed, for a message's host fields take four bytes.
 fn prepare_socket(stream: &TcpStream) -> std::io::Result<(SocketAddr, SocketAddr)> {
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;

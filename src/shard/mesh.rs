@@ -15,10 +15,11 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-/// Letters in a queue.
-const QUEUE_LETTERS: usize = 256;
+/// Letters in a queue. Each carries at most what one turn received, 256 KiB and a frame: together
+/// with the line 32 MiB on the way from one executor to another.
+const QUEUE_LETTERS: usize = 64;
 /// Letters waiting for a full queue before connections are no longer read.
-const LINE_LETTERS_MAX: usize = 256;
+const LINE_LETTERS_MAX: usize = 64;
 
 /// What one shard had for another at the end of a turn.
 pub struct Letter<P> {
