@@ -97,9 +97,6 @@ pub trait Machine {
     /// so a group is whatever has gathered meanwhile.
     fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)>;
 
-    /// Whether something waits for the end of a write under way, to be written after it.
-    fn is_behind(&self) -> bool;
-
     /// When [`Event::Tick`] is wanted next.
     fn deadline(&self) -> Option<Mono>;
 

@@ -26,6 +26,9 @@ use std::time::Duration;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+/// For what small writes gather while the disk pauses: 8 ms at 200,000 messages of 1 KiB a second.
+/// Small, because the processor's caches hold it.
+const AHEAD_BYTES: usize = 2 * MIB;
 /// Layout of the store directory, in `meta.toml`.
 const FORMAT: u32 = 1;
 const META: &str = "meta.toml";
@@ -318,6 +321,7 @@ fn open_shard(
         end,
         batches,
         messages,
+        put_back,
         notes,
     } = report;
     let shard = shard.0;
@@ -327,6 +331,7 @@ fn open_shard(
         end = end.0,
         batches,
         messages,
+        put_back,
         "log recovered"
     );
     notes
@@ -451,6 +456,7 @@ fn store_options(config: &Config, meta: &Meta, salvage: bool) -> StoreOptions {
         batch_bytes_max: config.flush_batch_bytes as usize,
         writes_in_flight_max: config.writes_in_flight as usize,
         pending_bytes_max: (memory / 8).max(MIB),
+        ahead_bytes: AHEAD_BYTES,
         tail_bytes_max: memory / 4,
         window_bytes_max: memory / 4,
         record_bytes_max: body + RECORD_OVERHEAD_BYTES,

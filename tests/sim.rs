@@ -197,7 +197,9 @@ fn mutants() {
     }
     for sabotage in [
         Sabotage::AckBeforeSync,
-        Sabotage::AckBeforeHanded,
+        Sabotage::AckBeforeKept,
+        Sabotage::OverwriteKept,
+        Sabotage::LeaveKept,
         Sabotage::AcceptStaleTail,
         Sabotage::SkipGap,
         Sabotage::ForgetResets,

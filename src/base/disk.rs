@@ -24,12 +24,13 @@ pub type FileName = Arc<str>;
 /// Runs off the shard thread. What it returns is handed back in [`Done::Work`].
 pub type Work = Box<dyn FnOnce(&dyn Dir) -> Result<Vec<u8>, DiskError> + Send>;
 
+/// Copies bytes to a place in a file's pages that the kernel keeps in memory: they outlive this
+/// process, and are lost with the power until the kernel has written them back. Cannot fail.
+pub type Mapped = Box<dyn FnMut(u64, &[u8])>;
+
 /// When a write is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Until {
-    /// Twice, or as `Written` where the disk cannot tell: with [`Done::Handed`] when the kernel
-    /// will carry it out whatever becomes of this process, and when it has.
-    Handed,
     /// When the device has taken it.
     Written,
     /// When these bytes survive a loss of power.
@@ -78,8 +79,6 @@ impl fmt::Debug for Order {
 /// The answer to an [`Order`] that succeeded.
 #[derive(Debug)]
 pub enum Done {
-    /// Not the end of a write: see [`Until::Handed`].
-    Handed,
     Written,
     Synced,
     Read(Bytes),
@@ -148,6 +147,8 @@ pub trait Dir {
     fn rename(&self, from: &str, to: &str) -> Result<(), DiskError>;
     /// Removes the file durably; a file that is not there is fine.
     fn remove(&self, file: &str) -> Result<(), DiskError>;
+    /// The first `bytes` of a file, all of them written before.
+    fn map(&self, file: &str, bytes: u64) -> Result<Mapped, DiskError>;
     /// Of the file system that the directory is in.
     fn space(&self) -> Result<Space, DiskError>;
 }
@@ -187,7 +188,7 @@ pub fn read_file(dir: &dyn Dir, file: &str) -> Result<Option<Vec<u8>>, DiskError
 #[cfg(test)]
 #[derive(Default)]
 pub struct MemDir {
-    files: std::cell::RefCell<std::collections::BTreeMap<String, MemFile>>,
+    files: std::rc::Rc<std::cell::RefCell<std::collections::BTreeMap<String, MemFile>>>,
     /// While set, writes fail with "no space left".
     pub full: std::cell::Cell<bool>,
 }
@@ -341,6 +342,16 @@ impl Dir for MemDir {
     fn remove(&self, file: &str) -> Result<(), DiskError> {
         self.files.borrow_mut().remove(file);
         Ok(())
+    }
+
+    fn map(&self, file: &str, bytes: u64) -> Result<Mapped, DiskError> {
+        let (files, file) = (self.files.clone(), file.to_owned());
+        assert_eq!(files.borrow()[&file].written.len() as u64, bytes);
+        Ok(Box::new(move |at, data| {
+            let mut files = files.borrow_mut();
+            let held = files.get_mut(&file).expect("a mapped file stays");
+            held.written[at as usize..][..data.len()].copy_from_slice(data);
+        }))
     }
 
     fn space(&self) -> Result<Space, DiskError> {

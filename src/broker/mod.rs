@@ -718,12 +718,18 @@ impl Machine for Broker {
 
     /// Tells readers and senders what is confirmed now, and gathers orders.
     fn settle(&mut self, now: Now, out: &mut Outbox<Peer>) {
-        self.publish_changes(now, out);
-        self.resume_readers(now, out);
-        self.resume_pops(now, out);
-        self.resume_lites(now, out);
-        self.answer_confirmed(now, out);
-        self.work_off(now, out);
+        loop {
+            self.store.keep();
+            self.publish_changes(now, out);
+            self.resume_readers(now, out);
+            self.resume_pops(now, out);
+            self.resume_lites(now, out);
+            self.answer_confirmed(now, out);
+            self.work_off(now, out);
+            if !self.store.has_to_keep() {
+                break;
+            }
+        }
         if self.tallies.is_due(now.mono) {
             self.count(now);
         }
@@ -742,10 +748,6 @@ impl Machine for Broker {
     fn poll_write(&mut self, now: Now) -> Option<(OrderId, Order)> {
         self.stats.sample(now);
         self.store.poll_write(now)
-    }
-
-    fn is_behind(&self) -> bool {
-        self.store.log().is_behind()
     }
 
     fn deadline(&self) -> Option<Mono> {

@@ -163,10 +163,6 @@ impl Machine for NameServer {
         None
     }
 
-    fn is_behind(&self) -> bool {
-        false
-    }
-
     fn deadline(&self) -> Option<Mono> {
         Some(self.next_scan)
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::*;
-use crate::base::disk::DirEntry;
+use crate::base::disk::{DirEntry, Mapped};
 use crate::base::{ConnId, ShardId};
 use crate::machine::{FrameIn, Link, Part};
 use crate::remoting::code::request;
@@ -39,6 +39,10 @@ impl Files {
 impl Dir for Files {
     fn space(&self) -> Result<crate::base::disk::Space, DiskError> {
         unreachable!("a name server does not ask for it")
+    }
+
+    fn map(&self, _: &str, _: u64) -> Result<Mapped, DiskError> {
+        unreachable!("a name server maps nothing")
     }
 
     fn list(&self, _: &str) -> Result<Vec<DirEntry>, DiskError> {

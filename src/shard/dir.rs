@@ -4,8 +4,9 @@
 //! A new name is made durable when it appears (the folder is synced), so a file that exists after
 //! a crash is one somebody finished creating or nobody has synced yet.
 
+use super::mapping::Mapping;
 use crate::base::DiskError;
-use crate::base::disk::{BLOCK_BYTES, Dir, DirEntry, Space};
+use crate::base::disk::{BLOCK_BYTES, Dir, DirEntry, Mapped, Space};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -193,6 +194,18 @@ impl Dir for FsDir {
         }
         self.note_moved(file);
         self.sync_folder_of(&path).map_err(fail)
+    }
+
+    fn map(&self, file: &str, bytes: u64) -> Result<Mapped, DiskError> {
+        let fail = |e: io::Error| disk_error("mapping", file, &e);
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.root.join(file));
+        let opened = opened.map_err(fail)?;
+        let len = usize::try_from(bytes).map_err(|_| fail(ErrorKind::InvalidInput.into()))?;
+        let mut mapping = Mapping::of(&opened, len).map_err(fail)?;
+        Ok(Box::new(move |at, data| mapping.write(at as usize, data)))
     }
 
     fn space(&self) -> Result<Space, DiskError> {

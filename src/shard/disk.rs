@@ -188,12 +188,6 @@ impl Disk {
 
     /// The ring has done what it was asked for. Gives the answer if that was an order.
     pub fn handle_done(&mut self, slot: u32, done: Ended, engine: &mut Engine) -> Option<Answer> {
-        if matches!(done, Ended::Handed) {
-            let Some(Asked::Order { id, .. }) = &self.asked[slot as usize] else {
-                panic!("a write was handed over");
-            };
-            return Some((*id, Ok(Done::Handed)));
-        }
         let asked = self.asked[slot as usize].take();
         self.free.push(slot);
         match asked.expect("the ring answers once") {

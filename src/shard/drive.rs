@@ -145,10 +145,6 @@ impl<M: Machine> Shard<M> {
         self.machine.deadline()
     }
 
-    pub fn is_behind(&self) -> bool {
-        self.machine.is_behind()
-    }
-
     pub fn is_ready(&self) -> bool {
         self.machine.ready()
     }

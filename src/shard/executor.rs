@@ -250,10 +250,6 @@ impl<B: Machine, N: Machine> Executor<B, N> {
         if self.is_restless() {
             return Ok(());
         }
-        if self.engine.ring.has_early() {
-            // Somebody is answered as soon as the kernel has these writes.
-            return self.engine.ring.turn().map_err(broken);
-        }
         if self.spin() {
             return Ok(());
         }
@@ -264,8 +260,7 @@ impl<B: Machine, N: Machine> Executor<B, N> {
             || self.take_found(self.engine.clock.now());
         if !missed {
             let time = self.until_deadline();
-            let behind = self.brokers.as_ref().is_some_and(Team::is_behind);
-            self.engine.ring.wait(time, behind).map_err(broken)?;
+            self.engine.ring.wait(time).map_err(broken)?;
         }
         self.engine.bell.rise();
         Ok(())
@@ -323,7 +318,7 @@ impl<B: Machine, N: Machine> Executor<B, N> {
                 break;
             }
             let time = Duration::from_millis(left.min(10));
-            self.engine.ring.wait(time, true).map_err(broken)?;
+            self.engine.ring.wait(time).map_err(broken)?;
             let now = self.engine.clock.now();
             self.take_completions(now);
             self.take_found(now);

@@ -36,6 +36,7 @@ mod disk;
 mod drive;
 mod executor;
 mod helpers;
+mod mapping;
 mod mesh;
 mod net;
 mod ring;

@@ -18,8 +18,6 @@ use crate::base::disk::{BLOCK_BYTES, Until};
 
 /// Orders handed to the kernel in one call; more wait here for the next.
 const ENTRIES: u32 = 256;
-/// How long anything else may wait for company when only told writes are to end.
-const TOLD_PATIENCE: Duration = Duration::from_millis(1);
 /// Completions the kernel can queue; beyond it keeps them aside until there is room.
 const COMPLETIONS: u32 = 4096;
 
@@ -30,11 +28,6 @@ pub struct Ring {
     held: Vec<Option<Held>>,
     free: Vec<u32>,
     in_flight: usize,
-    /// Writes to be told of when the kernel has them: those it does not have yet, and those it has.
-    fresh: Vec<u32>,
-    handed: VecDeque<u32>,
-    /// Writes in flight that were told of.
-    told: usize,
     /// A disk order was queued and the kernel does not know it yet.
     urgent: bool,
 }
@@ -48,10 +41,8 @@ struct Held {
 enum Kept {
     Nothing,
     Write {
-        file: Rc<File>,
-        at: u64,
-        data: Bytes,
-        until: Until,
+        _file: Rc<File>,
+        _data: Bytes,
     },
     Sync {
         _file: Rc<File>,
@@ -69,8 +60,6 @@ enum Kept {
 pub enum Done {
     /// A descriptor is ready, or broken; only trying tells.
     Ready,
-    /// A write is with the kernel for good; it ends as [`Done::Written`].
-    Handed,
     Written(io::Result<usize>),
     Synced(io::Result<()>),
     Read(io::Result<Bytes>),
@@ -99,9 +88,6 @@ impl Ring {
             held: Vec::new(),
             free: Vec::new(),
             in_flight: 0,
-            fresh: Vec::new(),
-            handed: VecDeque::new(),
-            told: 0,
             urgent: false,
         })
     }
@@ -120,15 +106,10 @@ impl Ring {
     }
 
     /// Direct write of whole blocks.
-    ///
-    /// One that is told of early must not wait: then the kernel has queued it at the device before
-    /// the call that hands it over returns, and carries it out even if this process is killed. One
-    /// that would have to wait goes to a thread of this process instead, and is told of at its end.
     pub fn write(&mut self, file: Rc<File>, at: u64, data: Bytes, until: Until, token: u64) {
         let data = aligned(data);
         let len = u32::try_from(data.len()).expect("a batch is shorter than 4 GiB");
         let flags = match until {
-            Until::Handed => libc::RWF_NOWAIT,
             Until::Written => 0,
             Until::Durable => libc::RWF_DSYNC,
         };
@@ -137,20 +118,10 @@ impl Ring {
             .rw_flags(flags)
             .build();
         let kept = Kept::Write {
-            file,
-            at,
-            data,
-            until,
+            _file: file,
+            _data: data,
         };
-        let slot = self.urge(entry, token, kept);
-        if until == Until::Handed {
-            self.fresh.push(slot);
-        }
-    }
-
-    /// Whether a write is still to be told of.
-    pub fn has_early(&self) -> bool {
-        !(self.fresh.is_empty() && self.handed.is_empty())
+        self.urge(entry, token, kept);
     }
 
     pub fn sync(&mut self, file: Rc<File>, token: u64) {
@@ -183,13 +154,13 @@ impl Ring {
         self.urge(entry, token, Kept::Open { _path: path });
     }
 
-    fn urge(&mut self, entry: squeue::Entry, token: u64, what: Kept) -> u32 {
+    fn urge(&mut self, entry: squeue::Entry, token: u64, what: Kept) {
         self.in_flight += 1;
         self.urgent = true;
-        self.push(entry, token, what)
+        self.push(entry, token, what);
     }
 
-    fn push(&mut self, entry: squeue::Entry, token: u64, what: Kept) -> u32 {
+    fn push(&mut self, entry: squeue::Entry, token: u64, what: Kept) {
         let held = Some(Held { token, what });
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -201,7 +172,6 @@ impl Ring {
         self.held[slot as usize] = held;
         self.overflow.push_back(entry.user_data(u64::from(slot)));
         self.fill();
-        slot
     }
 
     /// Moves what waits into the submission queue.
@@ -234,27 +204,20 @@ impl Ring {
         if idle { Ok(()) } else { self.enter(None) }
     }
 
-    /// As [`turn`](Self::turn), and waits until something completes or the time is up. The end of a
-    /// write that was told of already wakes nobody alone, unless somebody is `behind` it with the
-    /// next write; but then the time is short.
-    pub fn wait(&mut self, time: Duration, behind: bool) -> io::Result<()> {
+    /// As [`turn`](Self::turn), and waits until something completes or the time is up.
+    pub fn wait(&mut self, time: Duration) -> io::Result<()> {
         if self.has_completions() {
             return self.turn();
         }
-        let (count, time) = match self.told {
-            0 => (1, time),
-            _ if behind => (1, time),
-            told => (1 + told, time.min(TOLD_PATIENCE)),
-        };
         let time = types::Timespec::from(time);
-        self.enter(Some((count, types::SubmitArgs::new().timespec(&time))))
+        self.enter(Some(types::SubmitArgs::new().timespec(&time)))
     }
 
-    fn enter(&mut self, wait: Option<(usize, types::SubmitArgs<'_, '_>)>) -> io::Result<()> {
+    fn enter(&mut self, wait: Option<types::SubmitArgs<'_, '_>>) -> io::Result<()> {
         self.urgent = false;
         let entered = match wait {
-            Some((count, args)) if self.overflow.is_empty() => {
-                self.uring.submitter().submit_with_args(count, &args)
+            Some(args) if self.overflow.is_empty() => {
+                self.uring.submitter().submit_with_args(1, &args)
             }
             _ => self.uring.submitter().submit(),
         };
@@ -266,9 +229,6 @@ impl Ring {
                 _ => return Err(e),
             },
         }
-        if self.overflow.is_empty() && self.uring.submission().is_empty() {
-            self.handed.extend(self.fresh.drain(..));
-        }
         self.fill();
         Ok(())
     }
@@ -278,61 +238,23 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
-    /// The next completion; after them, which writes the kernel has for good.
+    /// The next completion.
     pub fn next(&mut self) -> Option<(u64, Done)> {
-        loop {
-            let Some(entry) = self.uring.completion().next() else {
-                break;
-            };
-            let ended = self.end(entry.user_data() as u32, outcome(entry.result()));
-            if ended.is_some() {
-                return ended;
-            }
-        }
-        if self.uring.submission().taskrun() {
-            // One of them may have ended, and badly, without a completion that can be seen yet.
-            return None;
-        }
-        let slot = self.handed.pop_front()?;
-        self.told += 1;
-        let held = self.held[slot as usize].as_ref();
-        Some((held.expect("it has not ended").token, Done::Handed))
+        let entry = self.uring.completion().next()?;
+        Some(self.end(entry.user_data() as u32, outcome(entry.result())))
     }
 
-    /// Takes a write out of those to be told of; false if it was told of.
-    fn forget_early(&mut self, slot: u32) -> bool {
-        let before = self.fresh.len() + self.handed.len();
-        self.fresh.retain(|other| *other != slot);
-        self.handed.retain(|other| *other != slot);
-        self.fresh.len() + self.handed.len() < before
-    }
-
-    /// `None` if the order had to begin again.
-    fn end(&mut self, slot: u32, result: io::Result<usize>) -> Option<(u64, Done)> {
+    fn end(&mut self, slot: u32, result: io::Result<usize>) -> (u64, Done) {
         let held = self.held[slot as usize].take();
         let Held { token, what } = held.expect("an order completes once");
         self.free.push(slot);
         if matches!(what, Kept::Nothing) {
-            return Some((token, Done::Ready));
+            return (token, Done::Ready);
         }
         self.in_flight -= 1;
         let done = match what {
             Kept::Nothing => Done::Ready,
-            Kept::Write {
-                file,
-                at,
-                data,
-                until,
-            } => {
-                if until == Until::Handed {
-                    self.told -= usize::from(!self.forget_early(slot));
-                    if would_wait(&result, data.len()) {
-                        self.write(file, at, data, Until::Written, token);
-                        return None;
-                    }
-                }
-                Done::Written(result)
-            }
+            Kept::Write { .. } => Done::Written(result),
             Kept::Sync { .. } => Done::Synced(result.map(drop)),
             Kept::Read { mut buffer, .. } => Done::Read(result.map(|count| {
                 buffer.truncate(count);
@@ -343,7 +265,7 @@ impl Ring {
                 File::from(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
             })),
         };
-        Some((token, done))
+        (token, done)
     }
 }
 
@@ -353,14 +275,6 @@ impl Drop for Ring {
             // The kernel may still write there.
             std::mem::forget(std::mem::take(&mut self.held));
         }
-    }
-}
-
-/// Whether a write that must not wait was given up, in whole or in part, or cannot be asked for.
-fn would_wait(result: &io::Result<usize>, len: usize) -> bool {
-    match result {
-        Ok(written) => *written < len,
-        Err(error) => matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP)),
     }
 }
 
@@ -389,7 +303,7 @@ mod tests {
             if let Some(done) = ring.next() {
                 return done;
             }
-            ring.wait(Duration::from_secs(1), true).unwrap();
+            ring.wait(Duration::from_secs(1)).unwrap();
         }
     }
 
@@ -456,7 +370,7 @@ mod tests {
         for token in 0..count {
             ring.watch(other.as_raw_fd(), libc::POLLIN, token);
         }
-        ring.wait(Duration::from_millis(1), true).unwrap();
+        ring.wait(Duration::from_millis(1)).unwrap();
         assert!(ring.next().is_none(), "nothing is ready");
         io::Write::write_all(&mut one, b"x").unwrap();
         let mut tokens: Vec<u64> = (0..count).map(|_| next(&mut ring).0).collect();

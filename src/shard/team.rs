@@ -219,11 +219,6 @@ impl<M: Machine> Team<M> {
     }
 
     /// When the next rest of a connection ends that no completion ends.
-    /// Whether one of its logs waits for a write under way.
-    pub fn is_behind(&self) -> bool {
-        self.shards.iter().any(Shard::is_behind)
-    }
-
     pub fn rests_until_ns(&self) -> Option<u64> {
         let rests = self.shards.iter().filter_map(Shard::rests_until_ns);
         rests.min()

@@ -97,7 +97,7 @@ impl Puppet {
                 });
                 out.share(conn, Bytes::from(body));
             }
-            "write" | "hand" | "sync" => self.log(conn, &words),
+            "write" | "sync" => self.log(conn, &words),
             "read" | "work" | "hold" | "move" => self.ask_disk(conn, &words, out),
             "release" => self.hold.take().unwrap().send(()).unwrap(),
             "close" => {
@@ -129,7 +129,7 @@ impl Puppet {
         let id = self.order(conn);
         let file = words[1].into();
         let order = match words[0] {
-            "write" | "hand" => {
+            "write" => {
                 let blocks: usize = words[3].parse().unwrap();
                 let data = Bytes::from(vec![words[4].as_bytes()[0]; blocks * 4096]);
                 Order::Write {
@@ -137,7 +137,6 @@ impl Puppet {
                     at: words[2].parse().unwrap(),
                     data,
                     until: match blocks {
-                        _ if words[0] == "hand" => Until::Handed,
                         1 => Until::Durable,
                         _ => Until::Written,
                     },
@@ -221,10 +220,6 @@ impl Machine for Puppet {
                 answer(out, conn, "bye");
                 out.closes.push(conn);
             }
-            Event::Disk {
-                id,
-                result: Ok(Done::Handed),
-            } => answer(out, self.orders[&id], "handed"),
             Event::Disk { id, result } => {
                 let conn = self.orders.remove(&id).unwrap();
                 answer(out, conn, &told(result));
@@ -250,10 +245,6 @@ impl Machine for Puppet {
         self.wake.map(|(at, _)| at)
     }
 
-    fn is_behind(&self) -> bool {
-        false
-    }
-
     fn admits(&self) -> bool {
         self.admits
     }
@@ -269,7 +260,6 @@ impl Machine for Puppet {
 
 fn told(result: Result<Done, DiskError>) -> String {
     match result {
-        Ok(Done::Handed) => unreachable!("told of apart"),
         Ok(Done::Written) => "written".to_owned(),
         Ok(Done::Synced) => "synced".to_owned(),
         Ok(Done::Read(bytes)) => {
@@ -707,25 +697,6 @@ fn with_an_interval_requests_wait_for_its_end() {
         );
     }
     assert!(start.elapsed() >= interval, "{:?}", start.elapsed());
-    server.stop();
-}
-
-#[test]
-fn a_write_is_told_of_when_the_kernel_has_it_and_when_it_is_done() {
-    let server = Server::start(options(1), 1);
-    let mut client = server.connect();
-    let mut handed = 0;
-    for _ in 0..50 {
-        let mut said = client.ask("hand log/a 0 1 B");
-        if said == "handed" {
-            handed += 1;
-            said = client.receive();
-        }
-        assert_eq!(said, "written");
-    }
-    // One that would have had to wait is told of once; that may be so, but not each time.
-    assert!(handed > 0);
-    assert_eq!(client.ask("read log/a 0 4096"), "4096 bytes of 'B' true");
     server.stop();
 }
 

@@ -2,8 +2,12 @@
 //! keeps the newest batches in memory for readers.
 //!
 //! Always holds: batches leave in log order; two writes in flight never share a block; `durable <=
-//! written <= handed <= end`, and each only grows; after a failed write or sync nothing more is
+//! written <= kept <= end`, and each only grows; after a failed write or sync nothing more is
 //! ordered and no watermark moves.
+//!
+//! Under `ASYNC_FLUSH` a small batch is *kept* ([`Ahead`]) and so confirmed as soon as everything
+//! before it is; the disk gets what is kept a little later, many batches in one write. What is
+//! large, or finds no room there, is confirmed by its own write.
 //!
 //! Where a batch starts is decided when it is opened, because its records carry their offsets. It
 //! *continues* in the last block of its predecessor, and may then be written only after that; or it
@@ -15,6 +19,7 @@
 use crate::base::blocks::BlockBuffer;
 use crate::base::disk::{BLOCK_BYTES, Done, Order, Until};
 use crate::base::{DiskError, LogOffset, Mono, Now, OrderId};
+use crate::store::ahead::Ahead;
 use crate::store::batch::{BATCH_BYTES_MAX, BatchHeader, HEADER_BYTES, Life, Lineage};
 use crate::store::segment::Segments;
 use crate::store::{Flush, Sabotage};
@@ -32,9 +37,15 @@ const BESIDE_BYTES: usize = 256 * 1024;
 /// batch waits there for the scheduler's next tick: worth it for what is written beside another,
 /// because then the disk and this core are busy too, and for nothing smaller.
 const DURABLE_BYTES: usize = 128 * 1024;
-/// Up to this size a batch is answered when the kernel has it: one request to the device at once
-/// is what the kernel can promise to have for good, and what is large is many.
+/// Smaller batches are kept before they are written; for larger ones two copies more cost as much
+/// as the wait for the disk.
 const SMALL_BYTES: usize = 32 * 1024;
+/// What is kept is written once there is so much of it,
+const GATHERED_BYTES: usize = 64 * 1024;
+/// or after this time,
+pub const GATHER_MS: u64 = 10;
+/// up to this much in one write.
+const JOINED_BYTES_MAX: usize = 256 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
 const LARGE_BYTES: usize = 64 * 1024;
 
@@ -60,8 +71,14 @@ pub struct CommitLog {
     options: LogOptions,
     lineage: Lineage,
     segments: Segments,
+    /// Under `ASYNC_FLUSH`.
+    ahead: Option<Ahead>,
     open: Option<OpenBatch>,
     sealed: VecDeque<SealedBatch>,
+    /// Bytes of sealed batches that are kept.
+    kept_bytes: usize,
+    /// When those are to be written, however few they are.
+    write_due: Option<Mono>,
     in_flight: VecDeque<InFlight>,
     tail: VecDeque<TailBatch>,
     tail_bytes: usize,
@@ -77,8 +94,8 @@ pub struct CommitLog {
     usual_bytes: usize,
     /// Whether that is large, with some reluctance to change.
     large: bool,
-    /// Under `ASYNC_FLUSH`: the kernel has the log up to here, whatever becomes of this process.
-    handed: LogOffset,
+    /// Up to here the log outlives this process: it is written, or kept.
+    kept: LogOffset,
     written: LogOffset,
     durable: LogOffset,
     /// Under `SYNC_FLUSH`: the writes between `durable` and `written`.
@@ -107,15 +124,15 @@ struct SealedBatch {
     at: LogOffset,
     end: LogOffset,
     continuing: bool,
+    /// Starts where the block of `at` does.
     data: Bytes,
+    kept: bool,
 }
 
 struct InFlight {
     id: OrderId,
     end: LogOffset,
     pending: usize,
-    /// The kernel has it for good.
-    handed: bool,
     done: bool,
     /// Its answer says that it is durable, not only written.
     durable: bool,
@@ -145,14 +162,23 @@ pub struct LogEnd {
 impl CommitLog {
     /// Continues a log whose bytes up to `end` are durable. The next batch starts at the next
     /// block, so nothing that was written before is touched again.
-    pub fn new(options: LogOptions, lineage: Lineage, segments: Segments, end: LogEnd) -> Self {
+    pub fn new(
+        options: LogOptions,
+        lineage: Lineage,
+        segments: Segments,
+        ahead: Option<Ahead>,
+        end: LogEnd,
+    ) -> Self {
         assert!(options.writes_in_flight_max > 0 && options.batch_bytes_max > HEADER_BYTES);
         CommitLog {
             options,
             lineage,
             segments,
+            ahead,
             open: None,
             sealed: VecDeque::new(),
+            kept_bytes: 0,
+            write_due: None,
             in_flight: VecDeque::new(),
             tail: VecDeque::new(),
             tail_bytes: 0,
@@ -164,7 +190,7 @@ impl CommitLog {
             previous_bytes: 0,
             usual_bytes: 0,
             large: false,
-            handed: end.end,
+            kept: end.end,
             written: end.end,
             durable: end.end,
             unsynced: VecDeque::new(),
@@ -197,11 +223,11 @@ impl CommitLog {
     pub fn confirmed(&self) -> LogOffset {
         match self.options.flush {
             _ if self.options.sabotage == Sabotage::AckBeforeSync => self.written,
-            Flush::Async if self.options.sabotage == Sabotage::AckBeforeHanded => self
+            Flush::Async if self.options.sabotage == Sabotage::AckBeforeKept => self
                 .in_flight
                 .back()
-                .map_or(self.written, |write| write.end),
-            Flush::Async => self.handed,
+                .map_or(self.kept, |write| write.end.max(self.kept)),
+            Flush::Async => self.kept,
             Flush::Sync => self.durable,
         }
     }
@@ -252,12 +278,6 @@ impl CommitLog {
         self.failed.is_none() && self.pending_bytes < self.options.pending_bytes_max
     }
 
-    /// Whether records wait for the end of a write under way.
-    pub fn is_behind(&self) -> bool {
-        let gathered = self.open.as_ref().is_some_and(|open| open.records > 0);
-        gathered || !self.sealed.is_empty()
-    }
-
     pub fn tail_bytes(&self) -> usize {
         let spare: usize = self.spares.iter().map(BlockBuffer::capacity).sum();
         self.tail_bytes + spare
@@ -286,7 +306,7 @@ impl CommitLog {
                 && open.bytes.len() - open.prefix + bytes > self.options.batch_bytes_max;
             let segment_end = self.segments.end_of(open.at);
             if full || open.end().0 + bytes as u64 > segment_end.0 {
-                self.seal();
+                self.close();
             }
         }
         match &mut self.open {
@@ -381,8 +401,8 @@ impl CommitLog {
         BlockBuffer::with_capacity(room)
     }
 
-    /// Closes the open batch, if it has records: checksums it and queues it for the disk.
-    pub fn seal(&mut self) {
+    /// Ends the open batch, if it has records: checksums it and queues it for the disk.
+    fn seal(&mut self) {
         let Some(mut open) = self.open.take() else {
             return;
         };
@@ -406,11 +426,7 @@ impl CommitLog {
         self.previous_bytes = open.bytes.len() - open.prefix;
         self.usual_bytes = (3 * self.usual_bytes + self.previous_bytes) / 4;
         self.sealed_end = end;
-        let whole = open.bytes.len().next_multiple_of(BLOCK_BYTES);
-        let zeros = [0; BLOCK_BYTES];
-        let missing = whole - open.bytes.len();
-        open.bytes.reserve(missing);
-        open.bytes.tail().extend_from_slice(&zeros[..missing]);
+        fill_block(&mut open.bytes);
         let memory = open.bytes.capacity();
         let data = open.bytes.into_bytes();
         let block = LogOffset(open.at.0 - open.prefix as u64);
@@ -427,7 +443,45 @@ impl CommitLog {
             end,
             continuing: open.prefix > 0,
             data,
+            kept: false,
         });
+    }
+
+    /// The next record begins another batch.
+    fn close(&mut self) {
+        self.keep();
+        self.seal();
+    }
+
+    /// Whether [`keep`](Self::keep) would confirm something.
+    pub fn has_to_keep(&self) -> bool {
+        let (Some(ahead), Some(open)) = (&self.ahead, &self.open) else {
+            return false;
+        };
+        let len = open.bytes.len() - open.prefix;
+        open.records > 0
+            && len < SMALL_BYTES
+            && self.kept == self.sealed_end
+            && self.failed.is_none()
+            && next_block(open.end()) <= self.segments.ready()
+            && ahead.has_room(len)
+    }
+
+    /// Confirms what has gathered, if that is possible without the disk.
+    pub fn keep(&mut self) {
+        if !self.has_to_keep() {
+            return;
+        }
+        self.seal();
+        let ahead = self.ahead.as_mut().expect("it has room");
+        let batch = self.sealed.back_mut().expect("it was just sealed");
+        ahead.keep(batch.bytes(), batch.end);
+        batch.kept = true;
+        self.kept_bytes += batch.bytes().len();
+        self.kept = batch.end;
+        if self.options.sabotage == Sabotage::OverwriteKept {
+            ahead.release(self.kept);
+        }
     }
 
     /// The next write or sync, if the disk should have one now.
@@ -435,7 +489,7 @@ impl CommitLog {
         if self.failed.is_some() {
             return None;
         }
-        self.poll_sync(now, id).or_else(|| self.poll_batch(id))
+        self.poll_sync(now, id).or_else(|| self.poll_batch(now, id))
     }
 
     fn poll_sync(&mut self, now: Now, id: OrderId) -> Option<Order> {
@@ -465,7 +519,7 @@ impl CommitLog {
         Some(Order::Sync { file })
     }
 
-    fn poll_batch(&mut self, id: OrderId) -> Option<Order> {
+    fn poll_batch(&mut self, now: Now, id: OrderId) -> Option<Order> {
         if self.in_flight.len() >= self.options.writes_in_flight_max {
             return None;
         }
@@ -479,28 +533,26 @@ impl CommitLog {
                 return None;
             }
             self.seal();
+        } else if self.may_wait(now) {
+            return None;
         }
         let batch = self.sealed.front()?;
         let ready = next_block(batch.end) <= self.segments.ready();
         if !ready || (batch.continuing && !predecessor_done) {
             return None;
         }
-        let batch = self.sealed.pop_front()?;
+        let batch = self.next_sealed()?;
         let block = LogOffset(batch.at.0 / BLOCK_BYTES as u64 * BLOCK_BYTES as u64);
         let (file, at) = self.segments.place(block);
-        let pending = (batch.end.0 - batch.at.0) as usize - HEADER_BYTES;
-        let small = batch.data.len() < SMALL_BYTES;
         let until = match self.options.flush {
             _ if self.options.sabotage == Sabotage::AckBeforeSync => Until::Written,
-            Flush::Async if small => Until::Handed,
             Flush::Sync if batch.data.len() >= DURABLE_BYTES => Until::Durable,
             _ => Until::Written,
         };
         self.in_flight.push_back(InFlight {
             id,
             end: batch.end,
-            pending,
-            handed: false,
+            pending: batch.pending,
             done: false,
             durable: until == Until::Durable,
         });
@@ -512,6 +564,56 @@ impl CommitLog {
         })
     }
 
+    /// Whether what is sealed was confirmed already, and is so little that it is written later.
+    fn may_wait(&mut self, now: Now) -> bool {
+        let open = self.open.as_ref().is_some_and(|open| open.records > 0);
+        let asked = self.sealed.iter().any(|batch| !batch.kept) || open;
+        if asked || self.sync_wanted > self.written || self.kept_bytes >= GATHERED_BYTES {
+            return false;
+        }
+        let due = now.mono.after_ms(GATHER_MS);
+        *self.write_due.get_or_insert(due) > now.mono
+    }
+
+    /// The oldest sealed batch; if it is kept, together with those behind it that are.
+    fn next_sealed(&mut self) -> Option<Joined> {
+        self.write_due = None;
+        let first = self.sealed.pop_front()?;
+        let block = first.at.0 - first.prefix() as u64;
+        let mut joined = Joined {
+            at: first.at,
+            end: first.end,
+            pending: first.bytes().len() - HEADER_BYTES,
+            data: first.data.clone(),
+        };
+        if !first.kept {
+            return Some(joined);
+        }
+        self.kept_bytes -= first.bytes().len();
+        let segment_end = self.segments.end_of(first.at);
+        let most = segment_end.0.min(block + JOINED_BYTES_MAX as u64);
+        let fits = |next: &&SealedBatch| next.kept && next.end.0 <= most;
+        let count = self.sealed.iter().take_while(fits).count();
+        if count == 0 {
+            return Some(joined);
+        }
+        let end = self.sealed[count - 1].end;
+        let mut bytes = BlockBuffer::with_capacity((end.0 - block) as usize);
+        let tail = bytes.tail();
+        tail.extend_from_slice(&first.data[..(first.end.0 - block) as usize]);
+        for next in self.sealed.drain(..count) {
+            let between = (next.at.0 - joined.end.0) as usize;
+            tail.extend_from_slice(&[0; BLOCK_BYTES][..between]);
+            tail.extend_from_slice(next.bytes());
+            self.kept_bytes -= next.bytes().len();
+            joined.pending += next.bytes().len() - HEADER_BYTES;
+            joined.end = next.end;
+        }
+        fill_block(&mut bytes);
+        joined.data = bytes.into_bytes();
+        Some(joined)
+    }
+
     /// Whether `id` is a write or sync of this log.
     pub fn owns(&self, id: OrderId) -> bool {
         self.sync.is_some_and(|(sync, _)| sync == id) || self.in_flight.iter().any(|w| w.id == id)
@@ -519,10 +621,9 @@ impl CommitLog {
 
     /// The answer to a write or sync. After an error the log is failed for good.
     pub fn handle_done(&mut self, id: OrderId, result: Result<Done, DiskError>) {
-        let ended = match result {
-            Ok(done) => !matches!(done, Done::Handed),
-            Err(error) => return self.fail(error),
-        };
+        if let Err(error) = result {
+            return self.fail(error);
+        }
         if self.failed.is_some() {
             return;
         }
@@ -532,8 +633,7 @@ impl CommitLog {
         }
         let write = self.in_flight.iter_mut().find(|write| write.id == id);
         let write = write.expect("every answer belongs to an order");
-        write.handed = true;
-        write.done = ended;
+        write.done = true;
         if self.options.sabotage == Sabotage::SkipGap {
             self.written = self.written.max(write.end);
         }
@@ -545,8 +645,10 @@ impl CommitLog {
                 Flush::Sync => self.unsynced.push_back(write),
             }
         }
-        let handed = self.in_flight.iter().take_while(|write| write.handed);
-        self.handed = handed.last().map_or(self.written, |write| write.end);
+        self.kept = self.kept.max(self.written);
+        if let Some(ahead) = &mut self.ahead {
+            ahead.release(self.written);
+        }
         self.raise_durable(self.durable);
         self.evict();
     }
@@ -605,7 +707,7 @@ impl CommitLog {
     /// Asks for durability up to the end of what is there now, whatever the mode. Seals, so that
     /// the end is the end of a batch; gives it with the checksum the next batch will chain to.
     pub fn want_durable(&mut self) -> LogEnd {
-        self.seal();
+        self.close();
         self.sync_wanted = self.sync_wanted.max(self.sealed_end);
         LogEnd {
             end: self.sealed_end,
@@ -622,10 +724,34 @@ impl CommitLog {
 
     /// When [`poll_write`](Self::poll_write) will have something only because time has passed.
     pub fn deadline(&self) -> Option<Mono> {
-        if self.failed.is_some() || self.sync.is_some() {
+        if self.failed.is_some() {
             return None;
         }
-        self.sync_due
+        let sync_due = self.sync_due.filter(|_| self.sync.is_none());
+        // What waits for a write under way is looked at when that ends.
+        let write_due = self.write_due.filter(|_| self.in_flight.is_empty());
+        sync_due.into_iter().chain(write_due).min()
+    }
+}
+
+/// A write: one batch, or several that follow each other.
+struct Joined {
+    at: LogOffset,
+    end: LogOffset,
+    pending: usize,
+    data: Bytes,
+}
+
+impl SealedBatch {
+    /// Bytes of the predecessor in `data`.
+    fn prefix(&self) -> usize {
+        self.at.0 as usize % BLOCK_BYTES
+    }
+
+    /// Without those, and without what fills the last block.
+    fn bytes(&self) -> &[u8] {
+        let from = self.prefix();
+        &self.data[from..from + (self.end.0 - self.at.0) as usize]
     }
 }
 
@@ -639,9 +765,17 @@ fn next_block(at: LogOffset) -> LogOffset {
     LogOffset(at.0.next_multiple_of(BLOCK_BYTES as u64))
 }
 
+/// Zeros up to the end of the last block.
+fn fill_block(bytes: &mut BlockBuffer) {
+    let missing = bytes.len().next_multiple_of(BLOCK_BYTES) - bytes.len();
+    bytes.reserve(missing);
+    bytes.tail().extend_from_slice(&[0; BLOCK_BYTES][..missing]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::batch::checksum;
 
     const LIMIT: usize = 64 * 1024;
 
@@ -656,13 +790,14 @@ mod tests {
             sabotage: Sabotage::None,
         };
         let segments = Segments::new(64 << 20, LogOffset(64 << 20));
+        let ahead = (flush == Flush::Async).then(|| Ahead::new(Box::new(|_, _| ()), LIMIT / 2));
         let lineage = Lineage {
             shard: crate::base::ShardId(0),
             store_id: 1,
             epoch: 1,
             incarnation: 1,
         };
-        CommitLog::new(options, lineage, segments, LogEnd::default())
+        CommitLog::new(options, lineage, segments, ahead, LogEnd::default())
     }
 
     fn put(log: &mut CommitLog, bytes: usize) -> LogOffset {
@@ -735,6 +870,78 @@ mod tests {
             poll(&mut log, id).unwrap();
             log.handle_done(OrderId(id), Ok(Done::Written));
             assert!(log.admits() && log.confirmed() == log.end());
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_confirmed_at_once_and_written_together() {
+        let mut log = log(Flush::Async);
+        for _ in 0..5 {
+            let end = put(&mut log, 1000);
+            log.keep();
+            assert!(log.confirmed() == end && log.written() < end);
+            assert!(poll(&mut log, 1).is_none(), "it is little");
+        }
+        let later = Now {
+            mono: log.deadline().unwrap(),
+            ..Now::default()
+        };
+        let Some(Order::Write { at: 0, data, .. }) = log.poll_write(later, OrderId(1)) else {
+            panic!("it is time");
+        };
+        let (mut at, mut previous_crc) = (0, 0);
+        for _ in 0..5 {
+            let header = BatchHeader::decode(&data[at..]).unwrap();
+            assert_eq!(
+                (header.at.0, header.previous_crc),
+                (at as u64, previous_crc)
+            );
+            let end = at + header.bytes as usize;
+            assert_eq!(checksum(&data[at..end]), header.crc);
+            (at, previous_crc) = (end, header.crc);
+        }
+        assert!(data[at..].iter().all(|byte| *byte == 0) && data.len() == 2 * BLOCK_BYTES);
+        log.handle_done(OrderId(1), Ok(Done::Written));
+        assert_eq!((log.written(), log.deadline()), (log.end(), None));
+    }
+
+    #[test]
+    fn what_is_wanted_durable_is_written_without_delay() {
+        let mut log = log(Flush::Async);
+        put(&mut log, 1000);
+        log.keep();
+        assert!(poll(&mut log, 1).is_none());
+        let end = log.want_durable().end;
+        assert!(matches!(poll(&mut log, 1), Some(Order::Write { .. })));
+        log.handle_done(OrderId(1), Ok(Done::Written));
+        assert!(matches!(poll(&mut log, 2), Some(Order::Sync { .. })));
+        log.handle_done(OrderId(2), Ok(Done::Synced));
+        assert_eq!(log.durable(), end);
+    }
+
+    #[test]
+    fn behind_a_large_batch_and_in_a_full_ring_the_disk_confirms() {
+        let mut log = log(Flush::Async);
+        let large = put(&mut log, SMALL_BYTES);
+        log.keep();
+        assert!(log.confirmed() < large, "large batches are not kept");
+        assert!(matches!(poll(&mut log, 1), Some(Order::Write { .. })));
+        let small = put(&mut log, 1000);
+        log.keep();
+        assert!(log.confirmed() < large, "the one before is under way");
+        log.handle_done(OrderId(1), Ok(Done::Written));
+        log.keep();
+        assert_eq!(log.confirmed(), small);
+        // The disk does not get on, until the ring is full.
+        assert!(poll(&mut log, 2).is_none());
+        for id in 2.. {
+            let end = put(&mut log, 20_000);
+            log.keep();
+            poll(&mut log, id);
+            if log.confirmed() < end {
+                assert!(id > 2 && log.admits());
+                break;
+            }
         }
     }
 }

@@ -314,6 +314,7 @@ mod tests {
             batch_bytes_max: 8 * 1024,
             writes_in_flight_max: 1,
             pending_bytes_max: 64 * 1024,
+            ahead_bytes: 4096,
             tail_bytes_max: 1024,
             window_bytes_max: 1 << 20,
             record_bytes_max: 4096,

@@ -7,6 +7,7 @@
 //! Always holds: nothing beyond [`CommitLog::confirmed`] is shown to a reader; a queue's offsets
 //! have no gap; what a checkpoint names is durable before the checkpoint is.
 
+pub mod ahead;
 pub mod batch;
 pub mod check;
 pub mod checkpoint;
@@ -55,7 +56,7 @@ use std::ops::Range;
 /// `flushDiskType`: by what a send is acknowledged, and up to where consumers see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flush {
-    /// The direct write completed.
+    /// It outlives this process: the page cache has it, or its direct write completed.
     Async,
     /// A sync that was ordered after the write completed has returned.
     Sync,
@@ -70,7 +71,11 @@ pub enum Sabotage {
     /// Under `SYNC_FLUSH`, confirm what is written but not synced.
     AckBeforeSync,
     /// Under `ASYNC_FLUSH`, confirm what is on its way to the kernel.
-    AckBeforeHanded,
+    AckBeforeKept,
+    /// Under `ASYNC_FLUSH`, keep batches where others are that the log does not have yet.
+    OverwriteKept,
+    /// Put nothing back that was kept.
+    LeaveKept,
     /// Replay batches of an earlier life of the log, or that are not chained.
     AcceptStaleTail,
     /// Move the written mark over a write that has not completed.
@@ -112,6 +117,8 @@ pub struct StoreOptions {
     pub batch_bytes_max: usize,
     pub writes_in_flight_max: usize,
     pub pending_bytes_max: usize,
+    /// Under `ASYNC_FLUSH`: size of the ring in the page cache.
+    pub ahead_bytes: usize,
     pub tail_bytes_max: usize,
     /// Memory for what cold reads bring from the disk.
     pub window_bytes_max: usize,
@@ -210,6 +217,16 @@ impl Store {
 
     pub fn queues_mut(&mut self) -> &mut Queues {
         &mut self.queues
+    }
+
+    /// Confirms what has gathered, if that is possible without the disk.
+    pub fn keep(&mut self) {
+        self.log.keep();
+    }
+
+    /// Whether that would confirm something.
+    pub fn has_to_keep(&self) -> bool {
+        self.log.has_to_keep()
     }
 
     /// Has everything up to `until` synced soon, whatever the mode.

@@ -6,6 +6,7 @@
 use crate::base::disk::{Dir, DiskError, read_file};
 use crate::base::{LogOffset, Map, QueueOffset, ShardId};
 use crate::message::view::RecordView;
+use crate::store::ahead::Ahead;
 use crate::store::batch::{BatchHeader, HEADER_BYTES, Life, Lineage};
 use crate::store::checkpoint::{Checkpoint, decode_snapshot, is_snapshot, load, snapshot_name};
 use crate::store::checkpointing::Checkpoints;
@@ -24,7 +25,7 @@ use crate::store::replay::Replay;
 use crate::store::retention::{Ended, Retained, Retention};
 use crate::store::runs::orphans;
 use crate::store::segment::{Segments, file_name};
-use crate::store::{Sabotage, Store, StoreOptions, retention};
+use crate::store::{Flush, Sabotage, Store, StoreOptions, ahead, retention};
 use std::fmt;
 use std::ops::Range;
 
@@ -116,6 +117,8 @@ pub struct Report {
     pub end: LogOffset,
     pub batches: u64,
     pub messages: u64,
+    /// Batches that the page cache had and the log did not.
+    pub put_back: u64,
     /// What could not be used and was rebuilt, or was lost to damage.
     pub notes: Vec<String>,
 }
@@ -472,7 +475,11 @@ impl Base {
         // What was filled again is in no run yet, so nothing may go before it is.
         let older = older.min(self.rebuild.map_or(older, |_| LogOffset(0)));
         let retention = self.retention(dir, &options, end)?;
-        let log = CommitLog::new(log_options(&options), lineage, segments, end);
+        let ahead = match options.flush {
+            Flush::Async => Some(Ahead::create(dir, options.ahead_bytes)?),
+            Flush::Sync => dir.remove(ahead::FILE).map(|()| None)?,
+        };
+        let log = CommitLog::new(log_options(&options), lineage, segments, ahead, end);
         let mut queues = self.queues;
         let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -527,7 +534,7 @@ impl Opening<'_> {
             epoch: 0,
             incarnation: 0,
         };
-        let mut replay = match &self.base.checkpoint {
+        let replay = match &self.base.checkpoint {
             Some(c) => Replay::new(dir, o.segment_bytes, c.lineage, c.from, o.sabotage)?,
             None => Replay::from_oldest(dir, o.segment_bytes, fresh, o.sabotage)?,
         };
@@ -536,8 +543,13 @@ impl Opening<'_> {
             .checkpoint
             .as_ref()
             .map_or(LogOffset(0), |c| c.durable);
+        let kept = match o.sabotage {
+            Sabotage::LeaveKept => Map::default(),
+            _ => ahead::left_behind(dir, o.shard, o.store_id)?,
+        };
+        let mut replay = replay.with_kept(kept);
         loop {
-            while let Some((header, batch)) = replay.next_batch()? {
+            while let Some((header, batch)) = self.next_batch(dir, &mut replay)? {
                 self.batch(&header, &batch, apply)?;
             }
             let end = replay.end().end;
@@ -586,6 +598,25 @@ impl Opening<'_> {
         let lineage = replay.lineage();
         let lineage = lineage.in_life(lineage.life().max(known));
         Ok((replay.end(), lineage))
+    }
+
+    /// The next batch of the log; one that was kept and not written is put in its place.
+    fn next_batch(
+        &mut self,
+        dir: &dyn Dir,
+        replay: &mut Replay<'_>,
+    ) -> Result<Option<(BatchHeader, Vec<u8>)>, StoreError> {
+        if let Some(found) = replay.next_batch()? {
+            return Ok(Some(found));
+        }
+        let Some((header, batch)) = replay.next_kept() else {
+            return Ok(None);
+        };
+        let in_file = header.at.0 % self.options.segment_bytes;
+        let file = file_name(LogOffset(header.at.0 - in_file));
+        dir.write_at(&file, in_file, &batch)?;
+        self.report.put_back += 1;
+        Ok(Some((header, batch)))
     }
 
     /// Between what is kept and the end of the log no segment may be missing.

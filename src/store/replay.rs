@@ -6,7 +6,7 @@
 //! is damage and not an end: a batch further on that says so (`batch::BatchHeader::durable`).
 
 use crate::base::disk::{BLOCK_BYTES, Dir, DiskError};
-use crate::base::{LogOffset, Set};
+use crate::base::{LogOffset, Map, Set};
 use crate::store::Sabotage;
 use crate::store::batch::{BATCH_BYTES_MAX, BatchHeader, HEADER_BYTES, Lineage, MAGIC, checksum};
 use crate::store::commitlog::LogEnd;
@@ -29,6 +29,8 @@ pub struct Replay<'d> {
     end: LogEnd,
     /// False for a log whose beginning is gone: the first batch chains to nothing we know.
     chained: bool,
+    /// Batches that may be missing in the files.
+    kept: Map<LogOffset, (BatchHeader, Vec<u8>)>,
     sabotage: Sabotage,
 }
 
@@ -55,6 +57,7 @@ impl<'d> Replay<'d> {
             lineage: lineage.in_life(from.life),
             end: from,
             chained: true,
+            kept: Map::default(),
             sabotage,
         })
     }
@@ -90,6 +93,12 @@ impl<'d> Replay<'d> {
         Ok(replay)
     }
 
+    /// Looks among these, too, from here on.
+    pub fn with_kept(mut self, kept: Map<LogOffset, (BatchHeader, Vec<u8>)>) -> Self {
+        self.kept = kept;
+        self
+    }
+
     /// Where the walk stands: behind the last batch given.
     pub fn end(&self) -> LogEnd {
         self.end
@@ -102,29 +111,51 @@ impl<'d> Replay<'d> {
 
     /// The next batch with its records, or `None` at the end of the log.
     pub fn next_batch(&mut self) -> Result<Option<(BatchHeader, Vec<u8>)>, DiskError> {
+        for at in self.places() {
+            if let Some((header, batch)) = self.batch_at(at)?
+                && self.follows(&header)
+            {
+                self.pass(&header);
+                return Ok(Some((header, batch)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next batch of those that were kept, where the files have none. Its place is in a file.
+    pub fn next_kept(&mut self) -> Option<(BatchHeader, Vec<u8>)> {
+        let places = self.places();
+        let at = places.into_iter().find(|at| {
+            let kept = self.kept.get(at);
+            let there = self.segments.contains(&(at.0 - at.0 % self.segment_bytes));
+            there && kept.is_some_and(|(header, _)| self.follows(header))
+        })?;
+        let (header, batch) = self.kept.remove(&at)?;
+        self.pass(&header);
+        // What was read ahead is no longer so.
+        self.buffer.clear();
+        Some((header, batch))
+    }
+
+    /// Where the next batch may begin.
+    fn places(&self) -> Vec<LogOffset> {
         let end = self.end.end;
         let block = LogOffset(end.0.next_multiple_of(BLOCK_BYTES as u64));
         let segment = LogOffset(end.0.next_multiple_of(self.segment_bytes));
         let mut places = vec![end, block, segment];
         places.dedup();
-        for at in places {
-            if let Some((header, batch)) = self.batch_at(at)?
-                && self.follows(&header)
-            {
-                let end = LogOffset(at.0 + batch.len() as u64);
-                let last_ms = header.first_ms + i64::from(header.span_ms);
-                self.end = LogEnd {
-                    end,
-                    crc: header.crc,
-                    last_ms,
-                    life: header.lineage.life(),
-                };
-                self.lineage = header.lineage;
-                self.chained = true;
-                return Ok(Some((header, batch)));
-            }
-        }
-        Ok(None)
+        places
+    }
+
+    fn pass(&mut self, header: &BatchHeader) {
+        self.end = LogEnd {
+            end: LogOffset(header.at.0 + u64::from(header.bytes)),
+            crc: header.crc,
+            last_ms: header.first_ms + i64::from(header.span_ms),
+            life: header.lineage.life(),
+        };
+        self.lineage = header.lineage;
+        self.chained = true;
     }
 
     /// A whole batch of this log that stands at `at`, whatever it is chained to.

@@ -6,9 +6,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use orbitmq::base::DiskError;
-use orbitmq::base::disk::{Dir, DirEntry, Space};
+use orbitmq::base::disk::{Dir, DirEntry, Mapped, Space};
 
 use crate::rng::Rng;
 
@@ -61,7 +62,7 @@ pub struct SyncTicket {
 }
 
 pub struct Disk {
-    files: RefCell<BTreeMap<String, File>>,
+    files: Rc<RefCell<BTreeMap<String, File>>>,
     rng: RefCell<Rng>,
     /// Operations of a `Dir` until the plug is pulled.
     fuse: Cell<Option<u32>>,
@@ -77,7 +78,7 @@ pub struct Disk {
 impl Disk {
     pub fn new(rng: Rng) -> Disk {
         Disk {
-            files: RefCell::default(),
+            files: Rc::default(),
             rng: RefCell::new(rng),
             fuse: Cell::new(None),
             blown: Cell::new(false),
@@ -266,6 +267,17 @@ impl Dir for Disk {
         let left = self.size.get().saturating_sub(used);
         let free = if self.full.get() { 0 } else { left };
         Ok(Space { used, free })
+    }
+
+    fn map(&self, file: &str, bytes: u64) -> Result<Mapped, DiskError> {
+        self.burn(file, "mapping")?;
+        let (files, file) = (self.files.clone(), file.to_owned());
+        assert!(files.borrow()[&file].data.len() as u64 >= bytes);
+        Ok(Box::new(move |at, data| {
+            let mut files = files.borrow_mut();
+            let held = files.get_mut(&file).expect("a mapped file stays");
+            held.write(at as usize, data);
+        }))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<DirEntry>, DiskError> {

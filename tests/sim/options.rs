@@ -34,7 +34,10 @@ pub fn plan(rng: &mut Rng, sabotage: Sabotage) -> Plan {
     };
     let flush = match sabotage {
         Sabotage::AckBeforeSync => Flush::Sync,
-        Sabotage::AckBeforeHanded | Sabotage::UnlinkBeforeDurable => Flush::Async,
+        Sabotage::AckBeforeKept
+        | Sabotage::OverwriteKept
+        | Sabotage::LeaveKept
+        | Sabotage::UnlinkBeforeDurable => Flush::Async,
         _ => flush,
     };
     let big = rng.percent(50);
@@ -121,6 +124,7 @@ fn store(rng: &mut Rng, flush: Flush, violent: bool, sabotage: Sabotage) -> Stor
         batch_bytes_max: *rng.pick(&[48, 64]) * KIB,
         writes_in_flight_max: if violent { 4 } else { *rng.pick(&[1, 2, 4]) },
         pending_bytes_max: *rng.pick(&[128, 512]) * KIB,
+        ahead_bytes: *rng.pick(&[4, 16, 64]) * KIB,
         tail_bytes_max: *rng.pick(&[8, 64, 512]) * KIB,
         window_bytes_max: *rng.pick(&[4, 8]) * 1024 * KIB,
         record_bytes_max: 112 * KIB,

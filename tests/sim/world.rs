@@ -16,6 +16,7 @@ use orbitmq::machine::{Event, FrameIn, Link, Machine};
 use orbitmq::namesrv::{NameServer, NameServerOptions};
 use orbitmq::remoting::frame::frame_len;
 use orbitmq::store::Flush;
+use orbitmq::store::commitlog::GATHER_MS;
 
 use crate::asker::{ASKERS, Answerer, Asker, QUESTIONS};
 use crate::clerk::Clerk;
@@ -58,9 +59,11 @@ pub enum Fault {
     ColdRead,
     RollOver,
     Expiry,
+    /// Recovery puts back what the page cache had.
+    PutBack,
 }
 
-pub const FAULTS: [Fault; 17] = [
+pub const FAULTS: [Fault; 18] = [
     Fault::ProcessKill,
     Fault::PowerCut,
     Fault::CleanStop,
@@ -78,6 +81,7 @@ pub const FAULTS: [Fault; 17] = [
     Fault::ColdRead,
     Fault::RollOver,
     Fault::Expiry,
+    Fault::PutBack,
 ];
 
 /// What the environment does to the broker.
@@ -117,7 +121,6 @@ enum Ev {
     TickBroker(u64, usize, u64),
     TickNames,
     WriteDone(u64, usize, u64),
-    WriteHanded(u64, usize, u64),
     SyncDone(u64, usize, OrderId, Option<SyncTicket>),
     ReadDone(u64, usize, OrderId, String, u64, usize, bool),
     WorkRun(u64, usize, OrderId, orbitmq::base::disk::Work),
@@ -162,7 +165,6 @@ struct InFlight {
     data: Bytes,
     until: Until,
     /// The broker was told that this is written whatever becomes of it.
-    handed: bool,
     fails: bool,
 }
 
@@ -491,7 +493,6 @@ impl World {
                 self.settle_names()
             }
             Ev::WriteDone(life, shard, number) if life == self.life => self.written(shard, number),
-            Ev::WriteHanded(life, shard, number) if life == self.life => self.handed(shard, number),
             Ev::SyncDone(life, shard, id, ticket) if life == self.life => {
                 self.synced(shard, id, ticket)
             }
@@ -727,7 +728,6 @@ impl World {
                 at,
                 data,
                 until,
-                handed: false,
                 fails,
             },
         );
@@ -735,20 +735,7 @@ impl World {
         let write = self.pace_write();
         let pace = (write.0 + sync.0, write.1 + sync.1);
         self.after(pace, Ev::WriteDone(life, shard, number));
-        // A device that fails a write it has is beyond what `ASYNC_FLUSH` promises.
-        if until == Until::Handed && !fails && self.rng.percent(80) {
-            self.after((0, 20), Ev::WriteHanded(life, shard, number));
-        }
         Ok(())
-    }
-
-    fn handed(&mut self, shard: usize, number: u64) -> Result<(), String> {
-        let Some(write) = self.in_flight.get_mut(&number) else {
-            return Ok(());
-        };
-        write.handed = true;
-        let id = write.id;
-        self.disk_event(shard, id, Ok(Done::Handed))
     }
 
     fn pace_write(&self) -> (u64, u64) {
@@ -1129,8 +1116,6 @@ impl World {
         self.hang_up()?;
         let keep = *self.rng.pick(&[0, 50, 100]);
         for write in std::mem::take(&mut self.in_flight).into_values() {
-            // What the kernel has it carries out, unless it ends as well.
-            let keep = if write.handed && !power { 100 } else { keep };
             self.hit(Fault::TornWrite);
             self.disks[write.shard].tear(&write.file, write.at, &write.data, keep);
         }
@@ -1157,6 +1142,7 @@ impl World {
         if self.options.store.flush == Flush::Async {
             self.lossy = true;
             let bound = self.options.store.flush_interval_ms * 1000 + 2 * SYNC_US_MAX + 20_000;
+            let bound = bound + GATHER_MS * 1000;
             let synced = self.synced_until.unwrap_or(self.syncing_until());
             self.model.forget_since(synced.saturating_sub(bound));
             self.clients.iter_mut().for_each(Client::forget);
@@ -1229,10 +1215,9 @@ impl World {
             trace!(self, "stopped");
             self.hit(Fault::CleanStop);
             self.hang_up()?;
-            // A log that failed ends with writes under way; what the kernel has it carries out.
+            // A log that failed ends with writes under way.
             for write in std::mem::take(&mut self.in_flight).into_values() {
-                let keep = if write.handed { 100 } else { 0 };
-                self.disks[write.shard].tear(&write.file, write.at, &write.data, keep);
+                self.disks[write.shard].tear(&write.file, write.at, &write.data, 50);
             }
             self.gone();
             return Ok(());
@@ -1264,6 +1249,9 @@ impl World {
                 opened.map_err(|error| format!("shard {shard} does not start: {error}"))?;
             trace!(self, "shard {shard}: {report:?}");
             self.note(report.end.0 ^ report.messages);
+            if report.put_back > 0 {
+                self.hit(Fault::PutBack);
+            }
             let flushing = self.options.store.writes_in_flight_max + 1;
             brokers.push(Node::new(machine, ShardId(shard), self.shards, flushing));
         }
