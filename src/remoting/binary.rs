@@ -14,8 +14,12 @@ use super::code;
 use super::command::{Command, CommandError, FLAG_RESPONSE};
 use super::ext::{ExtFields, Span};
 use super::frame::{Codec, Frame};
+use super::json::same;
 use super::language::Language;
+use super::layout::HEADER_MAX;
 use super::text::Text;
+
+const VALUE_LENGTH_BYTES: usize = 4;
 
 pub(super) fn decode(frame: Frame<'_>) -> Result<Command<'_>, CommandError> {
     let mut cursor = Cursor {
@@ -120,6 +124,87 @@ impl<'a> Cursor<'a> {
         }
         Ok(ext)
     }
+}
+
+/// Where `opaque` lies; what is before it and what is between it and the length of the fields says
+/// what kind of command this is.
+const OPAQUE_AT: usize = 5;
+const FLAG_AT: usize = 9;
+const FIELDS_BYTES_AT: usize = 17;
+const FIELDS_AT: usize = 21;
+
+/// A header cut at values that differ among headers otherwise alike. `K` says which they are.
+pub(super) struct Cuts<K> {
+    /// The header it was learned from.
+    header: Box<[u8]>,
+    /// What is the same before each value's length: it reaches from the first place to the second.
+    values: Vec<(usize, usize, K)>,
+    /// What follows the last value starts here.
+    rest: usize,
+}
+
+impl<K: Copy> Cuts<K> {
+    /// Values of a header that decodes, has no remark, and of which no more than `HEADER_MAX` bytes
+    /// are worth remembering.
+    pub(super) fn of(header: &[u8], values: impl Iterator<Item = (Span, K)>) -> Option<Self> {
+        if header.len() > HEADER_MAX {
+            return None;
+        }
+        let mut from = FIELDS_AT;
+        let mut cuts = Vec::new();
+        for (value, kind) in values {
+            let range = value.range();
+            cuts.push((from, range.start - VALUE_LENGTH_BYTES, kind));
+            from = range.end;
+        }
+        Some(Cuts {
+            header: header.into(),
+            values: cuts,
+            rest: from,
+        })
+    }
+
+    /// Compares what is around the values; `take` takes each value, which is not empty. Gives
+    /// `opaque`; `None` if `take` says so or if anything differs.
+    #[inline(always)]
+    pub(super) fn walk<'a>(
+        &self,
+        header: &'a [u8],
+        mut take: impl FnMut(Text<'a>, K) -> Option<()>,
+    ) -> Option<i32> {
+        let (head, fields) = header.split_at_checked(FIELDS_AT)?;
+        let stated = i32::from_be_bytes(*head[FIELDS_BYTES_AT..].first_chunk()?);
+        let same = head[..OPAQUE_AT] == self.header[..OPAQUE_AT]
+            && head[FLAG_AT..FIELDS_BYTES_AT] == self.header[FLAG_AT..FIELDS_BYTES_AT]
+            && usize::try_from(stated) == Ok(fields.len());
+        if !same {
+            return None;
+        }
+        let ascii = fields.is_ascii();
+        let mut rest = fields;
+        for (from, to, kind) in &self.values {
+            rest = after_same(rest, &self.header[*from..*to])?;
+            let (len, tail) = rest.split_first_chunk::<VALUE_LENGTH_BYTES>()?;
+            let len = usize::try_from(i32::from_be_bytes(*len)).ok()?;
+            let (value, tail) = tail.split_at_checked(len)?;
+            if value.is_empty() || !(ascii || std::str::from_utf8(value).is_ok()) {
+                return None;
+            }
+            take(Text::checked(value, false), *kind)?;
+            rest = tail;
+        }
+        let opaque = i32::from_be_bytes(*head[OPAQUE_AT..].first_chunk()?);
+        after_same(rest, &self.header[self.rest..])?
+            .is_empty()
+            .then_some(opaque)
+    }
+}
+
+/// What follows a known beginning.
+#[inline]
+fn after_same<'a>(bytes: &'a [u8], known: &[u8]) -> Option<&'a [u8]> {
+    let (beginning, rest) = bytes.split_at_checked(known.len())?;
+    same(beginning, known).then_some(rest)
 }
 
 /// Appends one field.

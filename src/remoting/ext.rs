@@ -106,6 +106,11 @@ impl<'a> ExtFields<'a> {
             .map(|(key, value)| (key.text(self.header), value.text(self.header)))
     }
 
+    /// What the places are in.
+    pub(super) fn header(&self) -> &'a [u8] {
+        self.header
+    }
+
     /// Keys and values by their place in the header.
     pub(super) fn spans(&self) -> impl Iterator<Item = (Span, Span)> + '_ {
         self.fields.iter().copied()

@@ -374,7 +374,7 @@ impl<'a> Scan<'a> {
 /// Whether two texts of one length are the same. What stands between two values is short: a few
 /// comparisons here, where a call that compares any length costs as much again.
 #[inline]
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     if let (Some(a_first), Some(b_first)) = (a.first_chunk::<8>(), b.first_chunk::<8>()) {
         return a_first == b_first
             && a.last_chunk::<8>() == b.last_chunk::<8>()

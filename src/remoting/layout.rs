@@ -16,7 +16,7 @@ use super::language::Language;
 /// Kinds of requests that are remembered: what one connection sends often, and a little more.
 pub(super) const KNOWN_MAX: usize = 4;
 /// Longer headers are not remembered; bytes.
-const HEADER_MAX: usize = 4096;
+pub(super) const HEADER_MAX: usize = 4096;
 /// Of the headers that fit nothing known, one in so many is learned, so that headers which never
 /// repeat cost little.
 const LEARN_EVERY: u32 = 16;

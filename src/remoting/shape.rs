@@ -1,4 +1,4 @@
-//! Sends in JSON that look like an earlier one: compared instead of scanned, field by field.
+//! Sends that look like an earlier one: compared instead of scanned, field by field.
 //!
 //! Of a producer's sends only few fields change: to where, when, which properties. A [`Shape`] is
 //! a send that was scanned and decoded, cut at these; all else must be the same, byte by byte, and
@@ -7,13 +7,13 @@
 
 use super::code::request;
 use super::command::Command;
-use super::ext::ExtFields;
+use super::ext::{ExtFields, Span};
 use super::frame::{Codec, Frame};
 use super::header::send::{SendHeader, long_place, short_place};
-use super::json;
 use super::language::Language;
-use super::layout::{Cuts, Lately, is_quoted};
+use super::layout::{Lately, is_quoted};
 use super::text::Text;
+use super::{binary, json, layout};
 
 /// The shapes of the sends seen lately. One for each thread that decodes.
 #[derive(Default)]
@@ -24,10 +24,7 @@ impl Shapes {
     /// is empty.
     #[inline]
     pub fn decode<'a>(&mut self, frame: Frame<'a>) -> Option<(Command<'a>, SendHeader<'a>)> {
-        match frame.codec {
-            Codec::Json => self.0.find(|shape| shape.decode(frame)),
-            Codec::Binary => None,
-        }
+        self.0.find(|shape| shape.decode(frame))
     }
 
     /// A send that the scanner took and that has no known shape.
@@ -70,7 +67,7 @@ impl Kind {
 
 /// A send, cut where others differ.
 struct Shape {
-    cuts: Cuts<Kind>,
+    cuts: Cut,
     code: i32,
     language: Language,
     version: i32,
@@ -79,10 +76,19 @@ struct Shape {
     same: SendHeader<'static>,
 }
 
+enum Cut {
+    Json(layout::Cuts<Kind>),
+    Binary(binary::Cuts<Kind>),
+}
+
 impl Shape {
     /// `None` if it is no send, or has parts that need the scanner each time.
     fn of(frame: Frame<'_>) -> Option<Shape> {
-        let (command, opaque) = json::decode_and_find_opaque(frame).ok()?;
+        let (command, opaque) = match frame.codec {
+            Codec::Json => json::decode_and_find_opaque(frame).map(|(c, at)| (c, Some(at))),
+            Codec::Binary => Command::decode(frame).map(|command| (command, None)),
+        }
+        .ok()?;
         let (header, is_long) = match command.code {
             request::SEND_MESSAGE => (SendHeader::decode_long(&command.ext), true),
             request::SEND_MESSAGE_V2 | request::SEND_BATCH_MESSAGE => {
@@ -91,28 +97,21 @@ impl Shape {
             _ => return None,
         };
         let header = header.ok()?;
-        let place = if is_long { long_place } else { short_place };
         if command.remark.is_some() || command.is_response() {
             return None;
         }
-        let mut seen = 0u32;
-        let mut values = vec![(opaque, Kind::Opaque)];
-        for (key, value) in command.ext.spans() {
-            let Some(place) = key.text(frame.header).as_plain_bytes().and_then(place) else {
-                if is_quoted(frame.header, value) {
-                    values.push((value, Kind::Unknown));
-                }
-                continue;
-            };
-            if seen & 1 << place != 0 {
-                return None;
+        let values = changing(&command, if is_long { long_place } else { short_place })?;
+        let cuts = match opaque {
+            Some(opaque) => {
+                let values = values.into_iter().chain([(opaque, Kind::Opaque)]).collect();
+                let is_number = |kind| kind == Kind::Opaque;
+                Cut::Json(layout::Cuts::of(frame.header, values, is_number)?)
             }
-            seen |= 1 << place;
-            values.extend(Kind::of(place).map(|kind| (value, kind)));
-        }
+            None => Cut::Binary(binary::Cuts::of(frame.header, values.into_iter())?),
+        };
         let none = Text::plain("");
         Some(Shape {
-            cuts: Cuts::of(frame.header, values, |kind| kind == Kind::Opaque)?,
+            cuts,
             code: command.code,
             language: command.language,
             version: command.version,
@@ -132,25 +131,12 @@ impl Shape {
 
     #[inline]
     fn decode<'a>(&self, frame: Frame<'a>) -> Option<(Command<'a>, SendHeader<'a>)> {
-        let mut opaque = 0;
         let mut header: SendHeader<'a> = self.same;
-        self.cuts.walk(frame.header, |scan, kind, _| {
-            match kind {
-                Kind::Opaque => opaque = scan.digits()?,
-                Kind::QueueId => header.queue_id = scan.digits()?,
-                Kind::BornTimestamp => header.born_timestamp = scan.long_digits()?,
-                Kind::Group => header.producer_group = scan.quoted()?.text(frame.header),
-                Kind::Topic => header.topic = scan.quoted()?.text(frame.header),
-                Kind::DefaultTopic => header.default_topic = scan.quoted()?.text(frame.header),
-                Kind::Properties => header.properties = scan.quoted()?.text(frame.header),
-                Kind::BrokerName => header.broker_name = Some(scan.quoted()?.text(frame.header)),
-                Kind::Unknown => _ = scan.quoted()?,
-            }
-            Some(())
-        })?;
-        if !frame.header.is_ascii() && std::str::from_utf8(frame.header).is_err() {
-            return None;
-        }
+        let opaque = match (&self.cuts, frame.codec) {
+            (Cut::Json(cuts), Codec::Json) => read_json(cuts, frame.header, &mut header)?,
+            (Cut::Binary(cuts), Codec::Binary) => read_binary(cuts, frame.header, &mut header)?,
+            _ => return None,
+        };
         let command = Command {
             code: self.code,
             language: self.language,
@@ -160,9 +146,82 @@ impl Shape {
             remark: None,
             ext: ExtFields::default(),
             body: frame.body,
-            codec: Codec::Json,
+            codec: frame.codec,
         };
         Some((command, header))
+    }
+}
+
+/// The values that may change. `None` if a field is there twice.
+fn changing(command: &Command<'_>, place: fn(&[u8]) -> Option<usize>) -> Option<Vec<(Span, Kind)>> {
+    let header = command.ext.header();
+    let mut seen = 0u32;
+    let mut values = Vec::new();
+    for (key, value) in command.ext.spans() {
+        let Some(place) = key.text(header).as_plain_bytes().and_then(place) else {
+            if command.codec == Codec::Binary || is_quoted(header, value) {
+                values.push((value, Kind::Unknown));
+            }
+            continue;
+        };
+        if seen & 1 << place != 0 {
+            return None;
+        }
+        seen |= 1 << place;
+        values.extend(Kind::of(place).map(|kind| (value, kind)));
+    }
+    Some(values)
+}
+
+/// Gives `opaque`.
+#[inline]
+fn read_json<'a>(
+    cuts: &layout::Cuts<Kind>,
+    bytes: &'a [u8],
+    header: &mut SendHeader<'a>,
+) -> Option<i32> {
+    let mut opaque = 0;
+    cuts.walk(bytes, |scan, kind, _| {
+        match kind {
+            Kind::Opaque => opaque = scan.digits()?,
+            Kind::QueueId => header.queue_id = scan.digits()?,
+            Kind::BornTimestamp => header.born_timestamp = scan.long_digits()?,
+            _ => header.set_text(kind, scan.quoted()?.text(bytes)),
+        }
+        Some(())
+    })?;
+    (bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()).then_some(opaque)
+}
+
+/// Gives `opaque`.
+#[inline]
+fn read_binary<'a>(
+    cuts: &binary::Cuts<Kind>,
+    bytes: &'a [u8],
+    header: &mut SendHeader<'a>,
+) -> Option<i32> {
+    cuts.walk(bytes, |value, kind| {
+        match kind {
+            Kind::QueueId => header.queue_id = value.parse_i32()?,
+            Kind::BornTimestamp => header.born_timestamp = value.parse_i64()?,
+            _ => header.set_text(kind, value),
+        }
+        Some(())
+    })
+}
+
+impl<'a> SendHeader<'a> {
+    #[inline]
+    fn set_text(&mut self, kind: Kind, text: Text<'a>) {
+        match kind {
+            Kind::Group => self.producer_group = text,
+            Kind::Topic => self.topic = text,
+            Kind::DefaultTopic => self.default_topic = text,
+            Kind::Properties => self.properties = text,
+            Kind::BrokerName => self.broker_name = Some(text),
+            Kind::Unknown => {}
+            Kind::Opaque | Kind::QueueId | Kind::BornTimestamp => unreachable!("a number"),
+        }
     }
 }
 
@@ -193,9 +252,35 @@ mod tests {
         }
     }
 
+    /// The same fields in the other form.
+    fn binary(json: &str) -> Vec<u8> {
+        let command = Command::decode(frame(json.as_bytes())).unwrap();
+        let mut fields = Vec::new();
+        for (key, value) in command.ext.iter() {
+            binary::put_text_field(&mut fields, &key.to_cow(), value);
+        }
+        let mut header = Vec::new();
+        header.extend_from_slice(&(command.code as i16).to_be_bytes());
+        header.push(0);
+        header.extend_from_slice(&(command.version as i16).to_be_bytes());
+        header.extend_from_slice(&command.opaque.to_be_bytes());
+        header.extend_from_slice(&command.flag.to_be_bytes());
+        header.extend_from_slice(&0i32.to_be_bytes());
+        header.extend_from_slice(&(fields.len() as i32).to_be_bytes());
+        header.extend_from_slice(&fields);
+        header
+    }
+
+    fn binary_frame(header: &[u8]) -> Frame<'_> {
+        Frame {
+            codec: Codec::Binary,
+            ..frame(header)
+        }
+    }
+
     /// What the scanner makes of it.
-    fn scanned(header: &[u8]) -> Option<String> {
-        let command = Command::decode(frame(header)).ok()?;
+    fn scanned(frame: Frame<'_>) -> Option<String> {
+        let command = Command::decode(frame).ok()?;
         let send = match command.code {
             request::SEND_MESSAGE => SendHeader::decode_long(&command.ext),
             _ => SendHeader::decode_short(&command.ext),
@@ -214,22 +299,24 @@ mod tests {
         for header in [SHORT, LONG] {
             shapes.0.learn_next();
             shapes.learn(frame(header.as_bytes()));
+            shapes.0.learn_next();
+            shapes.learn(binary_frame(&binary(header)));
         }
-        assert_eq!(shapes.0.known().len(), 2);
+        assert_eq!(shapes.0.known().len(), 4);
         shapes
     }
 
     /// Whether a shape takes it; then it says what the scanner says.
     fn is_taken(shapes: &mut Shapes, header: &[u8]) -> bool {
-        let taken = shapes.decode(frame(header));
+        is_frame_taken(shapes, frame(header))
+    }
+
+    fn is_frame_taken(shapes: &mut Shapes, frame: Frame<'_>) -> bool {
+        let taken = shapes.decode(frame);
         let taken = taken.map(|(command, send)| told(&command, &send));
         if taken.is_some() {
-            assert_eq!(
-                taken,
-                scanned(header),
-                "{}",
-                String::from_utf8_lossy(header)
-            );
+            let text = String::from_utf8_lossy(frame.header);
+            assert_eq!(taken, scanned(frame), "{text}");
         }
         taken.is_some()
     }
@@ -254,6 +341,48 @@ mod tests {
         }
         let header = LONG.replace("-12", "12").replace("\"t\"", "\"tt\"");
         assert!(is_taken(&mut shapes, header.as_bytes()), "{header}");
+    }
+
+    #[test]
+    fn so_it_is_in_binary_headers() {
+        let mut shapes = shapes();
+        let taken = |shapes: &mut Shapes, old: &str, new: &str| {
+            let json = SHORT.replace(old, new);
+            assert_ne!(json, SHORT);
+            is_frame_taken(shapes, binary_frame(&binary(&json)))
+        };
+        for (old, new) in [
+            ("topic", "another"),
+            ("TBW102", "é"),
+            ("\"e\":\"3", "\"e\":\"-1"),
+            ("1726000000000", "-9223372036854775808"),
+            ("TagA", r#"\"\n"#),
+            ("opaque\":7", "opaque\":-2147483648"),
+            ("broker-a", "b"),
+            ("\"x\":\"1", "\"x\":\"another"),
+        ] {
+            assert!(taken(&mut shapes, old, new), "{new}");
+        }
+        for (old, new) in [
+            ("310", "320"),
+            ("\"f\":\"0", "\"f\":\"1"),
+            ("493", "494"),
+            ("flag\":0", "flag\":2"),
+            ("topic", ""),
+            ("\"e\":\"3", "\"e\":\"x"),
+            ("\"x\":\"1", "\"y\":\"1"),
+            (",\"x\":\"1\"", ""),
+        ] {
+            assert!(!taken(&mut shapes, old, new), "{new}");
+        }
+        let whole = binary(SHORT);
+        assert!(
+            (0..whole.len()).all(|len| !is_frame_taken(&mut shapes, binary_frame(&whole[..len])))
+        );
+        let mut bytes = whole.clone();
+        let at = bytes.windows(5).position(|five| five == b"topic").unwrap();
+        bytes[at] = 0xFF;
+        assert!(!is_frame_taken(&mut shapes, binary_frame(&bytes)));
     }
 
     #[test]
@@ -327,6 +456,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_answer_is_the_decoders(
+            edits in proptest::collection::vec(
+                (any::<bool>(), any::<prop::sample::Index>(), any::<u8>(), 0usize..3),
+                1..20,
+            ),
+        ) {
+            let mut shapes = shapes();
+            for (short, at, byte, more) in edits {
+                let mut header = binary(if short { SHORT } else { LONG });
+                let at = at.index(header.len());
+                header.splice(at..at + 1, std::iter::repeat_n(byte, more));
+                is_frame_taken(&mut shapes, binary_frame(&header));
+            }
+        }
+
         #[test]
         fn the_answer_is_the_scanners(
             edits in proptest::collection::vec(

@@ -39,9 +39,9 @@ const BESIDE_BYTES: usize = 256 * 1024;
 const DURABLE_BYTES: usize = 128 * 1024;
 /// Smaller batches are kept before they are written; for larger ones two copies more cost as much
 /// as the wait for the disk.
-const SMALL_BYTES: usize = 32 * 1024;
+const SMALL_BYTES: usize = 64 * 1024;
 /// What is kept is written once there is so much of it,
-const GATHERED_BYTES: usize = 64 * 1024;
+const GATHERED_BYTES: usize = 128 * 1024;
 /// or after this time,
 pub const GATHER_MS: u64 = 10;
 /// up to this much in one write.
