@@ -63,13 +63,12 @@ def judge_producer(session):
              (f"{name}: broker CPU per message", TARGET_CPU, "cpu_us", "µs", None, 1 / 5))
     lines = []
     for what, target, key, unit, least, most in asked:
-        if ratios(tuned, theirs, key) is None:
+        if ratios(shipped, theirs, key) is None:
             lines.append(missing(session.found(), "stock-producer", what, target))
             continue
-        lines.append(compare(f"{what}, readInterval=500", target, tuned, theirs, key, unit=unit,
-                             least=least, most=most))
-        if ratios(shipped, theirs, key) is not None:
-            lines.append(compare(f"{what}, as shipped", "–", shipped, theirs, key, unit=unit,
+        lines.append(compare(what, target, shipped, theirs, key, unit=unit, least=least, most=most))
+        if ratios(tuned, theirs, key) is not None:
+            lines.append(compare(f"{what}, readInterval=500", "–", tuned, theirs, key, unit=unit,
                                  least=least, most=1 if most else None).shown())
     return lines
 

@@ -43,7 +43,7 @@ const SMALL_BYTES: usize = 64 * 1024;
 /// What is kept is written once there is so much of it,
 const GATHERED_BYTES: usize = 128 * 1024;
 /// or after this time,
-pub const GATHER_MS: u64 = 10;
+const GATHER_MS: u64 = 10;
 /// up to this much in one write.
 const JOINED_BYTES_MAX: usize = 256 * 1024;
 /// Batches of this size cost the disk more than turning reserved blocks into written ones does.
@@ -75,6 +75,8 @@ pub struct CommitLog {
     ahead: Option<Ahead>,
     open: Option<OpenBatch>,
     sealed: VecDeque<SealedBatch>,
+    /// Memory of a write that has ended, for the next that is joined.
+    joined_spare: Option<BlockBuffer>,
     /// Bytes of sealed batches that are kept.
     kept_bytes: usize,
     /// When those are to be written, however few they are.
@@ -133,6 +135,8 @@ struct InFlight {
     id: OrderId,
     end: LogOffset,
     pending: usize,
+    /// What it writes, if it was joined for that.
+    joined: Option<Bytes>,
     done: bool,
     /// Its answer says that it is durable, not only written.
     durable: bool,
@@ -177,6 +181,7 @@ impl CommitLog {
             ahead,
             open: None,
             sealed: VecDeque::new(),
+            joined_spare: None,
             kept_bytes: 0,
             write_due: None,
             in_flight: VecDeque::new(),
@@ -553,6 +558,7 @@ impl CommitLog {
             id,
             end: batch.end,
             pending: batch.pending,
+            joined: batch.is_joined.then(|| batch.data.clone()),
             done: false,
             durable: until == Until::Durable,
         });
@@ -571,6 +577,9 @@ impl CommitLog {
         if asked || self.sync_wanted > self.written || self.kept_bytes >= GATHERED_BYTES {
             return false;
         }
+        // The time until it must be synced begins here, too.
+        let sync_due = now.mono.after_ms(self.options.flush_interval_ms);
+        self.sync_due.get_or_insert(sync_due);
         let due = now.mono.after_ms(GATHER_MS);
         *self.write_due.get_or_insert(due) > now.mono
     }
@@ -585,6 +594,7 @@ impl CommitLog {
             end: first.end,
             pending: first.bytes().len() - HEADER_BYTES,
             data: first.data.clone(),
+            is_joined: false,
         };
         if !first.kept {
             return Some(joined);
@@ -597,8 +607,8 @@ impl CommitLog {
         if count == 0 {
             return Some(joined);
         }
-        let end = self.sealed[count - 1].end;
-        let mut bytes = BlockBuffer::with_capacity((end.0 - block) as usize);
+        let spare = self.joined_spare.take();
+        let mut bytes = spare.unwrap_or_else(|| BlockBuffer::with_capacity(JOINED_BYTES_MAX));
         let tail = bytes.tail();
         tail.extend_from_slice(&first.data[..(first.end.0 - block) as usize]);
         for next in self.sealed.drain(..count) {
@@ -611,6 +621,7 @@ impl CommitLog {
         }
         fill_block(&mut bytes);
         joined.data = bytes.into_bytes();
+        joined.is_joined = true;
         Some(joined)
     }
 
@@ -638,7 +649,12 @@ impl CommitLog {
             self.written = self.written.max(write.end);
         }
         while self.in_flight.front().is_some_and(|write| write.done) {
-            let write = self.in_flight.pop_front().expect("there is a front");
+            let mut write = self.in_flight.pop_front().expect("there is a front");
+            self.joined_spare = write
+                .joined
+                .take()
+                .and_then(BlockBuffer::reuse)
+                .or(self.joined_spare.take());
             self.written = self.written.max(write.end);
             match self.options.flush {
                 Flush::Async => self.pending_bytes -= write.pending,
@@ -727,7 +743,8 @@ impl CommitLog {
         if self.failed.is_some() {
             return None;
         }
-        let sync_due = self.sync_due.filter(|_| self.sync.is_none());
+        let syncs = self.sync.is_none() && self.written > self.durable;
+        let sync_due = self.sync_due.filter(|_| syncs);
         // What waits for a write under way is looked at when that ends.
         let write_due = self.write_due.filter(|_| self.in_flight.is_empty());
         sync_due.into_iter().chain(write_due).min()
@@ -740,6 +757,8 @@ struct Joined {
     end: LogOffset,
     pending: usize,
     data: Bytes,
+    /// The data was copied together for this.
+    is_joined: bool,
 }
 
 impl SealedBatch {
@@ -902,7 +921,9 @@ mod tests {
         }
         assert!(data[at..].iter().all(|byte| *byte == 0) && data.len() == 2 * BLOCK_BYTES);
         log.handle_done(OrderId(1), Ok(Done::Written));
-        assert_eq!((log.written(), log.deadline()), (log.end(), None));
+        assert_eq!(log.written(), log.end());
+        let sync = log.deadline().expect("a sync follows");
+        assert_eq!(sync, Mono(500), "counted from when it was confirmed");
     }
 
     #[test]

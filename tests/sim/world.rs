@@ -16,7 +16,6 @@ use orbitmq::machine::{Event, FrameIn, Link, Machine};
 use orbitmq::namesrv::{NameServer, NameServerOptions};
 use orbitmq::remoting::frame::frame_len;
 use orbitmq::store::Flush;
-use orbitmq::store::commitlog::GATHER_MS;
 
 use crate::asker::{ASKERS, Answerer, Asker, QUESTIONS};
 use crate::clerk::Clerk;
@@ -1142,7 +1141,6 @@ impl World {
         if self.options.store.flush == Flush::Async {
             self.lossy = true;
             let bound = self.options.store.flush_interval_ms * 1000 + 2 * SYNC_US_MAX + 20_000;
-            let bound = bound + GATHER_MS * 1000;
             let synced = self.synced_until.unwrap_or(self.syncing_until());
             self.model.forget_since(synced.saturating_sub(bound));
             self.clients.iter_mut().for_each(Client::forget);
