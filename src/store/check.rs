@@ -9,7 +9,6 @@
 use crate::base::disk::{Dir, DiskError, read_file};
 use crate::base::{LogOffset, Map, ShardId};
 use crate::message::view::RecordView;
-use crate::store::Sabotage;
 use crate::store::batch::{BatchHeader, HEADER_BYTES, Lineage};
 use crate::store::checkpoint::{Checkpoint, decode_snapshot, load};
 use crate::store::commitlog::LogEnd;
@@ -25,6 +24,7 @@ use crate::store::replay::Replay;
 use crate::store::retention::Retained;
 use crate::store::runs::{self, Run};
 use crate::store::segment::{FOLDER, file_name};
+use crate::store::{Sabotage, ahead};
 
 /// Which log it is, from `meta.toml`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,17 +112,25 @@ pub fn check(
         queues: Queues::default(),
         whole: true,
         min: LogOffset(0),
+        kept: 0,
         summary: Summary::default(),
     };
-    let mut replay = Replay::from_oldest(dir, identity.segment_bytes, lineage, Sabotage::None)?;
+    let kept = ahead::left_behind(dir, identity.shard, identity.store_id)?;
+    let replay = Replay::from_oldest(dir, identity.segment_bytes, lineage, Sabotage::None)?;
+    let mut replay = replay.with_kept(kept);
     let oldest = replay.end().end;
     walker.whole = oldest == LogOffset(0);
     walker.min = walker.pending.as_ref().map_or(oldest, |known| known.min);
     walker.meet_checkpoint(replay.end())?;
-    while let Some((header, batch)) = replay.next_batch()? {
+    while let Some((header, batch)) = walker.next_batch(&mut replay)? {
         walker.batch(&header, &batch, apply)?;
         walker.meet_checkpoint(replay.end())?;
         progress(replay.end().end.0 - oldest.0);
+    }
+    if walker.kept > 0 {
+        let (count, file) = (walker.kept, ahead::FILE);
+        let note = format!("{count} batches are in {file} only: the next start puts them back");
+        walker.summary.notes.push(note);
     }
     let end = replay.end().end;
     let durable = checkpoints
@@ -276,10 +284,24 @@ struct Walker {
     whole: bool,
     /// The log says that nothing is left below.
     min: LogOffset,
+    /// Batches that a killed process confirmed and had not written yet.
+    kept: u64,
     summary: Summary,
 }
 
 impl Walker {
+    fn next_batch(
+        &mut self,
+        replay: &mut Replay<'_>,
+    ) -> Result<Option<(BatchHeader, Vec<u8>)>, DiskError> {
+        if let Some(found) = replay.next_batch()? {
+            return Ok(Some(found));
+        }
+        let kept = replay.next_kept();
+        self.kept += u64::from(kept.is_some());
+        Ok(kept)
+    }
+
     /// Between two batches: is this where the checkpoint says?
     fn meet_checkpoint(&mut self, end: LogEnd) -> Result<(), Fault> {
         let Some(pending) = self.pending.take_if(|pending| pending.from.end <= end.end) else {

@@ -171,6 +171,39 @@ fn a_torn_end_is_the_end() {
     assert_eq!(check_store(dir.path()).0, Some(0));
 }
 
+/// A process that is killed right after an answer under `ASYNC_FLUSH` often leaves the message in
+/// the page cache only; a slow machine may have written it already.
+#[test]
+fn what_only_the_page_cache_has_is_seen_and_put_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Launch::standalone(dir.path())
+        .set("shards", 1)
+        .set("flushDiskType", "ASYNC_FLUSH");
+    let mut put_back = 0;
+    for at in 0..30 {
+        let server = launch.start();
+        let mut client = Client::connect(launch.broker);
+        if at == 0 {
+            client.create_topic("kept", 1);
+        }
+        assert_eq!(client.sent("kept", 0, b"in memory"), at);
+        server.kill();
+        let (code, said) = check_store(dir.path());
+        assert_eq!(code, Some(0), "{said}");
+        put_back += u32::from(said.contains("are in ahead only: the next start puts them back"));
+        if put_back == 2 {
+            let server = launch.start();
+            let mut client = Client::connect(launch.broker);
+            client.all_messages("kept", 0, at as u64 + 1);
+            server.stop();
+            let (_, said) = check_store(dir.path());
+            assert!(!said.contains("ahead"), "{said}");
+            return;
+        }
+    }
+    panic!("{put_back} of 30 kills came before the disk");
+}
+
 #[test]
 fn damage_beside_the_log_is_named_and_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
