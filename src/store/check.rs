@@ -146,14 +146,7 @@ pub fn check(
             remedy: SALVAGE,
         }));
     }
-    if walker.min < oldest {
-        return Err(Fault::Damage(Damage {
-            file: file_of(walker.min, identity.segment_bytes),
-            range: Some((walker.min, oldest)),
-            what: "the segment is missing, and was not removed for its age".to_owned(),
-            remedy: SALVAGE,
-        }));
-    }
+    walker.check_beginning(oldest)?;
     walker.summary.bytes = end.0 - oldest.0;
     walker.summary.queues = walker.queues.seen.len();
     match checkpoints.first() {
@@ -290,6 +283,19 @@ struct Walker {
 }
 
 impl Walker {
+    /// The log has all from where it says that it begins.
+    fn check_beginning(&self, oldest: LogOffset) -> Result<(), Fault> {
+        if self.min >= oldest {
+            return Ok(());
+        }
+        Err(Fault::Damage(Damage {
+            file: file_of(self.min, self.identity.segment_bytes),
+            range: Some((self.min, oldest)),
+            what: "the segment is missing, and was not removed for its age".to_owned(),
+            remedy: SALVAGE,
+        }))
+    }
+
     fn next_batch(
         &mut self,
         replay: &mut Replay<'_>,
