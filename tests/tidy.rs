@@ -356,11 +356,11 @@ fn totals_are_found() {
         &text(11, "trait A {}\n"),
         &["11 of 10"],
     );
-    check("total length", "src/base/a.rs", &text(67_000, "//\n"), &[]);
+    check("total length", "src/base/a.rs", &text(67_500, "//\n"), &[]);
     check(
         "total length",
         "src/base/a.rs",
-        &text(67_001, "//\n"),
+        &text(67_501, "//\n"),
         &["67001 of 67000 lines"],
     );
 }
