@@ -361,7 +361,7 @@ fn totals_are_found() {
         "total length",
         "src/base/a.rs",
         &text(67_501, "//\n"),
-        &["67001 of 67000 lines"],
+        &["67501 of 67500 lines"],
     );
 }
 
