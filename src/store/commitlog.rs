@@ -520,7 +520,8 @@ impl CommitLog {
         assert!(target > self.durable, "a sync has something to do");
         let (file, _) = self.segments.place(LogOffset(target.0 - 1));
         self.sync = Some((id, target));
-        self.sync_due = None;
+        // What lies in the next segment has waited as long, and its sync follows at once.
+        self.sync_due = self.sync_due.filter(|_| target < self.written);
         Some(Order::Sync { file })
     }
 
