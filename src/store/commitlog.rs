@@ -41,7 +41,7 @@ const DURABLE_BYTES: usize = 128 * 1024;
 /// as the wait for the disk.
 const SMALL_BYTES: usize = 64 * 1024;
 /// What is kept is written once there is so much of it,
-const GATHERED_BYTES: usize = 128 * 1024;
+const GATHERED_BYTES: u64 = 128 * 1024;
 /// or after this time,
 const GATHER_MS: u64 = 10;
 /// up to this much in one write.
@@ -77,9 +77,7 @@ pub struct CommitLog {
     sealed: VecDeque<SealedBatch>,
     /// Memory of a write that has ended, for the next that is joined.
     joined_spare: Option<BlockBuffer>,
-    /// Bytes of sealed batches that are kept.
-    kept_bytes: usize,
-    /// When those are to be written, however few they are.
+    /// When sealed batches that are kept are to be written, however few they are.
     write_due: Option<Mono>,
     in_flight: VecDeque<InFlight>,
     tail: VecDeque<TailBatch>,
@@ -128,7 +126,6 @@ struct SealedBatch {
     continuing: bool,
     /// Starts where the block of `at` does.
     data: Bytes,
-    kept: bool,
 }
 
 struct InFlight {
@@ -182,7 +179,6 @@ impl CommitLog {
             open: None,
             sealed: VecDeque::new(),
             joined_spare: None,
-            kept_bytes: 0,
             write_due: None,
             in_flight: VecDeque::new(),
             tail: VecDeque::new(),
@@ -448,7 +444,6 @@ impl CommitLog {
             end,
             continuing: open.prefix > 0,
             data,
-            kept: false,
         });
     }
 
@@ -479,10 +474,8 @@ impl CommitLog {
         }
         self.seal();
         let ahead = self.ahead.as_mut().expect("it has room");
-        let batch = self.sealed.back_mut().expect("it was just sealed");
+        let batch = self.sealed.back().expect("it was just sealed");
         ahead.keep(batch.bytes(), batch.end);
-        batch.kept = true;
-        self.kept_bytes += batch.bytes().len();
         self.kept = batch.end;
         if self.options.sabotage == Sabotage::OverwriteKept {
             ahead.release(self.kept);
@@ -574,8 +567,9 @@ impl CommitLog {
     /// Whether what is sealed was confirmed already, and is so little that it is written later.
     fn may_wait(&mut self, now: Now) -> bool {
         let open = self.open.as_ref().is_some_and(|open| open.records > 0);
-        let asked = self.sealed.iter().any(|batch| !batch.kept) || open;
-        if asked || self.sync_wanted > self.written || self.kept_bytes >= GATHERED_BYTES {
+        let asked = self.kept < self.sealed_end || open || self.sync_wanted > self.written;
+        let first = self.sealed.front().map_or(self.kept, |batch| batch.at);
+        if asked || self.kept.0 - first.0 >= GATHERED_BYTES {
             return false;
         }
         // The time until it must be synced begins here, too.
@@ -597,13 +591,13 @@ impl CommitLog {
             data: first.data.clone(),
             is_joined: false,
         };
-        if !first.kept {
+        if first.end > self.kept {
             return Some(joined);
         }
-        self.kept_bytes -= first.bytes().len();
         let segment_end = self.segments.end_of(first.at);
         let most = segment_end.0.min(block + JOINED_BYTES_MAX as u64);
-        let fits = |next: &&SealedBatch| next.kept && next.end.0 <= most;
+        let most = LogOffset(most).min(self.kept);
+        let fits = |next: &&SealedBatch| next.end <= most;
         let count = self.sealed.iter().take_while(fits).count();
         if count == 0 {
             return Some(joined);
@@ -616,7 +610,6 @@ impl CommitLog {
             let between = (next.at.0 - joined.end.0) as usize;
             tail.extend_from_slice(&[0; BLOCK_BYTES][..between]);
             tail.extend_from_slice(next.bytes());
-            self.kept_bytes -= next.bytes().len();
             joined.pending += next.bytes().len() - HEADER_BYTES;
             joined.end = next.end;
         }
