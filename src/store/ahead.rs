@@ -11,7 +11,7 @@
 
 use crate::base::disk::{Dir, DiskError, Mapped, read_file};
 use crate::base::{LogOffset, Map, ShardId};
-use crate::store::batch::{BatchHeader, HEADER_BYTES, checksum};
+use crate::store::batch::{BatchHeader, checksum};
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -92,21 +92,25 @@ pub fn left_behind(
 ) -> Result<Map<LogOffset, (BatchHeader, Vec<u8>)>, DiskError> {
     let bytes = read_file(dir, FILE)?.unwrap_or_default();
     let mut found = Map::default();
-    for at in (0..bytes.len()).step_by(STEP_BYTES) {
-        let rest = &bytes[at..];
-        let header = BatchHeader::decode(rest).filter(|header| {
-            let ours = header.lineage.shard == shard && header.lineage.store_id == store_id;
-            ours && (HEADER_BYTES + 1..=rest.len()).contains(&(header.bytes as usize))
-        });
-        let Some(header) = header else {
-            continue;
-        };
-        let batch = &rest[..header.bytes as usize];
-        if checksum(batch) == header.crc {
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        // What lies in a whole batch is its records, whatever they look like.
+        let mut used = STEP_BYTES;
+        if let Some((header, batch)) = batch_at(rest, shard, store_id) {
+            used = batch.len().next_multiple_of(STEP_BYTES);
             found.insert(header.at, (header, batch.to_vec()));
         }
+        rest = rest.get(used..).unwrap_or_default();
     }
     Ok(found)
+}
+
+/// A whole batch of this log at the start of `bytes`.
+fn batch_at(bytes: &[u8], shard: ShardId, store_id: u32) -> Option<(BatchHeader, &[u8])> {
+    let header = BatchHeader::decode(bytes)?;
+    let batch = bytes.get(..header.bytes as usize)?;
+    let whole = header.is_sound(shard, store_id) && checksum(batch) == header.crc;
+    whole.then_some((header, batch))
 }
 
 #[cfg(test)]
@@ -116,6 +120,11 @@ mod tests {
     use crate::store::batch::Lineage;
 
     fn batch(at: u64, len: usize) -> Vec<u8> {
+        batch_of(at, vec![at as u8; len])
+    }
+
+    /// The first bytes make room for the header.
+    fn batch_of(at: u64, mut batch: Vec<u8>) -> Vec<u8> {
         let lineage = Lineage {
             shard: ShardId(3),
             store_id: 7,
@@ -133,7 +142,6 @@ mod tests {
             span_ms: 0,
             crc: 0,
         };
-        let mut batch = vec![at as u8; len];
         header.seal(&mut batch);
         batch
     }
@@ -193,5 +201,16 @@ mod tests {
         assert_eq!(found.keys().copied().collect::<Vec<_>>(), [LogOffset(100)]);
         Ahead::create(&dir, 4096).unwrap();
         assert!(left_behind(&dir, ShardId(3), 7).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_message_that_looks_like_a_batch_stays_a_message() {
+        let dir = MemDir::default();
+        let mut ahead = Ahead::create(&dir, 4096).unwrap();
+        let forged = batch(5000, 200);
+        let whole = batch_of(0, [vec![0; STEP_BYTES], forged].concat());
+        ahead.keep(&whole, LogOffset(whole.len() as u64));
+        let found = left_behind(&dir, ShardId(3), 7).unwrap();
+        assert_eq!(found.keys().copied().collect::<Vec<_>>(), [LogOffset(0)]);
     }
 }

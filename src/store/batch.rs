@@ -108,6 +108,15 @@ impl BatchHeader {
         })
     }
 
+    /// Whether this can head a batch of this store: its fields may be trusted to be added up.
+    pub fn is_sound(&self, shard: ShardId, store_id: u32) -> bool {
+        let ours = self.lineage.shard == shard && self.lineage.store_id == store_id;
+        let span_ms = i64::from(self.span_ms);
+        let ends = self.at.0.checked_add(u64::from(self.bytes)).is_some();
+        let has_records = self.bytes as usize > HEADER_BYTES;
+        ours && has_records && ends && self.first_ms.checked_add(span_ms).is_some()
+    }
+
     /// Fills in the header at the start of `batch` (header space and records) and its checksum,
     /// which is returned. The `bytes` and `crc` fields of `self` are not used.
     pub fn seal(&self, batch: &mut [u8]) -> u32 {
@@ -192,6 +201,21 @@ mod tests {
             rotten[at] ^= 1;
             assert_ne!(checksum(&rotten), crc, "byte {at}");
         }
+    }
+
+    #[test]
+    fn what_cannot_head_a_batch_of_this_store_is_not_sound() {
+        let sound = BatchHeader {
+            bytes: 70,
+            ..header()
+        };
+        assert!(sound.is_sound(ShardId(2), 0xABCD));
+        assert!(!sound.is_sound(ShardId(1), 0xABCD) && !sound.is_sound(ShardId(2), 0xABCC));
+        let mut wrong = [sound; 3];
+        wrong[0].bytes = HEADER_BYTES as u32;
+        wrong[1].first_ms = i64::MAX - 2;
+        wrong[2].at = LogOffset(u64::MAX - 69);
+        assert!(!wrong.iter().any(|header| header.is_sound(ShardId(2), 0xABCD)));
     }
 
     #[test]

@@ -166,15 +166,8 @@ impl<'d> Replay<'d> {
         let Some(header) = BatchHeader::decode(head) else {
             return Ok(None);
         };
-        let ours = header.lineage.shard == self.lineage.shard
-            && header.lineage.store_id == self.lineage.store_id
-            && header.at == at
-            && header.bytes as usize > HEADER_BYTES
-            && header
-                .first_ms
-                .checked_add(i64::from(header.span_ms))
-                .is_some();
-        if !ours {
+        let (shard, store_id) = (self.lineage.shard, self.lineage.store_id);
+        if header.at != at || !header.is_sound(shard, store_id) {
             return Ok(None);
         }
         let Some(batch) = self.bytes(at, header.bytes as usize)? else {
