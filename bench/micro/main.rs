@@ -10,6 +10,7 @@ mod count;
 mod header;
 mod index;
 mod record;
+mod way;
 
 #[global_allocator]
 static ALLOCATOR: count::Counting = count::Counting;
@@ -18,6 +19,7 @@ fn pieces(c: &mut Criterion) {
     header::benches(c);
     record::benches(c);
     index::benches(c);
+    way::benches(c);
 }
 
 criterion_group!(benches, pieces);

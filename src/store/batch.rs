@@ -215,7 +215,11 @@ mod tests {
         wrong[0].bytes = HEADER_BYTES as u32;
         wrong[1].first_ms = i64::MAX - 2;
         wrong[2].at = LogOffset(u64::MAX - 69);
-        assert!(!wrong.iter().any(|header| header.is_sound(ShardId(2), 0xABCD)));
+        assert!(
+            !wrong
+                .iter()
+                .any(|header| header.is_sound(ShardId(2), 0xABCD))
+        );
     }
 
     #[test]
