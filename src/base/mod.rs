@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod disk;
 pub mod heap;
 pub mod id;
+pub mod lately;
 pub mod map;
 pub mod pages;
 pub mod time;

@@ -7,74 +7,16 @@
 //! was judged by the scanner. Whatever does not fit goes to the scanner, so the answer is always
 //! the scanner's.
 
+use crate::base::lately::Lately;
+
 use super::command::{Command, CommandError};
 use super::ext::{ExtFields, Span};
 use super::frame::{Codec, Frame};
 use super::json::{self, Scan};
 use super::language::Language;
 
-/// Kinds of requests that are remembered: what one connection sends often, and a little more.
-pub(super) const KNOWN_MAX: usize = 4;
 /// Longer headers are not remembered; bytes.
 pub(super) const HEADER_MAX: usize = 4096;
-/// Of the headers that fit nothing known, one in so many is learned, so that headers which never
-/// repeat cost little.
-const LEARN_EVERY: u32 = 16;
-
-/// What was learned from headers seen lately.
-pub(super) struct Lately<T> {
-    /// The more often used one is nearer to the front.
-    known: Vec<T>,
-    misses: u32,
-}
-
-impl<T> Default for Lately<T> {
-    fn default() -> Self {
-        Lately {
-            known: Vec::new(),
-            misses: 0,
-        }
-    }
-}
-
-impl<T> Lately<T> {
-    /// What the first that can makes of something.
-    #[inline]
-    pub(super) fn find<R>(&mut self, read: impl Fn(&T) -> Option<R>) -> Option<R> {
-        for at in 0..self.known.len() {
-            if let Some(found) = read(&self.known[at]) {
-                if at > 0 {
-                    self.known.swap(at - 1, at);
-                }
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    /// None could: one more may be learned.
-    #[inline]
-    pub(super) fn miss(&mut self, learn: impl FnOnce() -> Option<T>) {
-        if self.misses.is_multiple_of(LEARN_EVERY)
-            && let Some(learned) = learn()
-        {
-            self.known.truncate(KNOWN_MAX - 1);
-            self.known.push(learned);
-        }
-        self.misses = self.misses.wrapping_add(1);
-    }
-
-    #[cfg(test)]
-    pub(super) fn known(&self) -> &[T] {
-        &self.known
-    }
-
-    #[cfg(test)]
-    pub(super) fn learn_next(&mut self) {
-        self.misses = 0;
-    }
-}
-
 /// The layouts of the headers seen lately. One for each thread that decodes.
 #[derive(Default)]
 pub struct Layouts(Lately<Layout>);
@@ -362,7 +304,7 @@ mod tests {
             layouts.0.learn_next();
             check(&mut layouts, PULL.as_bytes());
         }
-        assert_eq!(layouts.0.known().len(), KNOWN_MAX);
+        assert_eq!(layouts.0.known().len(), crate::base::lately::KNOWN_MAX);
         assert!(hits(&layouts, PULL));
     }
 

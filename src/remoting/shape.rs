@@ -5,13 +5,15 @@
 //! then means the same. Whatever does not fit goes to the scanner, so the answer is always the
 //! scanner's.
 
+use crate::base::lately::Lately;
+
 use super::code::request;
 use super::command::Command;
 use super::ext::{ExtFields, Span};
 use super::frame::{Codec, Frame};
 use super::header::send::{SendHeader, long_place, short_place};
 use super::language::Language;
-use super::layout::{Lately, is_quoted};
+use super::layout::is_quoted;
 use super::text::Text;
 use super::{binary, json, layout};
 
@@ -452,7 +454,7 @@ mod tests {
             shapes.learn(frame(header.as_bytes()));
             assert!(is_taken(&mut shapes, header.as_bytes()));
         }
-        assert_eq!(shapes.0.known().len(), super::super::layout::KNOWN_MAX);
+        assert_eq!(shapes.0.known().len(), crate::base::lately::KNOWN_MAX);
     }
 
     proptest! {

@@ -27,7 +27,7 @@ impl<'a> Text<'a> {
 
     /// `raw` was found to be valid UTF-8 and, when `escaped`, to hold well-formed escapes only.
     #[inline]
-    pub(super) const fn checked(raw: &'a [u8], escaped: bool) -> Self {
+    pub(crate) const fn checked(raw: &'a [u8], escaped: bool) -> Self {
         Self { raw, escaped }
     }
 
@@ -70,6 +70,12 @@ impl<'a> Text<'a> {
     #[inline]
     pub fn wire_len(self) -> usize {
         self.raw.len()
+    }
+
+    /// As it stands in its header, and whether that carries escapes.
+    #[inline]
+    pub fn wire(self) -> (&'a [u8], bool) {
+        (self.raw, self.escaped)
     }
 
     #[inline]
@@ -182,54 +188,48 @@ const fn zero_bytes(word: u64) -> u64 {
 }
 
 /// Index of the first quote or backslash at or after `from`.
+#[inline]
 pub(super) fn find_quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
-    find(
-        bytes,
-        from,
-        |byte| byte == b'"' || byte == b'\\',
-        |word| {
-            zero_bytes(word ^ (LOW_BITS * b'"' as u64))
-                | zero_bytes(word ^ (LOW_BITS * b'\\' as u64))
-        },
-    )
+    find_either(bytes, from, b'"', b'\\')
+}
+
+/// Index of the first of two bytes at or after `from`.
+#[inline]
+pub fn find_either(bytes: &[u8], from: usize, one: u8, other: u8) -> Option<usize> {
+    let is_one = |word| zero_bytes(word ^ (LOW_BITS * u64::from(one)));
+    let is_other = |word| zero_bytes(word ^ (LOW_BITS * u64::from(other)));
+    find(bytes, from, |word| is_one(word) | is_other(word))
 }
 
 /// Index of the first byte at or after `from` that JSON text must escape.
 fn find_special(bytes: &[u8], from: usize) -> Option<usize> {
-    find(
-        bytes,
-        from,
-        |byte| byte < 0x20 || byte == b'"' || byte == b'\\',
-        |word| {
-            let control = word.wrapping_sub(LOW_BITS * 0x20) & !word & HIGH_BITS;
-            control
-                | zero_bytes(word ^ (LOW_BITS * b'"' as u64))
-                | zero_bytes(word ^ (LOW_BITS * b'\\' as u64))
-        },
-    )
+    find(bytes, from, |word| {
+        let control = word.wrapping_sub(LOW_BITS * 0x20) & !word & HIGH_BITS;
+        control
+            | zero_bytes(word ^ (LOW_BITS * b'"' as u64))
+            | zero_bytes(word ^ (LOW_BITS * b'\\' as u64))
+    })
 }
 
 /// Eight bytes at a time. `in_word` marks the first matching byte by its high bit; marks above the
 /// first may be wrong, hence the trailing zeros.
 #[inline]
-fn find(
-    bytes: &[u8],
-    from: usize,
-    one: impl Fn(u8) -> bool,
-    in_word: impl Fn(u64) -> u64,
-) -> Option<usize> {
+fn find(bytes: &[u8], from: usize, in_word: impl Fn(u64) -> u64) -> Option<usize> {
     let mut at = from;
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let marks = in_word(u64::from_le_bytes(*chunk));
         if marks != 0 {
             return Some(at + marks.trailing_zeros() as usize / 8);
         }
-        at += 8;
+        at += WORD_BYTES;
     }
     let rest = bytes.get(at..)?;
-    rest.iter()
-        .position(|byte| one(*byte))
-        .map(|more| at + more)
+    // What fills the word up is nothing that is looked for, or lies beyond the end.
+    let mut word = [0xFF; WORD_BYTES];
+    word.get_mut(..rest.len())?.copy_from_slice(rest);
+    let marks = in_word(u64::from_le_bytes(word));
+    let more = marks.trailing_zeros() as usize / 8;
+    (more < rest.len()).then_some(at + more)
 }
 
 /// Appends `text` as the inside of a JSON string.

@@ -12,6 +12,7 @@ pub mod connection;
 pub mod consumption;
 pub mod entries;
 pub mod filter;
+mod forms;
 pub mod group;
 pub mod guarded;
 pub mod key;
@@ -38,6 +39,7 @@ pub mod take;
 pub mod tally;
 pub mod timer;
 pub mod topic;
+mod traits;
 pub mod transaction;
 pub mod view;
 

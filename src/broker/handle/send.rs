@@ -9,6 +9,8 @@ use crate::broker::acks::{Ack, More, ReplyTo, SendAck};
 use crate::broker::control::create::SendTopic;
 use crate::broker::control::effects::Reject;
 use crate::broker::control::names::{self as topic_names, RETRY_PREFIX};
+use crate::broker::handle::forms::Forms;
+use crate::broker::handle::traits::{Fate, Traits, number};
 use crate::broker::handle::{Request, bad_header, guarded, make, make_group};
 use crate::broker::light;
 use crate::broker::puts::{OwnedMessage, Purpose, Stored};
@@ -20,11 +22,12 @@ use crate::message::batch::{self, SubMessage};
 use crate::message::encode::{Draft, encoded_len};
 use crate::message::layout::{PROPERTIES_BYTES_MAX, sys_flag};
 use crate::message::names;
-use crate::message::properties::{self, Item};
+use crate::message::properties;
 use crate::remoting::body::topic::TopicFilterType;
 use crate::remoting::code::{request, response};
 use crate::remoting::frame;
 use crate::remoting::header::send::SendHeader;
+use crate::remoting::text::Text;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::dispatch::Dispatch;
 use std::sync::Arc;
@@ -41,53 +44,7 @@ pub struct Scratch {
     given: Vec<u8>,
     /// As they are stored.
     stored: Vec<u8>,
-}
-
-/// What the broker must know of a message's properties.
-#[derive(Default)]
-pub(super) struct Traits {
-    /// It has a delay level, if only one that means none.
-    delayed: bool,
-    delay_level: usize,
-    transaction: bool,
-    timer: bool,
-    has_key: bool,
-    sharded: bool,
-    /// It names light queues.
-    light: bool,
-    /// Which queue it wants, by how urgent it is.
-    priority: Option<i32>,
-    dispatch: Dispatch,
-}
-
-impl Traits {
-    /// The priority counts for messages that are nothing else besides
-    /// (`TopicMessageType.parseFromMessageProperty`).
-    fn is_special(&self) -> bool {
-        self.transaction || self.delayed || self.timer || self.sharded
-    }
-
-    /// Whether it goes as it is into the queue it is sent to.
-    fn is_plain(&self) -> bool {
-        !self.is_deferred() && !self.light && self.priority.is_none()
-    }
-
-    /// Whether it is not to be seen at once.
-    pub(super) fn is_deferred(&self) -> bool {
-        self.transaction || self.delay_level > 0 || self.timer
-    }
-
-    /// The queue for it if its sender wants `queue_id`.
-    pub(super) fn queue(&self, topic: &Topic, queue_id: i32, stored: &mut Vec<u8>) -> i32 {
-        match self.priority {
-            Some(_) if self.is_special() => {
-                properties::remove(stored, names::PRIORITY);
-                queue_id
-            }
-            Some(priority) => priority.min(topic.config.write_queue_nums - 1),
-            None => queue_id,
-        }
-    }
+    forms: Forms,
 }
 
 /// The header of a send that looks like none before.
@@ -273,23 +230,47 @@ fn with_properties(
     topic: &str,
     store: impl FnOnce(&mut Broker, Traits, &mut Vec<u8>) -> Result<(), Reject>,
 ) -> Result<(), Reject> {
-    let Scratch {
-        mut given,
-        mut stored,
-    } = std::mem::take(&mut broker.scratch);
-    given.clear();
-    stored.clear();
-    let given_plain = match header.properties.as_plain() {
-        Some(text) => text.as_bytes(),
+    let mut scratch = std::mem::take(&mut broker.scratch);
+    let known = scratch
+        .forms
+        .take(topic, header.properties, &mut scratch.stored);
+    let taken = match known {
+        Some(traits) => check_properties(&scratch.stored).map(|()| traits),
+        None => take_and_learn(broker, topic, header.properties, request.now, &mut scratch),
+    };
+    let result = taken.and_then(|traits| store(broker, traits, &mut scratch.stored));
+    broker.scratch = scratch;
+    result
+}
+
+/// Takes properties that look like none before.
+#[inline(never)]
+fn take_and_learn(
+    broker: &mut Broker,
+    topic: &str,
+    properties: Text<'_>,
+    now: Now,
+    scratch: &mut Scratch,
+) -> Result<Traits, Reject> {
+    scratch.given.clear();
+    scratch.stored.clear();
+    let given = match properties.as_plain_bytes() {
+        Some(plain) => plain,
         None => {
-            header.properties.append_to(&mut given);
-            &given
+            properties.append_to(&mut scratch.given);
+            &scratch.given
         }
     };
-    let taken = take_properties(broker, topic, given_plain, request.now, &mut stored);
-    let result = taken.and_then(|traits| store(broker, traits, &mut stored));
-    broker.scratch = Scratch { given, stored };
-    result
+    let traits = take_properties(broker, topic, given, now, &mut scratch.stored)?;
+    if traits.has_key && traits.is_plain() {
+        let is_free = |name: &[u8], value: &[u8]| {
+            Traits::default().note(name, value, broker.options.light) == Fate::Stored
+        };
+        scratch
+            .forms
+            .learn(properties, &scratch.stored, &traits, is_free);
+    }
+    Ok(traits)
 }
 
 #[expect(
@@ -505,38 +486,7 @@ pub(super) fn take_properties(
     now: Now,
     stored: &mut Vec<u8>,
 ) -> Result<Traits, Reject> {
-    let (mut traits, mut lite) = (Traits::default(), None);
-    for Item { name, value, text } in properties::items(given) {
-        match name {
-            // Its absence says the same.
-            b"WAIT" if value == b"true" => continue,
-            b"POP_CK" => continue,
-            b"UNIQ_KEY" => traits.has_key = true,
-            b"DELAY" => (traits.delayed, traits.delay_level) = (true, number(value)),
-            b"TRAN_MSG" => traits.transaction = value.eq_ignore_ascii_case(b"true"),
-            b"__SHARDINGKEY" => traits.sharded = true,
-            b"_SYS_MSG_PRIORITY_" => {
-                let text = std::str::from_utf8(value).ok();
-                let number = text.and_then(|text| text.parse().ok());
-                traits.priority = number.filter(|priority| *priority >= 0);
-            }
-            b"INNER_MULTI_DISPATCH" => traits.light = broker.options.light,
-            b"INNER_MULTI_QUEUE_OFFSET" if broker.options.light => continue,
-            b"__LITE_TOPIC" if broker.options.light => lite = Some(value),
-            b"TIMER_DELIVER_MS" | b"TIMER_DELAY_SEC" | b"TIMER_DELAY_MS" => traits.timer = true,
-            _ if name.starts_with(names::TRANSIENT_PREFIX.as_bytes()) => continue,
-            _ => {}
-        }
-        if [names::MSG_REGION, names::TRACE_ON, names::CLUSTER]
-            .iter()
-            .any(|ours| ours.as_bytes() == name)
-        {
-            continue;
-        }
-        stored.extend_from_slice(text);
-        stored.push(properties::VALUE_END);
-        traits.dispatch.property(topic, name, value);
-    }
+    let mut traits = Traits::of(topic, given, broker.options.light, stored);
     stored.extend_from_slice(&broker.stamp);
     if !traits.has_key {
         broker.keys_made = broker.keys_made.wrapping_add(1);
@@ -548,7 +498,10 @@ pub(super) fn take_properties(
             .dispatch
             .property(topic, name, key.as_str().as_bytes());
     }
-    if let Some(lite) = lite.and_then(|lite| std::str::from_utf8(lite).ok()) {
+    let lite = traits
+        .lite
+        .then(|| properties::find_str(given, names::LITE_TOPIC));
+    if let Some(lite) = lite.flatten() {
         let queue = light::lite_queue(topic, lite);
         properties::set(stored, names::INNER_MULTI_DISPATCH, &queue);
         traits.light = true;
@@ -557,13 +510,6 @@ pub(super) fn take_properties(
     traits.timer &= traits.delay_level == 0;
     check_properties(stored)?;
     Ok(traits)
-}
-
-fn number(digits: &[u8]) -> usize {
-    std::str::from_utf8(digits)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
 }
 
 /// A batch: every sub-message a record of its own, all in one group commit and side by side in
