@@ -25,8 +25,14 @@ impl<T> Lately<T> {
     /// What the first that can makes of something.
     #[inline]
     pub fn find<R>(&mut self, mut read: impl FnMut(&T) -> Option<R>) -> Option<R> {
+        self.find_mut(|known| read(known))
+    }
+
+    /// The same for what learns from it.
+    #[inline]
+    pub fn find_mut<R>(&mut self, mut read: impl FnMut(&mut T) -> Option<R>) -> Option<R> {
         for at in 0..self.known.len() {
-            if let Some(found) = read(&self.known[at]) {
+            if let Some(found) = read(&mut self.known[at]) {
                 if at > 0 {
                     self.known.swap(at - 1, at);
                 }

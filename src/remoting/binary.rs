@@ -16,8 +16,9 @@ use super::ext::{ExtFields, Span};
 use super::frame::{Codec, Frame};
 use super::json::same;
 use super::language::Language;
-use super::layout::HEADER_MAX;
-use super::text::Text;
+use super::layout::{HEADER_MAX, between};
+use super::text::{Text, is_utf8};
+use std::ops::Range;
 
 const VALUE_LENGTH_BYTES: usize = 4;
 
@@ -137,16 +138,29 @@ const FIELDS_AT: usize = 21;
 pub(super) struct Cuts<K> {
     /// The header it was learned from.
     header: Box<[u8]>,
-    /// What is the same before each value's length: it reaches from the first place to the second.
-    values: Vec<(usize, usize, K)>,
+    values: Vec<Value<K>>,
     /// What follows the last value starts here.
     rest: usize,
+    rest_same: Vec<(Span, K)>,
+}
+
+struct Value<K> {
+    /// What is the same before its length.
+    from: usize,
+    to: usize,
+    kind: K,
+    /// Values in there that are wanted, too.
+    same: Vec<(Span, K)>,
 }
 
 impl<K: Copy> Cuts<K> {
     /// Values of a header that decodes, has no remark, and of which no more than `HEADER_MAX` bytes
-    /// are worth remembering.
-    pub(super) fn of(header: &[u8], values: impl Iterator<Item = (Span, K)>) -> Option<Self> {
+    /// are worth remembering; and values that stay the same.
+    pub(super) fn of(
+        header: &[u8],
+        values: impl Iterator<Item = (Span, K)>,
+        same: &[(Span, K)],
+    ) -> Option<Self> {
         if header.len() > HEADER_MAX {
             return None;
         }
@@ -154,13 +168,21 @@ impl<K: Copy> Cuts<K> {
         let mut cuts = Vec::new();
         for (value, kind) in values {
             let range = value.range();
-            cuts.push((from, range.start - VALUE_LENGTH_BYTES, kind));
+            let to = range.start - VALUE_LENGTH_BYTES;
+            let same = between(same, from, to);
+            cuts.push(Value {
+                from,
+                to,
+                kind,
+                same,
+            });
             from = range.end;
         }
         Some(Cuts {
             header: header.into(),
             values: cuts,
             rest: from,
+            rest_same: between(same, from, header.len()),
         })
     }
 
@@ -180,24 +202,41 @@ impl<K: Copy> Cuts<K> {
         if !same {
             return None;
         }
-        let ascii = fields.is_ascii();
         let mut rest = fields;
-        for (from, to, kind) in &self.values {
-            rest = after_same(rest, &self.header[*from..*to])?;
+        for cut in &self.values {
+            take_same(rest, cut.from, &cut.same, &mut take)?;
+            rest = after_same(rest, &self.header[cut.from..cut.to])?;
             let (len, tail) = rest.split_first_chunk::<VALUE_LENGTH_BYTES>()?;
             let len = usize::try_from(i32::from_be_bytes(*len)).ok()?;
             let (value, tail) = tail.split_at_checked(len)?;
-            if value.is_empty() || !(ascii || std::str::from_utf8(value).is_ok()) {
+            if value.is_empty() || !is_utf8(value) {
                 return None;
             }
-            take(Text::checked(value, false), *kind)?;
+            take(Text::checked(value, false), cut.kind)?;
             rest = tail;
         }
+        take_same(rest, self.rest, &self.rest_same, &mut take)?;
         let opaque = i32::from_be_bytes(*head[OPAQUE_AT..].first_chunk()?);
         after_same(rest, &self.header[self.rest..])?
             .is_empty()
             .then_some(opaque)
     }
+}
+
+/// Takes values that lie so far into `rest` as they did behind `from`, if `rest` begins the same.
+#[inline]
+fn take_same<'a, K: Copy>(
+    rest: &'a [u8],
+    from: usize,
+    same: &[(Span, K)],
+    take: &mut impl FnMut(Text<'a>, K) -> Option<()>,
+) -> Option<()> {
+    for (span, kind) in same {
+        let Range { start, end } = span.range();
+        let value = rest.get(start - from..end - from)?;
+        take(Text::checked(value, false), *kind)?;
+    }
+    Some(())
 }
 
 /// What follows a known beginning.

@@ -126,6 +126,12 @@ impl<'a> Scan<'a> {
         self.at += usize::from(negative);
         let start = self.at;
         let mut value = 0i64;
+        while let Some(eight) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk)
+            && let Some(number) = eight_digits(*eight)
+        {
+            value = value.wrapping_mul(100_000_000).wrapping_add(number);
+            self.at += eight.len();
+        }
         while let Some(digit @ b'0'..=b'9') = self.peek() {
             value = value.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
             self.at += 1;
@@ -247,6 +253,10 @@ impl<'a> Scan<'a> {
     /// Length of the escape sequence at this byte, checked to be well-formed.
     #[inline]
     fn escape_len(&self, at: usize) -> Result<usize, CommandError> {
+        // What ends a property or its name.
+        if let Some([_, b'u', b'0', b'0', b'0', b'0'..=b'9']) = self.bytes[at..].first_chunk() {
+            return Ok(6);
+        }
         match self.bytes.get(at + 1) {
             Some(b'u') if hex4(self.bytes, at + 2).is_some() => Ok(6),
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
@@ -369,6 +379,22 @@ impl<'a> Scan<'a> {
         }
         Ok(())
     }
+}
+
+/// The number that eight digits are: neighbours are put together, then pairs, then fours.
+#[inline]
+fn eight_digits(digits: [u8; 8]) -> Option<i64> {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    let word = u64::from_le_bytes(digits);
+    let values = word ^ ZEROS;
+    let above_nine = values.wrapping_add(0x7676_7676_7676_7676) | values;
+    if above_nine & 0x8080_8080_8080_8080 != 0 {
+        return None;
+    }
+    let twos = values.wrapping_mul(10).wrapping_add(values >> 8) & 0x00FF_00FF_00FF_00FF;
+    let fours = twos.wrapping_mul(100).wrapping_add(twos >> 16) & 0x0000_FFFF_0000_FFFF;
+    let eight = fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xFFFF_FFFF;
+    Some(eight as i64)
 }
 
 /// Whether two texts of one length are the same. What stands between two values is short: a few

@@ -44,6 +44,13 @@ pub(super) struct Cuts<K> {
     values: Vec<Value<K>>,
     /// What follows the last value starts here.
     rest: usize,
+    rest_same: Vec<(Span, K)>,
+}
+
+/// Those that lie there.
+pub(super) fn between<K: Copy>(values: &[(Span, K)], from: usize, to: usize) -> Vec<(Span, K)> {
+    let lies = |(span, _): &&(Span, K)| from <= span.range().start && span.range().end <= to;
+    values.iter().filter(lies).copied().collect()
 }
 
 /// Whether a value found by the scanner is a string.
@@ -56,14 +63,26 @@ struct Value<K> {
     from: usize,
     to: usize,
     kind: K,
+    /// Values among those bytes that are wanted, too.
+    same: Vec<(Span, K)>,
+}
+
+/// Where a value of a header is.
+pub(super) enum Place<'s, 'a> {
+    /// To be read here; and how much further on it lies than in the header learned from.
+    Next(&'s mut Scan<'a>, u32),
+    /// It is the same as in the header learned from.
+    Same(Span),
 }
 
 impl<K: Copy> Cuts<K> {
-    /// Values where they lie in the header, in any order. `None` if one is not what `is_number`
-    /// says, bare digits or else a string; or if the header is too long to be remembered.
+    /// Values where they lie in the header, in any order, and among them strings that stay the same.
+    /// `None` if one is not what `is_number` says, bare digits or else a string; or if the header
+    /// is too long to be remembered.
     pub(super) fn of(
         header: &[u8],
         mut values: Vec<(Span, K)>,
+        same: &[(Span, K)],
         is_number: impl Fn(K) -> bool,
     ) -> Option<Self> {
         if header.len() > HEADER_MAX {
@@ -87,24 +106,30 @@ impl<K: Copy> Cuts<K> {
                 return None;
             }
             let to = range.start;
-            cut.push(Value { from, to, kind });
+            let same = between(same, from, to);
+            cut.push(Value {
+                from,
+                to,
+                kind,
+                same,
+            });
             from = range.end;
         }
         Some(Cuts {
             header: header.into(),
             values: cut,
             rest: from,
+            rest_same: between(same, from, header.len()),
         })
     }
 
-    /// Compares what stands between the values; `take` takes each value, and is told how much
-    /// further on it lies than in the header learned from. `None` if `take` says so or if anything
-    /// differs. Whether the values are UTF-8 is not looked at.
+    /// Compares what stands between the values; `take` takes each value. `None` if `take` says so or
+    /// if anything differs. Whether the values are UTF-8 is not looked at.
     #[inline(always)]
     pub(super) fn walk<'a>(
         &self,
         header: &'a [u8],
-        mut take: impl FnMut(&mut Scan<'a>, K, u32) -> Option<()>,
+        mut take: impl FnMut(Place<'_, 'a>, K) -> Option<()>,
     ) -> Option<()> {
         let mut scan = Scan::new(header);
         for value in &self.values {
@@ -112,7 +137,14 @@ impl<K: Copy> Cuts<K> {
             if !scan.take_same(&self.header[value.from..value.to]) {
                 return None;
             }
-            take(&mut scan, value.kind, shift)?;
+            for (span, kind) in &value.same {
+                take(Place::Same(span.moved(shift)), *kind)?;
+            }
+            take(Place::Next(&mut scan, shift), value.kind)?;
+        }
+        let shift = (scan.at as u32).wrapping_sub(self.rest as u32);
+        for (span, kind) in &self.rest_same {
+            take(Place::Same(span.moved(shift)), *kind)?;
         }
         let same = scan.take_same(&self.header[self.rest..]) && scan.at == header.len();
         same.then_some(())
@@ -147,7 +179,7 @@ impl Layout {
         let fields = fields.map(|(key, value)| (value, Kind::Field { key }));
         let values = fields.chain([(opaque, Kind::Opaque)]).collect();
         Some(Layout {
-            cuts: Cuts::of(header, values, |kind| matches!(kind, Kind::Opaque))?,
+            cuts: Cuts::of(header, values, &[], |kind| matches!(kind, Kind::Opaque))?,
             code: command.code,
             language: command.language,
             version: command.version,
@@ -169,7 +201,10 @@ impl Layout {
             body: frame.body,
             codec: Codec::Json,
         };
-        self.cuts.walk(frame.header, |scan, kind, shift| {
+        self.cuts.walk(frame.header, |place, kind| {
+            let Place::Next(scan, shift) = place else {
+                return None;
+            };
             match kind {
                 Kind::Opaque => command.opaque = scan.digits()?,
                 Kind::Field { key } => {

@@ -4,6 +4,10 @@
 //! a send that was scanned and decoded, cut at these; all else must be the same, byte by byte, and
 //! then means the same. Whatever does not fit goes to the scanner, so the answer is always the
 //! scanner's.
+//!
+//! Most of what may change stays the same for long: the group, often the topic. What has not
+//! changed in the sends that a shape met is compared with the rest of it, and only if that fails
+//! looked at alone.
 
 use crate::base::lately::Lately;
 
@@ -13,8 +17,8 @@ use super::ext::{ExtFields, Span};
 use super::frame::{Codec, Frame};
 use super::header::send::{SendHeader, long_place, short_place};
 use super::language::Language;
-use super::layout::is_quoted;
-use super::text::Text;
+use super::layout::{Place, is_quoted};
+use super::text::{Text, is_utf8};
 use super::{binary, json, layout};
 
 /// The shapes of the sends seen lately. One for each thread that decodes.
@@ -22,17 +26,44 @@ use super::{binary, json, layout};
 pub struct Shapes(Lately<Shape>);
 
 impl Shapes {
-    /// A send that has a known shape, whole. Its fields are in the header only: the command's `ext`
-    /// is empty.
+    /// A send that has a known shape, its fields in `header`. Else that is anything.
     #[inline]
-    pub fn decode<'a>(&mut self, frame: Frame<'a>) -> Option<(Command<'a>, SendHeader<'a>)> {
-        self.0.find(|shape| shape.decode(frame))
+    pub fn decode<'a>(&mut self, frame: Frame<'a>, header: &mut SendHeader<'a>) -> Option<Known> {
+        self.0.find_mut(|shape| shape.decode(frame, header))
     }
 
     /// A send that the scanner took and that has no known shape.
     #[inline]
     pub fn learn(&mut self, frame: Frame<'_>) {
         self.0.miss(|| Shape::of(frame));
+    }
+}
+
+/// A send of a known shape, without its fields.
+#[derive(Clone, Copy)]
+pub struct Known {
+    code: i32,
+    language: Language,
+    version: i32,
+    opaque: i32,
+    flag: i32,
+}
+
+impl Known {
+    /// The whole of it but for the fields: the command's `ext` is empty.
+    #[inline]
+    pub fn command<'a>(&self, frame: Frame<'a>) -> Command<'a> {
+        Command {
+            code: self.code,
+            language: self.language,
+            version: self.version,
+            opaque: self.opaque,
+            flag: self.flag,
+            remark: None,
+            ext: ExtFields::default(),
+            body: frame.body,
+            codec: frame.codec,
+        }
     }
 }
 
@@ -67,14 +98,24 @@ impl Kind {
     }
 }
 
+/// So many sends are looked at before what did not change in them is taken for what stays.
+const SEEN: u32 = 32;
+/// A bit for each value says whether it has changed.
+const VALUES_MAX: usize = 64;
+
 /// A send, cut where others differ.
 struct Shape {
-    cuts: Cut,
-    code: i32,
-    language: Language,
-    version: i32,
-    flag: i32,
-    /// The fields that stay the same. The others are empty, or 0.
+    /// The header it was learned from, and its values that may change, by their place.
+    sample: Box<[u8]>,
+    values: Vec<(Span, Kind)>,
+    /// Cut at all of these.
+    loose: Cut,
+    /// Cut at those that did change.
+    tight: Option<Cut>,
+    changed: u64,
+    seen: u32,
+    known: Known,
+    /// The fields that stay the same. Of the others texts are empty, numbers those of the sample.
     same: SendHeader<'static>,
 }
 
@@ -102,29 +143,32 @@ impl Shape {
         if command.remark.is_some() || command.is_response() {
             return None;
         }
-        let values = changing(&command, if is_long { long_place } else { short_place })?;
-        let cuts = match opaque {
-            Some(opaque) => {
-                let values = values.into_iter().chain([(opaque, Kind::Opaque)]).collect();
-                let is_number = |kind| kind == Kind::Opaque;
-                Cut::Json(layout::Cuts::of(frame.header, values, is_number)?)
-            }
-            None => Cut::Binary(binary::Cuts::of(frame.header, values.into_iter())?),
-        };
+        let mut values = changing(&command, if is_long { long_place } else { short_place })?;
+        values.extend(opaque.map(|at| (at, Kind::Opaque)));
+        values.sort_by_key(|(value, _)| value.range().start);
+        if values.len() > VALUES_MAX {
+            return None;
+        }
         let none = Text::plain("");
         Some(Shape {
-            cuts,
-            code: command.code,
-            language: command.language,
-            version: command.version,
-            flag: command.flag,
+            sample: frame.header.into(),
+            loose: Cut::of(frame.codec, frame.header, &values, u64::MAX)?,
+            values,
+            tight: None,
+            changed: 0,
+            seen: 0,
+            known: Known {
+                code: command.code,
+                language: command.language,
+                version: command.version,
+                opaque: 0,
+                flag: command.flag,
+            },
             same: SendHeader {
                 producer_group: none,
                 topic: none,
                 default_topic: none,
                 properties: none,
-                queue_id: 0,
-                born_timestamp: 0,
                 broker_name: None,
                 ..header
             },
@@ -132,25 +176,79 @@ impl Shape {
     }
 
     #[inline]
-    fn decode<'a>(&self, frame: Frame<'a>) -> Option<(Command<'a>, SendHeader<'a>)> {
-        let mut header: SendHeader<'a> = self.same;
-        let opaque = match (&self.cuts, frame.codec) {
-            (Cut::Json(cuts), Codec::Json) => read_json(cuts, frame.header, &mut header)?,
-            (Cut::Binary(cuts), Codec::Binary) => read_binary(cuts, frame.header, &mut header)?,
-            _ => return None,
-        };
-        let command = Command {
-            code: self.code,
-            language: self.language,
-            version: self.version,
-            opaque,
-            flag: self.flag,
-            remark: None,
-            ext: ExtFields::default(),
-            body: frame.body,
-            codec: frame.codec,
-        };
-        Some((command, header))
+    fn decode<'a>(&mut self, frame: Frame<'a>, header: &mut SendHeader<'a>) -> Option<Known> {
+        *header = self.same;
+        if let Some(tight) = &self.tight
+            && let Some(opaque) = tight.read(frame, header, |_| ())
+        {
+            let known = self.known;
+            return Some(Known { opaque, ..known });
+        }
+        self.decode_loose(frame, header)
+    }
+
+    /// A send in which something may have changed that had not before.
+    #[inline(never)]
+    fn decode_loose<'a>(&mut self, frame: Frame<'a>, header: &mut SendHeader<'a>) -> Option<Known> {
+        *header = self.same;
+        let (mut changed, mut bit) = (self.changed, 1);
+        let mut samples = self.values.iter();
+        let opaque = self.loose.read(frame, header, |value| {
+            let sample = samples.next().map(|(span, _)| &self.sample[span.range()]);
+            changed |= if sample == Some(value) { 0 } else { bit };
+            bit <<= 1;
+        })?;
+        self.seen = self.seen.saturating_add(1);
+        if self.seen == SEEN || (self.seen > SEEN && changed != self.changed) {
+            self.tight = Cut::of(frame.codec, &self.sample, &self.values, changed);
+        }
+        self.changed = changed;
+        let known = self.known;
+        Some(Known { opaque, ..known })
+    }
+}
+
+impl Cut {
+    /// Cuts a header at those of its values, by their place, whose bit is set; and always where its
+    /// number is.
+    fn of(codec: Codec, header: &[u8], values: &[(Span, Kind)], changed: u64) -> Option<Cut> {
+        let bits = (0..).map(|place| changed >> place & 1 == 1);
+        let marked = values.iter().copied().zip(bits);
+        let (differ, same): (Vec<_>, Vec<_>) =
+            marked.partition(|((_, kind), changed)| *changed || *kind == Kind::Opaque);
+        let differ = differ.into_iter().map(|(value, _)| value);
+        // The sample's number is in the header that stays the same.
+        let is_text = |kind| !matches!(kind, Kind::QueueId | Kind::BornTimestamp);
+        let same = same.into_iter().map(|(value, _)| value);
+        let same: Vec<_> = same.filter(|(_, kind)| is_text(*kind)).collect();
+        Some(match codec {
+            Codec::Json => {
+                let is_number = |kind| kind == Kind::Opaque;
+                Cut::Json(layout::Cuts::of(
+                    header,
+                    differ.collect(),
+                    &same,
+                    is_number,
+                )?)
+            }
+            Codec::Binary => Cut::Binary(binary::Cuts::of(header, differ, &same)?),
+        })
+    }
+
+    /// Reads what may change into a header that has the rest; `each` sees every value. Gives
+    /// `opaque`.
+    #[inline(always)]
+    fn read<'a>(
+        &self,
+        frame: Frame<'a>,
+        header: &mut SendHeader<'a>,
+        each: impl FnMut(&'a [u8]),
+    ) -> Option<i32> {
+        match (self, frame.codec) {
+            (Cut::Json(cuts), Codec::Json) => read_json(cuts, frame.header, header, each),
+            (Cut::Binary(cuts), Codec::Binary) => read_binary(cuts, frame.header, header, each),
+            _ => None,
+        }
     }
 }
 
@@ -175,34 +273,50 @@ fn changing(command: &Command<'_>, place: fn(&[u8]) -> Option<usize>) -> Option<
     Some(values)
 }
 
-/// Gives `opaque`.
-#[inline]
+#[inline(always)]
 fn read_json<'a>(
     cuts: &layout::Cuts<Kind>,
     bytes: &'a [u8],
     header: &mut SendHeader<'a>,
+    mut each: impl FnMut(&'a [u8]),
 ) -> Option<i32> {
     let mut opaque = 0;
-    cuts.walk(bytes, |scan, kind, _| {
+    cuts.walk(bytes, |place, kind| {
+        let scan = match place {
+            Place::Next(scan, _) => scan,
+            Place::Same(span) => {
+                header.set_text(kind, span.text(bytes));
+                return Some(());
+            }
+        };
+        let from = scan.at;
         match kind {
             Kind::Opaque => opaque = scan.digits()?,
             Kind::QueueId => header.queue_id = scan.digits()?,
             Kind::BornTimestamp => header.born_timestamp = scan.long_digits()?,
-            _ => header.set_text(kind, scan.quoted()?.text(bytes)),
+            _ => {
+                let text = scan.quoted()?;
+                if !is_utf8(&bytes[text.range()]) {
+                    return None;
+                }
+                header.set_text(kind, text.text(bytes));
+            }
         }
+        each(&bytes[from..scan.at]);
         Some(())
     })?;
-    (bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()).then_some(opaque)
+    Some(opaque)
 }
 
-/// Gives `opaque`.
-#[inline]
+#[inline(always)]
 fn read_binary<'a>(
     cuts: &binary::Cuts<Kind>,
     bytes: &'a [u8],
     header: &mut SendHeader<'a>,
+    mut each: impl FnMut(&'a [u8]),
 ) -> Option<i32> {
     cuts.walk(bytes, |value, kind| {
+        each(value.wire().0);
         match kind {
             Kind::QueueId => header.queue_id = value.parse_i32()?,
             Kind::BornTimestamp => header.born_timestamp = value.parse_i64()?,
@@ -305,7 +419,40 @@ mod tests {
             shapes.learn(binary_frame(&binary(header)));
         }
         assert_eq!(shapes.0.known().len(), 4);
+        for header in [SHORT, LONG].repeat(SEEN as usize) {
+            assert!(is_taken(&mut shapes, header.as_bytes()));
+            assert!(is_frame_taken(&mut shapes, binary_frame(&binary(header))));
+        }
+        assert!(shapes.0.known().iter().all(|shape| shape.tight.is_some()));
         shapes
+    }
+
+    #[test]
+    fn what_has_changed_once_is_looked_at_from_then_on() {
+        let mut shapes = shapes();
+        let changed = |shapes: &Shapes| {
+            let known = shapes.0.known().iter();
+            let json = known.filter(|shape| matches!(shape.loose, Cut::Json(_)));
+            json.map(|shape| shape.changed.count_ones()).max()
+        };
+        assert_eq!(changed(&shapes), Some(0));
+        for (n, (old, new)) in [
+            ("\"e\":\"3", "\"e\":\"12"),
+            ("topic", "another"),
+            ("7F00", "7F000001"),
+            ("broker-a", "b"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let header = SHORT.replace(old, new);
+            assert!(is_taken(&mut shapes, header.as_bytes()), "{header}");
+            assert_eq!(changed(&shapes), Some(n as u32 + 1));
+            assert!(is_taken(&mut shapes, SHORT.as_bytes()));
+            let numbered = header.replace("opaque\":7", "opaque\":-8");
+            assert!(is_taken(&mut shapes, numbered.as_bytes()));
+            assert_eq!(changed(&shapes), Some(n as u32 + 1), "now it is known");
+        }
     }
 
     /// Whether a shape takes it; then it says what the scanner says.
@@ -314,8 +461,9 @@ mod tests {
     }
 
     fn is_frame_taken(shapes: &mut Shapes, frame: Frame<'_>) -> bool {
-        let taken = shapes.decode(frame);
-        let taken = taken.map(|(command, send)| told(&command, &send));
+        let mut send = SendHeader::EMPTY;
+        let taken = shapes.decode(frame, &mut send);
+        let taken = taken.map(|known| told(&known.command(frame), &send));
         if taken.is_some() {
             let text = String::from_utf8_lossy(frame.header);
             assert_eq!(taken, scanned(frame), "{text}");
@@ -423,7 +571,11 @@ mod tests {
             codec: Codec::Binary,
             ..whole
         };
-        assert!(shapes.decode(binary).is_none());
+        assert!(
+            shapes
+                .decode(binary, &mut SendHeader::EMPTY.clone())
+                .is_none()
+        );
     }
 
     #[test]

@@ -151,6 +151,12 @@ impl fmt::Display for Text<'_> {
     }
 }
 
+/// Texts are short and mostly ASCII.
+#[inline]
+pub(super) fn is_utf8(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
+}
+
 /// Digits that fit an `i64` whatever they are.
 const SAFE_DIGITS: usize = 18;
 

@@ -62,9 +62,7 @@ impl Dispatch {
     }
 
     fn key(&mut self, topic: &str, key: &[u8]) {
-        if let Ok(key) = std::str::from_utf8(key) {
-            self.keys.push(key_hash(topic, key));
-        }
+        self.keys.push(key_hash(topic, key));
     }
 }
 

@@ -30,10 +30,10 @@ type KeyEntry = (u64, LogOffset);
 
 /// The hash that stands for a topic's key on disk; it never changes. A multiply-and-fold of eight
 /// bytes at a time, first the topic, then the key, each with its length.
-pub fn key_hash(topic: &str, key: &str) -> u64 {
+pub fn key_hash(topic: &str, key: impl AsRef<[u8]>) -> u64 {
     absorb(
         absorb(0x2545_F491_4F6C_DD1D, topic.as_bytes()),
-        key.as_bytes(),
+        key.as_ref(),
     )
 }
 

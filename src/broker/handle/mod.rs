@@ -64,6 +64,7 @@ use crate::remoting::header::pop::{
     ChangeInvisibleTimeResponse, NotificationResponse, PopResponse,
 };
 use crate::remoting::header::query::QueryMessageResponse;
+use crate::remoting::header::send::SendHeader;
 use crate::store::Refused;
 use crate::store::consumequeue::QueueSlot;
 use crate::store::read::Woken;
@@ -169,8 +170,11 @@ impl Parked {
 /// Takes one whole frame: a request of a client, or a name server's answer.
 pub fn frame(broker: &mut Broker, now: Now, link: &Link, raw: Raw<'_>, out: &mut Outbox<Peer>) {
     let frame = frame::split(raw.bytes()).ok();
-    let known = frame.and_then(|frame| broker.shapes.decode(frame));
-    if let Some((command, header)) = known {
+    let mut header = SendHeader::EMPTY;
+    if let Some(frame) = frame
+        && let Some(known) = broker.shapes.decode(frame, &mut header)
+    {
+        let command = known.command(frame);
         let request = Request {
             now,
             link,

@@ -73,7 +73,7 @@ pub(in crate::remoting) fn long_place(key: &[u8]) -> Option<usize> {
 
 impl<'a> SendHeader<'a> {
     /// What a header without any field would be.
-    const EMPTY: Self = Self {
+    pub const EMPTY: Self = Self {
         producer_group: Text::plain(""),
         topic: Text::plain(""),
         default_topic: Text::plain(""),
