@@ -196,13 +196,19 @@ impl Broker {
         }
     }
 
-    fn answer_send(&self, send: &SendAck, code: i32, remark: Option<&str>, out: &mut Outbox<Peer>) {
+    fn answer_send(
+        &mut self,
+        send: &SendAck,
+        code: i32,
+        remark: Option<&str>,
+        out: &mut Outbox<Peer>,
+    ) {
         self.answer_send_from(self.me, send, code, remark, out);
     }
 
     /// Answers a send whose message lies in the log of `shard`.
     pub(super) fn answer_send_from(
-        &self,
+        &mut self,
         shard: ShardId,
         send: &SendAck,
         code: i32,
@@ -211,16 +217,8 @@ impl Broker {
     ) {
         let to = send.to;
         let plain = code == response::SUCCESS && remark.is_none() && send.more.is_none();
-        if plain
-            && to.codec == Codec::Json
-            && let Some(answer) = &self.send_answer
-        {
-            let numbers = [
-                Number::Hex(send.at.physical(shard) as u64),
-                Number::Decimal(send.queue_id.into()),
-                Number::Decimal(send.offset as i64),
-                Number::Decimal(to.opaque.into()),
-            ];
+        if plain && let Some(answer) = self.send_answers.of(to.codec) {
+            let numbers = answer_numbers(shard, send);
             return out.write(to.conn, |bytes| answer.fill(numbers, bytes));
         }
         out.write(to.conn, |bytes| {
@@ -229,12 +227,38 @@ impl Broker {
     }
 }
 
-/// Answers to sends that are stored, as most are.
-pub type SendAnswer = Stencil<4>;
+/// Answers to sends that are stored, as most are: one for each codec, unless it is too long.
+pub struct SendAnswers {
+    json: Option<Stencil<4>>,
+    binary: Option<Stencil<4>>,
+}
 
-/// `None` if they are too long for that.
-pub fn send_answer(options: &BrokerOptions) -> Option<SendAnswer> {
-    let mark = SendAck {
+impl SendAnswers {
+    pub fn new(options: &BrokerOptions) -> Self {
+        let answer = |codec| {
+            let send = sample(codec);
+            let mut bytes = Vec::new();
+            let success = (response::SUCCESS, None);
+            put_send_answer(options, ShardId(0), &send, success, &mut bytes);
+            Stencil::of(&bytes, answer_numbers(ShardId(0), &send))
+        };
+        SendAnswers {
+            json: answer(Codec::Json),
+            binary: answer(Codec::Binary),
+        }
+    }
+
+    fn of(&mut self, codec: Codec) -> Option<&mut Stencil<4>> {
+        match codec {
+            Codec::Json => self.json.as_mut(),
+            Codec::Binary => self.binary.as_mut(),
+        }
+    }
+}
+
+/// A send whose numbers are to be found in the answer.
+fn sample(codec: Codec) -> SendAck {
+    SendAck {
         to: ReplyTo {
             conn: ConnId {
                 shard: ShardId(0),
@@ -242,19 +266,24 @@ pub fn send_answer(options: &BrokerOptions) -> Option<SendAnswer> {
                 generation: 0,
             },
             opaque: 1_111_111_111,
-            codec: Codec::Json,
+            codec,
         },
         queue_id: 1_222_222_222,
         offset: 1_333_333_333,
         at: LogOffset(0x0044_4444_4444_4444),
         more: None,
         due: Mono::default(),
-    };
-    let mut sample = Vec::new();
-    let success = (response::SUCCESS, None);
-    put_send_answer(options, ShardId(0), &mark, success, &mut sample);
-    let marks = ["0044444444444444", "1222222222", "1333333333", "1111111111"];
-    Stencil::of(&sample, marks)
+    }
+}
+
+/// What differs among answers otherwise alike.
+fn answer_numbers(shard: ShardId, send: &SendAck) -> [Number; 4] {
+    [
+        Number::Hex(send.at.physical(shard) as u64),
+        Number::Decimal(send.queue_id.into()),
+        Number::Decimal(send.offset as i64),
+        Number::Opaque(send.to.opaque),
+    ]
 }
 
 /// Appends the answer to a send whose message lies in the log of `shard`.

@@ -45,7 +45,7 @@ pub mod transactions;
 
 use crate::base::disk::{Dir, Order};
 use crate::base::{ConnId, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
-use crate::broker::acks::{Ack, SendAnswer};
+use crate::broker::acks::{Ack, SendAnswers};
 use crate::broker::calls::{Calls, Silence};
 use crate::broker::control::Control;
 use crate::broker::control::effects::Reject;
@@ -267,7 +267,7 @@ pub struct Broker {
     routes: Routes,
     /// Properties that every message gets.
     stamp: Box<[u8]>,
-    send_answer: Option<SendAnswer>,
+    send_answers: SendAnswers,
 }
 
 /// What only shard 0 has.
@@ -411,7 +411,7 @@ impl Broker {
             shapes: Shapes::default(),
             routes: Routes::default(),
             stamp: handle::send::stamp(&options),
-            send_answer: acks::send_answer(&options),
+            send_answers: SendAnswers::new(&options),
             options,
         };
         Ok((broker, report))

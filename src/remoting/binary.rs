@@ -131,6 +131,7 @@ impl<'a> Cursor<'a> {
 /// what kind of command this is.
 const OPAQUE_AT: usize = 5;
 const FLAG_AT: usize = 9;
+const REMARK_BYTES_AT: usize = 13;
 const FIELDS_BYTES_AT: usize = 17;
 const FIELDS_AT: usize = 21;
 
@@ -253,6 +254,25 @@ pub(super) fn put_field(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     out.extend_from_slice(key.as_bytes());
     out.extend_from_slice(&(value.len() as i32).to_be_bytes());
     out.extend_from_slice(value);
+}
+
+/// Whether a field's whole value lies here, in a header without remark.
+pub(super) fn is_value(header: &[u8], value: Range<usize>) -> bool {
+    let stated = |at: usize| {
+        let bytes = header.get(at..)?.first_chunk()?;
+        usize::try_from(i32::from_be_bytes(*bytes)).ok()
+    };
+    let length_at = value.start.checked_sub(VALUE_LENGTH_BYTES);
+    stated(REMARK_BYTES_AT) == Some(0)
+        && length_at.is_some_and(|at| at > FIELDS_AT && stated(at) == Some(value.len()))
+}
+
+/// States the lengths in such a header after a value, now here, became longer or shorter.
+pub(super) fn restate(header: &mut [u8], value: Range<usize>) {
+    let fields_bytes = (header.len() - FIELDS_AT) as i32;
+    header[FIELDS_BYTES_AT..FIELDS_AT].copy_from_slice(&fields_bytes.to_be_bytes());
+    let length_at = value.start - VALUE_LENGTH_BYTES;
+    header[length_at..value.start].copy_from_slice(&(value.len() as i32).to_be_bytes());
 }
 
 /// Appends one field whose value may carry JSON escapes.

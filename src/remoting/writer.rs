@@ -257,7 +257,7 @@ pub(super) fn decimal(value: i64, buffer: &mut [u8; DIGITS_MAX]) -> &[u8] {
     &buffer[at..]
 }
 
-const DECIMAL_PAIRS: [[u8; 2]; 100] = {
+pub(super) const DECIMAL_PAIRS: [[u8; 2]; 100] = {
     let mut pairs = [[0; 2]; 100];
     let mut number = 0;
     while number < 100 {

@@ -134,7 +134,7 @@ fn full(topic: &Topic) -> Reject {
     Reject::new(response::SYSTEM_BUSY, remark)
 }
 
-fn tell(broker: &Broker, to: ReplyTo, place: &Place, out: &mut Outbox<Peer>) {
+fn tell(broker: &mut Broker, to: ReplyTo, place: &Place, out: &mut Outbox<Peer>) {
     let success = (response::SUCCESS, None);
     send::answer_stored(broker, to, place.queue_id, &place.stored, success, out);
 }

@@ -171,7 +171,7 @@ fn store(
 /// The reply is stored, or could not be: the answer says where. Whether it was pushed is what
 /// counts.
 pub fn stored(
-    broker: &Broker,
+    broker: &mut Broker,
     to: ReplyTo,
     queue_id: i32,
     trouble: Option<String>,

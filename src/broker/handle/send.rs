@@ -629,7 +629,7 @@ fn forbids_batch(name: &[u8], value: &[u8], light: bool) -> Option<&'static str>
 
 /// Answers a send whose message was stored by another shard or for later.
 pub fn answer_stored(
-    broker: &Broker,
+    broker: &mut Broker,
     to: ReplyTo,
     queue_id: i32,
     stored: &Stored,
