@@ -12,7 +12,7 @@ use crate::message::id::OffsetId;
 use crate::remoting::code::response;
 use crate::remoting::command::FrameWriter;
 use crate::remoting::frame::Codec;
-use crate::remoting::stencil::{Number, Stencil};
+use crate::remoting::stencil::{NUMBERS, Number, Stencil};
 use bytes::Bytes;
 
 /// Where an answer goes.
@@ -229,8 +229,8 @@ impl Broker {
 
 /// Answers to sends that are stored, as most are: one for each codec, unless it is too long.
 pub struct SendAnswers {
-    json: Option<Stencil<4>>,
-    binary: Option<Stencil<4>>,
+    json: Option<Stencil>,
+    binary: Option<Stencil>,
 }
 
 impl SendAnswers {
@@ -248,7 +248,7 @@ impl SendAnswers {
         }
     }
 
-    fn of(&mut self, codec: Codec) -> Option<&mut Stencil<4>> {
+    fn of(&mut self, codec: Codec) -> Option<&mut Stencil> {
         match codec {
             Codec::Json => self.json.as_mut(),
             Codec::Binary => self.binary.as_mut(),
@@ -277,7 +277,7 @@ fn sample(codec: Codec) -> SendAck {
 }
 
 /// What differs among answers otherwise alike.
-fn answer_numbers(shard: ShardId, send: &SendAck) -> [Number; 4] {
+fn answer_numbers(shard: ShardId, send: &SendAck) -> [Number; NUMBERS] {
     [
         Number::Hex(send.at.physical(shard) as u64),
         Number::Decimal(send.queue_id.into()),

@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
 
 /// Where `opaque` lies; what is before it and what is between it and the length of the fields says
 /// what kind of command this is.
-const OPAQUE_AT: usize = 5;
+pub(super) const OPAQUE_AT: usize = 5;
 const FLAG_AT: usize = 9;
 const REMARK_BYTES_AT: usize = 13;
 const FIELDS_BYTES_AT: usize = 17;

@@ -11,6 +11,8 @@ use super::frame::{Codec, Frame, PREFIX_BYTES, set_prefix, split};
 use super::writer::{DECIMAL_PAIRS, DIGITS_MAX, decimal};
 use std::ops::Range;
 
+/// Numbers in a response.
+pub const NUMBERS: usize = 4;
 /// Longer responses are not worth it: the one sent last is kept in memory of this size.
 const FRAME_MAX: usize = 512;
 /// Digits of a number in hexadecimal.
@@ -31,13 +33,13 @@ pub enum Number {
     Opaque(i32),
 }
 
-/// A response without body that has `N` numbers.
-pub struct Stencil<const N: usize> {
+/// A response without body and the places of its numbers.
+pub struct Stencil {
     codec: Codec,
     /// Its first `len` bytes are the response sent last.
     frame: Box<[u8; FRAME_MAX]>,
     len: usize,
-    places: [Place; N],
+    places: [Place; NUMBERS],
 }
 
 /// Where a number lies, and the bytes of it that say by how much it exceeds `base`: nothing else
@@ -52,10 +54,10 @@ struct Place {
     most: i64,
 }
 
-impl<const N: usize> Stencil<N> {
+impl Stencil {
     /// `sample` has each of these numbers, and the text of each once. `None` if it has not, or is
     /// too long.
-    pub fn of(sample: &[u8], numbers: [Number; N]) -> Option<Self> {
+    pub fn of(sample: &[u8], numbers: [Number; NUMBERS]) -> Option<Self> {
         let Frame {
             codec,
             header,
@@ -64,17 +66,22 @@ impl<const N: usize> Stencil<N> {
         else {
             return None;
         };
-        if sample.len() + N * DIGITS_MAX > FRAME_MAX {
+        if sample.len() + NUMBERS * DIGITS_MAX > FRAME_MAX {
             return None;
         }
-        let mut places = [const { None }; N];
+        let mut places = [None; NUMBERS];
         for (place, number) in places.iter_mut().zip(numbers) {
             let mut buffer = [0; DIGITS_MAX];
             let bytes = number.bytes(codec, &mut buffer);
             let at = only_place(bytes, header)?;
             let end = at + bytes.len();
-            if codec == Codec::Binary && matches!(number, Number::Decimal(_)) {
-                binary::is_value(header, at..end).then_some(())?;
+            let fits = match (number, codec) {
+                (Number::Hex(_), _) | (_, Codec::Json) => true,
+                (Number::Decimal(_), Codec::Binary) => binary::is_value(header, at..end),
+                (Number::Opaque(_), Codec::Binary) => at == binary::OPAQUE_AT,
+            };
+            if !fits {
+                return None;
             }
             let (start, end) = (PREFIX_BYTES + at, PREFIX_BYTES + end);
             *place = Some(Place::of(number, codec, start..end));
@@ -91,17 +98,25 @@ impl<const N: usize> Stencil<N> {
 
     /// Appends the response with these numbers.
     #[inline]
-    pub fn fill(&mut self, numbers: [Number; N], out: &mut Vec<u8>) {
-        for (which, number) in numbers.into_iter().enumerate() {
-            if !self.overwrite(which, number) {
-                self.replace(which, number);
-            }
-        }
+    pub fn fill(&mut self, numbers: [Number; NUMBERS], out: &mut Vec<u8>) {
+        // Not a loop, so that each is compiled for its kind of number.
+        let [a, b, c, d] = numbers;
+        self.put(0, a);
+        self.put(1, b);
+        self.put(2, c);
+        self.put(3, d);
         out.extend_from_slice(&self.frame[..self.len]);
     }
 
+    #[inline(always)]
+    fn put(&mut self, which: usize, number: Number) {
+        if !self.overwrite(which, number) {
+            self.replace(which, number);
+        }
+    }
+
     /// Puts a number in place if only the low digits of it differ.
-    #[inline]
+    #[inline(always)]
     fn overwrite(&mut self, which: usize, number: Number) -> bool {
         let place = &self.places[which];
         let value = number.value();
@@ -275,7 +290,7 @@ mod tests {
     const ID: u64 = 0x4444_4444_4444_4444;
     const OPAQUE: i32 = 1_111_111_111;
     const OFFSET: i64 = 2_222_222_222;
-    const NUMBERS: [Number; 4] = [
+    const SAMPLE: [Number; NUMBERS] = [
         Number::Hex(ID),
         Number::Decimal(OFFSET),
         Number::Decimal(OFFSET + 1),
@@ -288,7 +303,7 @@ mod tests {
 
     /// Fills in the same stencil time after time.
     fn check(codec: Codec, cases: impl IntoIterator<Item = (i32, u64, i64)>) {
-        let mut stencil = Stencil::of(&sample(codec), NUMBERS).expect("it fits");
+        let mut stencil = Stencil::of(&sample(codec), SAMPLE).expect("it fits");
         for (opaque, id, offset) in cases {
             let mut out = b"before".to_vec();
             let numbers = [
@@ -349,27 +364,43 @@ mod tests {
         }
     }
 
+    /// The sample with other fields, or with other numbers looked for.
+    fn check_none(sample: &[u8], numbers: [Number; NUMBERS]) {
+        assert!(Stencil::of(sample, numbers).is_none());
+    }
+
     #[test]
     fn what_does_not_fit_is_no_stencil() {
+        let [id, offset, next, opaque] = SAMPLE;
         for codec in [Codec::Json, Codec::Binary] {
-            let none = |sample: &[u8], number| assert!(Stencil::of(sample, [number]).is_none());
-            none(&sample(codec), Number::Decimal(3_333));
-            none(&sample(codec), Number::Decimal(2_222));
-            none(&sample(codec)[1..], Number::Hex(ID));
-            let twice = response(codec, OPAQUE, &OPAQUE.to_string(), OPAQUE.into());
-            none(&twice, Number::Decimal(OPAQUE.into()));
-            let long = response(codec, 0, &"x".repeat(FRAME_MAX), OFFSET);
-            none(&long, Number::Decimal(OFFSET));
-            let mut body = Vec::new();
-            FrameWriter::response(&mut body, codec, OPAQUE, 0, None).finish_with_body(b"b");
-            none(&body, Number::Opaque(OPAQUE));
+            let whole = sample(codec);
+            check_none(&whole, [id, Number::Decimal(3_333), next, opaque]);
+            check_none(&whole, [id, Number::Decimal(2_222), next, opaque]);
+            check_none(&whole, [id, offset, next, Number::Opaque(1)]);
+            check_none(&whole[1..], SAMPLE);
+            let twice = format!("{ID:X}{OFFSET}");
+            check_none(&response(codec, OPAQUE, &twice, OFFSET), SAMPLE);
+            let long = format!("{ID:X}{}", "x".repeat(FRAME_MAX));
+            check_none(&response(codec, OPAQUE, &long, OFFSET), SAMPLE);
+            let mut body = response(codec, OPAQUE, &format!("{ID:X}"), OFFSET);
+            let header_len = body.len() - PREFIX_BYTES;
+            body.push(b'b');
+            set_prefix(&mut body, codec, header_len, 1);
+            check_none(&body, SAMPLE);
         }
-        let part_of_a_value = response(Codec::Binary, 1, "2345678", 1);
-        assert!(Stencil::of(&part_of_a_value, [Number::Decimal(345_678)]).is_none());
-        let mut remark = Vec::new();
-        let mut w = FrameWriter::response(&mut remark, Codec::Binary, 1, 0, Some("why"));
+    }
+
+    #[test]
+    fn binary_needs_whole_values_and_no_remark() {
+        let [id, offset, next, opaque] = SAMPLE;
+        let value = response(Codec::Binary, OPAQUE, &format!("{ID:X}345"), OFFSET);
+        check_none(&value, [id, offset, Number::Decimal(345), opaque]);
+        let mut out = Vec::new();
+        let mut w = FrameWriter::response(&mut out, Codec::Binary, OPAQUE, 0, Some("why"));
+        w.field_str("id", &format!("{ID:X}"));
         w.field_i64("offset", OFFSET);
+        w.field_i64("next", OFFSET + 1);
         w.finish(0);
-        assert!(Stencil::of(&remark, [Number::Decimal(OFFSET)]).is_none());
+        check_none(&out, [id, offset, next, opaque]);
     }
 }
