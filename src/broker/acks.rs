@@ -277,6 +277,7 @@ fn sample(codec: Codec) -> SendAck {
 }
 
 /// What differs among answers otherwise alike.
+#[inline]
 fn answer_numbers(shard: ShardId, send: &SendAck) -> [Number; NUMBERS] {
     [
         Number::Hex(send.at.physical(shard) as u64),

@@ -127,7 +127,9 @@ impl Stencil {
         let bytes = &mut self.frame[place.low..place.end];
         match (number, self.codec) {
             (Number::Hex(_), _) => put_hex(low, bytes),
-            (Number::Opaque(_), Codec::Binary) => bytes.copy_from_slice(&low.to_be_bytes()),
+            (Number::Opaque(_), Codec::Binary) => {
+                *bytes.first_chunk_mut().expect("a number has 4 bytes") = low.to_be_bytes();
+            }
             (Number::Decimal(_) | Number::Opaque(_), _) => put_decimal(low, bytes),
         }
         true
