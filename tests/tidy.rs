@@ -356,12 +356,12 @@ fn totals_are_found() {
         &text(11, "trait A {}\n"),
         &["11 of 10"],
     );
-    check("total length", "src/base/a.rs", &text(67_500, "//\n"), &[]);
+    check("total length", "src/base/a.rs", &text(68_500, "//\n"), &[]);
     check(
         "total length",
         "src/base/a.rs",
         &text(67_501, "//\n"),
-        &["67501 of 67500 lines"],
+        &["68501 of 68500 lines"],
     );
 }
 

@@ -558,8 +558,8 @@ impl Broker {
         }
     }
 
-    /// Whether anybody wants to hear of new messages. Each of those who do is asked for each message,
-    /// and looks at memory of its queue.
+    /// Whether anybody wants to hear of new messages. Those who do are asked for each message, and
+    /// look at memory of its queue.
     fn has_readers(&self) -> bool {
         let lights = self.options.light && self.light_count() > 0;
         lights || self.delays.has_queues() || self.pops.has_interests() || !self.holds.is_empty()

@@ -76,8 +76,8 @@ pub(super) enum Place<'s, 'a> {
 }
 
 impl<K: Copy> Cuts<K> {
-    /// Values where they lie in the header, in any order, and among them strings that stay the same.
-    /// `None` if one is not what `is_number` says, bare digits or else a string; or if the header
+    /// Values where they lie in the header, in any order, and between them strings that stay the
+    /// same. `None` if one is not what `is_number` says, bare digits or else a string; or if the header
     /// is too long to be remembered.
     pub(super) fn of(
         header: &[u8],
@@ -123,8 +123,8 @@ impl<K: Copy> Cuts<K> {
         })
     }
 
-    /// Compares what stands between the values; `take` takes each value. `None` if `take` says so or
-    /// if anything differs. Whether the values are UTF-8 is not looked at.
+    /// Compares what stands between the values; `take` takes each value. `None` if `take` says so
+    /// or if anything differs. Whether the values are UTF-8 is not looked at.
     #[inline(always)]
     pub(super) fn walk<'a>(
         &self,

@@ -254,8 +254,8 @@ impl Store {
         }
     }
 
-    /// Not before the log is durable up to where they end: an entry is in memory until its record is
-    /// confirmed.
+    /// Not before the log is durable up to where they end: an entry is in memory until its record
+    /// is confirmed.
     fn install_runs(&mut self, directories: &[u8]) {
         let (queue_run, key_run) = split_sealed(directories);
         if let Some(directory) = queue_run {
