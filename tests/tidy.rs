@@ -360,7 +360,7 @@ fn totals_are_found() {
     check(
         "total length",
         "src/base/a.rs",
-        &text(67_501, "//\n"),
+        &text(68_501, "//\n"),
         &["68501 of 68500 lines"],
     );
 }

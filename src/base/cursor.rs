@@ -1,6 +1,14 @@
 //! Big-endian reading and writing of fixed layouts. Reads never panic: bytes may come from a disk
 //! or a peer.
 
+/// Sets the bytes of one field. The compiler makes one move of it, wherever this ends up; a copy
+/// between slices is a call unless both lengths are seen.
+#[inline(always)]
+pub fn set<const N: usize>(bytes: &mut [u8], at: usize, field: [u8; N]) {
+    let place = bytes[at..].first_chunk_mut();
+    *place.expect("layouts have room for their fields") = field;
+}
+
 /// Reads from the front of a slice; every method gives `None` once the bytes are used up.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a> {

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::layout::{self, sys_flag};
 use super::view::RecordView;
+use crate::base::cursor::set;
 
 /// A message before it has a place.
 #[derive(Clone, Copy, Debug)]
@@ -130,9 +131,8 @@ pub fn encoded_len(draft: &Draft<'_>) -> usize {
 
 /// Appends the record to `out`. The draft must pass [`Draft::check`].
 pub fn encode(draft: &Draft<'_>, placed: Placed, out: &mut Vec<u8>) -> Encoded {
-    assert_eq!(
-        draft.check(),
-        Ok(()),
+    assert!(
+        draft.check().is_ok(),
         "drafts are checked when they come in"
     );
     let total = encoded_len(draft);
@@ -141,11 +141,11 @@ pub fn encode(draft: &Draft<'_>, placed: Placed, out: &mut Vec<u8>) -> Encoded {
     let body_crc32 = crc32fast::hash(draft.body);
     let mut head = Head::new(draft, placed, total as u32, body_crc32);
     head.put_host(draft.born_host);
-    head.put(&placed.store_timestamp.to_be_bytes());
+    head.put(placed.store_timestamp.to_be_bytes());
     head.put_host(draft.store_host);
-    head.put(&draft.reconsume_times.to_be_bytes());
-    head.put(&draft.prepared_transaction_offset.to_be_bytes());
-    head.put(&(draft.body.len() as u32).to_be_bytes());
+    head.put(draft.reconsume_times.to_be_bytes());
+    head.put(draft.prepared_transaction_offset.to_be_bytes());
+    head.put((draft.body.len() as u32).to_be_bytes());
     out.extend_from_slice(&head.bytes[..head.len]);
     let body_at = out.len();
     out.extend_from_slice(draft.body);
@@ -186,7 +186,7 @@ impl Head {
         };
         let mut bytes = [0; HEAD_BYTES_MAX];
         let mut put_u32 = |at: usize, value: u32| {
-            bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+            set(&mut bytes, at, value.to_be_bytes());
         };
         put_u32(layout::TOTAL_SIZE_AT, total);
         put_u32(layout::MAGIC_AT, magic);
@@ -195,7 +195,7 @@ impl Head {
         put_u32(layout::FLAG_AT, draft.flag as u32);
         put_u32(layout::SYS_FLAG_AT, stored_sys_flag(draft) as u32);
         let mut put_i64 = |at: usize, value: i64| {
-            bytes[at..at + 8].copy_from_slice(&value.to_be_bytes());
+            set(&mut bytes, at, value.to_be_bytes());
         };
         put_i64(layout::QUEUE_OFFSET_AT, placed.queue_offset);
         put_i64(layout::PHYSICAL_OFFSET_AT, placed.physical_offset);
@@ -204,17 +204,18 @@ impl Head {
         Head { bytes, len }
     }
 
-    fn put(&mut self, field: &[u8]) {
-        self.bytes[self.len..self.len + field.len()].copy_from_slice(field);
-        self.len += field.len();
+    #[inline]
+    fn put<const N: usize>(&mut self, field: [u8; N]) {
+        set(&mut self.bytes, self.len, field);
+        self.len += N;
     }
 
     fn put_host(&mut self, host: SocketAddr) {
         match host.ip().to_canonical() {
-            IpAddr::V4(ip) => self.put(&ip.octets()),
-            IpAddr::V6(ip) => self.put(&ip.octets()),
+            IpAddr::V4(ip) => self.put(ip.octets()),
+            IpAddr::V6(ip) => self.put(ip.octets()),
         }
-        self.put(&u32::from(host.port()).to_be_bytes());
+        self.put(u32::from(host.port()).to_be_bytes());
     }
 }
 

@@ -77,8 +77,8 @@ pub(super) enum Place<'s, 'a> {
 
 impl<K: Copy> Cuts<K> {
     /// Values where they lie in the header, in any order, and between them strings that stay the
-    /// same. `None` if one is not what `is_number` says, bare digits or else a string; or if the header
-    /// is too long to be remembered.
+    /// same. `None` if one is not what `is_number` says, bare digits or else a string; or if the
+    /// header is too long to be remembered.
     pub(super) fn of(
         header: &[u8],
         mut values: Vec<(Span, K)>,

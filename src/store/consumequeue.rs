@@ -1219,6 +1219,23 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_below_a_place_is_told_from_memory() {
+        let (mut index, dir) = filled(0, 1);
+        assert_eq!(index.end_before(QueueSlot(0), LogOffset(9)), QueueOffset(0));
+        for number in 0..100 {
+            index.append(QueueSlot(0), entry(number * 10), 0);
+            if number == 40 {
+                let draft = index.seal(LogOffset(410)).unwrap();
+                index.installed(draft.write(&dir).unwrap());
+            }
+        }
+        for log in 410..1100u64 {
+            let end = index.end_before(QueueSlot(0), LogOffset(log));
+            assert_eq!(end.0, log.div_ceil(10).min(100));
+        }
+    }
+
+    #[test]
     fn growth_is_told_once() {
         let mut index = QueueIndex::new(LIMITS, LogOffset(0));
         (0..3).for_each(|slot| index.open(QueueSlot(slot)));

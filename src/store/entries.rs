@@ -6,6 +6,7 @@
 //!
 //! Not here: which run, and what is in memory (`consumequeue`).
 
+use crate::base::cursor::set;
 use crate::base::disk::FileName;
 use crate::base::{LogOffset, QueueOffset};
 use crate::store::runs::{ENTRIES_AT, Kind, Run};
@@ -32,10 +33,10 @@ pub struct Entry {
 impl Entry {
     pub fn encode(self) -> [u8; ENTRY_BYTES] {
         let mut out = [0; ENTRY_BYTES];
-        out[..8].copy_from_slice(&self.at.0.to_be_bytes());
-        out[8..12].copy_from_slice(&self.size.to_be_bytes());
-        out[12..16].copy_from_slice(&self.tag_hash.to_be_bytes());
-        out[16..].copy_from_slice(&self.crc.to_be_bytes());
+        set(&mut out, 0, self.at.0.to_be_bytes());
+        set(&mut out, 8, self.size.to_be_bytes());
+        set(&mut out, 12, self.tag_hash.to_be_bytes());
+        set(&mut out, 16, self.crc.to_be_bytes());
         out
     }
 
