@@ -159,10 +159,6 @@ impl Delays {
         levels.filter_map(|(n, level)| Some((n, level.slot?, level.delay_ms, level.progress)))
     }
 
-    pub fn has_queues(&self) -> bool {
-        self.has_queues
-    }
-
     /// A queue has a new visible message.
     pub fn notice(&mut self, slot: QueueSlot) {
         // Most brokers never see a delayed message, and all see this call for each message.

@@ -44,7 +44,7 @@ pub mod topics;
 pub mod transactions;
 
 use crate::base::disk::{Dir, Order};
-use crate::base::{ConnId, LogOffset, Map, Mono, Now, OrderId, ShardId};
+use crate::base::{ConnId, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
 use crate::broker::acks::{Ack, SendAnswers};
 use crate::broker::calls::{Calls, Silence};
 use crate::broker::control::Control;
@@ -471,6 +471,10 @@ impl Broker {
         self.parked_count
     }
 
+    fn visible_end(&self, slot: crate::store::consumequeue::QueueSlot) -> QueueOffset {
+        self.store.visible_range(slot).1
+    }
+
     /// Takes a new snapshot into use and drops what it says is gone.
     fn adopt(&mut self, now: Now, snapshot: Arc<Snapshot>, gone: &Gone, out: &mut Outbox<Peer>) {
         assert!(
@@ -545,11 +549,6 @@ impl Broker {
     }
 
     fn drop_queue(&mut self, now: Now, slot: crate::store::consumequeue::QueueSlot) {
-        let queue = self.store.queues().queue(slot);
-        if !queue.is_some_and(|queue| light::is_light_id(queue.topic_id)) {
-            // No send goes to a light queue by its name.
-            self.routes.forget();
-        }
         if self.store.drop_queue(now, slot).is_ok() {
             self.offsets.drop_queue(slot);
             self.leases.drop_queue(slot);
@@ -558,25 +557,16 @@ impl Broker {
         }
     }
 
-    /// Whether anybody wants to hear of new messages. Those who do are asked for each message, and
-    /// look at memory of its queue.
-    fn has_readers(&self) -> bool {
-        let lights = self.options.light && self.light_count() > 0;
-        lights || self.delays.has_queues() || self.pops.has_interests() || !self.holds.is_empty()
-    }
-
     /// Wakes pulls that wait on queues with new visible messages.
     fn resume_readers(&mut self, now: Now, out: &mut Outbox<Peer>) {
-        if !self.has_readers() {
-            return self.store.skip_visible();
-        }
-        while let Some((slot, newest)) = self.store.poll_visible() {
+        while let Some(slot) = self.store.poll_visible() {
             self.delays.notice(slot);
             self.notice_pops(slot, out);
             self.notice_lites(now, slot);
             if self.holds.is_empty() {
                 continue;
             }
+            let newest = QueueOffset(self.visible_end(slot).0 - 1);
             let store = &self.store;
             let wants = |pull: &Pull| pull.wants(newest, store);
             let woken = self.holds.resume(slot, wants);
@@ -616,7 +606,7 @@ impl Broker {
 
     /// Gathers what was counted.
     fn count(&mut self, now: Now) {
-        for (topic, growth) in self.store.take_growth() {
+        for (topic, growth) in self.store.queues_mut().take_growth() {
             if self.options.store.sabotage != Sabotage::LoseCounts {
                 self.tallies.put(topic, growth);
             }
@@ -767,7 +757,7 @@ impl Machine for Broker {
             self.holds.deadline(),
             self.pops.deadline(),
             self.lites.deadline(),
-            self.tallies.deadline(self.store.has_grown()),
+            self.tallies.deadline(self.store.queues().has_grown()),
             self.due(),
             self.acks.front().and_then(Ack::deadline),
             lead.and_then(|lead| lead.control.deadline()),

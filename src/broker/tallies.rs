@@ -12,7 +12,7 @@
 //! Source: `BrokerStatsManager`, `StatsItem`.
 
 use crate::base::{Map, Mono};
-use crate::store::consumequeue::Growth;
+use crate::store::queues::Growth;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -160,9 +160,9 @@ impl Tallies {
     /// Messages came into queues of a topic.
     pub fn put(&mut self, topic: u64, growth: Growth) {
         let count = Count {
-            messages: u64::from(growth.messages),
+            messages: growth.messages,
             bytes: growth.bytes,
-            times: u64::from(growth.sends),
+            times: growth.sends,
         };
         self.changed = [true; 3];
         self.all_put.total.add(count);
@@ -312,10 +312,10 @@ fn tick(now: Mono, every: u64) -> Mono {
 mod tests {
     use super::*;
 
-    fn growth(messages: u32) -> Growth {
+    fn growth(messages: u64) -> Growth {
         Growth {
             messages,
-            bytes: u64::from(messages) * 100,
+            bytes: messages * 100,
             sends: 1,
         }
     }

@@ -52,10 +52,8 @@ enum Stage {
         from: LogEnd,
         runs: [bool; 2],
     },
-    /// With the directories of these runs.
     Sealed {
         from: LogEnd,
-        directories: Vec<u8>,
     },
     Writing {
         retiring: Vec<String>,
@@ -213,8 +211,7 @@ impl Store {
                 self.checkpoints.stage = Stage::Sealing { from, runs };
                 Some(work)
             }
-            Stage::Sealed { from, directories } if self.log.durable() >= from.end => {
-                self.install_runs(&directories);
+            Stage::Sealed { from } if self.log.durable() >= from.end => {
                 let (checkpoint, mut retiring) = self.describe(from);
                 let retired = std::mem::take(&mut self.checkpoints.retired);
                 // No new read begins on a file that was replaced; one under way may finish.
@@ -237,8 +234,14 @@ impl Store {
     pub(super) fn checkpoint_done(&mut self, now: Now, result: Vec<u8>) {
         match std::mem::replace(&mut self.checkpoints.stage, Stage::Idle) {
             Stage::Sealing { from, .. } => {
-                let directories = result;
-                self.checkpoints.stage = Stage::Sealed { from, directories };
+                let (queue_run, key_run) = split_sealed(&result);
+                if let Some(directory) = queue_run {
+                    self.index.installed(directory);
+                }
+                if let Some(directory) = key_run {
+                    self.keys.installed(directory);
+                }
+                self.checkpoints.stage = Stage::Sealed { from };
             }
             Stage::Writing { retiring } => {
                 self.look_soon();
@@ -251,18 +254,6 @@ impl Store {
                 }
             }
             _ => unreachable!("work is ordered in these stages only"),
-        }
-    }
-
-    /// Not before the log is durable up to where they end: an entry is in memory until its record
-    /// is confirmed.
-    fn install_runs(&mut self, directories: &[u8]) {
-        let (queue_run, key_run) = split_sealed(directories);
-        if let Some(directory) = queue_run {
-            self.index.installed(directory);
-        }
-        if let Some(directory) = key_run {
-            self.keys.installed(directory);
         }
     }
 

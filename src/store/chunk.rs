@@ -1,11 +1,8 @@
 //! A queue of the queue index at rest and in motion: its numbers, and its entries in memory in
 //! chunks. What a chunk's life is, `consumequeue` decides.
-//!
-//! Messages come to many thousand queues in turn, and of each queue a message meets memory that no
-//! cache holds: the line of its [`Queue`], the place of its entry, and nothing else.
 
-use crate::base::{LogOffset, QueueOffset};
-use crate::store::entries::{ENTRY_BYTES, Entries, Entry};
+use crate::base::LogOffset;
+use crate::store::entries::{ENTRY_BYTES, Entry};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -17,8 +14,8 @@ const SHRINK_BYTES: usize = 64 * ENTRY_BYTES;
 /// What a chunk costs beside its entries: its place in its queue and in `ages`, two allocations.
 pub const CHUNK_OVERHEAD: usize = 112;
 
-/// Consecutive entries of one queue, to which none are added any more. `Sealed` ones are shared
-/// with the seal that writes them.
+/// Consecutive entries of one queue. `Sealed` ones are shared with the seal that writes them and
+/// never change again.
 pub struct Chunk {
     /// Numbers the chunks of the shard in the order of their creation.
     pub serial: u64,
@@ -28,19 +25,19 @@ pub struct Chunk {
 }
 
 enum ChunkBytes {
-    Ended(Vec<u8>),
+    Open(Vec<u8>),
     Sealed { bytes: Bytes, capacity: usize },
 }
 
 impl Chunk {
-    fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         match &self.entries {
-            ChunkBytes::Ended(bytes) => bytes,
+            ChunkBytes::Open(bytes) => bytes,
             ChunkBytes::Sealed { bytes, .. } => bytes,
         }
     }
 
-    fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes().len() / ENTRY_BYTES
     }
 
@@ -50,15 +47,38 @@ impl Chunk {
 
     pub fn cost(&self) -> usize {
         let capacity = match &self.entries {
-            ChunkBytes::Ended(bytes) => bytes.capacity(),
+            ChunkBytes::Open(bytes) => bytes.capacity(),
             ChunkBytes::Sealed { capacity, .. } => *capacity,
         };
         capacity + CHUNK_OVERHEAD
     }
 
-    /// A share of its entries, which never change again.
+    /// A chunk for about twice as many entries as `last` had.
+    pub fn begin(serial: u64, first: u64, first_ms: i64, last: usize) -> Chunk {
+        let room = (last * 2).clamp(CHUNK_ENTRIES_MIN, CHUNK_ENTRIES_MAX);
+        Chunk {
+            serial,
+            first,
+            first_ms,
+            entries: ChunkBytes::Open(Vec::with_capacity(room * ENTRY_BYTES)),
+        }
+    }
+
+    /// Adds an entry; false if there is no room or the chunk is sealed.
+    #[inline]
+    pub fn append(&mut self, entry: Entry) -> bool {
+        match &mut self.entries {
+            ChunkBytes::Open(bytes) if bytes.len() + ENTRY_BYTES <= bytes.capacity() => {
+                bytes.extend_from_slice(&entry.encode());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the chunk's growth and gives a share of its entries.
     pub fn seal(&mut self) -> Bytes {
-        if let ChunkBytes::Ended(bytes) = &mut self.entries {
+        if let ChunkBytes::Open(bytes) = &mut self.entries {
             if bytes.len() * 2 <= bytes.capacity() && bytes.capacity() >= SHRINK_BYTES {
                 bytes.shrink_to_fit();
             }
@@ -70,178 +90,32 @@ impl Chunk {
         }
         match &self.entries {
             ChunkBytes::Sealed { bytes, .. } => bytes.clone(),
-            ChunkBytes::Ended(_) => unreachable!("sealed just above"),
+            ChunkBytes::Open(_) => unreachable!("sealed just above"),
         }
     }
 }
 
-/// What was counted in a queue since somebody asked last; not what was there at the start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Growth {
-    /// Of whole records.
-    pub bytes: u64,
-    pub messages: u32,
-    /// A batch is one.
-    pub sends: u32,
-}
-
-/// Consecutive entries in memory, with the store time of the first.
-pub struct Piece<'a> {
-    pub first: u64,
-    pub first_ms: i64,
-    bytes: &'a [u8],
-}
-
-impl<'a> Piece<'a> {
-    pub fn entries(&self, from: u64) -> Entries<'a> {
-        Entries::starting(self.bytes, self.first, QueueOffset(from))
-    }
-
-    pub fn end(&self) -> u64 {
-        self.first + (self.bytes.len() / ENTRY_BYTES) as u64
-    }
-}
-
-/// What a message changes, in one line; all else is behind `rest`.
-#[repr(align(64))]
 pub struct Queue {
-    /// The offset the next entry gets.
     pub next: u64,
-    pub growth: Growth,
-    /// The chunk that is being filled, if it has any room: the last entries of the queue.
-    open: Vec<u8>,
-    open_serial: u64,
-    pub rest: Box<Rest>,
-}
-
-const _: () = assert!(size_of::<Option<Queue>>() == 64, "a message meets one line");
-
-pub struct Rest {
     pub min: u64,
     /// Entries below are in a run, or in the seal that is being written.
     pub sealed: u64,
     pub born: LogOffset,
-    /// Store time of the first entry of the open chunk.
-    open_ms: i64,
-    /// The chunks before it.
-    pub ended: VecDeque<Chunk>,
+    pub chunks: VecDeque<Chunk>,
 }
 
+const _: () = assert!(size_of::<Option<Queue>>() == 64, "a queue at rest is small");
+
 impl Queue {
-    /// Without entries in memory.
-    pub fn new(min: u64, next: u64, born: LogOffset) -> Queue {
-        Queue {
-            next,
-            growth: Growth::default(),
-            open: Vec::new(),
-            open_serial: 0,
-            rest: Box::new(Rest {
-                min,
-                sealed: next,
-                born,
-                open_ms: 0,
-                ended: VecDeque::new(),
-            }),
-        }
-    }
-
-    /// Adds an entry; false if the open chunk has no room, or has a serial number up to `cut`.
-    #[inline]
-    pub fn append(&mut self, cut: u64, entry: Entry) -> bool {
-        if self.open_serial <= cut || self.open.capacity() - self.open.len() < ENTRY_BYTES {
-            return false;
-        }
-        self.open.extend_from_slice(&entry.encode());
-        self.next += 1;
-        true
-    }
-
-    /// Begins a chunk for about twice as many entries as the last one has; gives its cost.
-    pub fn begin_chunk(&mut self, serial: u64, first_ms: i64) -> usize {
-        self.end_chunk();
-        let last = self.rest.ended.back().map_or(0, Chunk::len);
-        let room = (last * 2).clamp(CHUNK_ENTRIES_MIN, CHUNK_ENTRIES_MAX);
-        self.open = Vec::with_capacity(room * ENTRY_BYTES);
-        self.open_serial = serial;
-        self.rest.open_ms = first_ms;
-        self.open_cost()
-    }
-
-    /// Nothing is added to the open chunk any more.
-    fn end_chunk(&mut self) {
-        if self.open.is_empty() {
-            return;
-        }
-        let first = self.open_first();
-        if self.rest.ended.is_empty() {
-            self.rest.ended.reserve_exact(1);
-        }
-        self.rest.ended.push_back(Chunk {
-            serial: self.open_serial,
-            first,
-            first_ms: self.rest.open_ms,
-            entries: ChunkBytes::Ended(std::mem::take(&mut self.open)),
-        });
-    }
-
-    /// Ends the chunks up to `cut`; gives those with entries that no seal has taken.
-    pub fn cut(&mut self, cut: u64) -> impl Iterator<Item = &mut Chunk> {
-        if self.open_serial <= cut {
-            self.end_chunk();
-        }
-        let Rest { ended, sealed, .. } = &mut *self.rest;
-        let start = ended.partition_point(|chunk| chunk.first < *sealed);
-        let chunks = ended.range_mut(start..);
-        chunks.take_while(move |chunk| chunk.serial <= cut)
-    }
-
-    fn open_first(&self) -> u64 {
-        self.next - (self.open.len() / ENTRY_BYTES) as u64
-    }
-
-    fn open_cost(&self) -> usize {
-        match self.open.capacity() {
-            0 => 0,
-            capacity => capacity + CHUNK_OVERHEAD,
-        }
-    }
-
-    /// Whether a chunk of this number is in memory.
-    pub fn has_chunk(&self, serial: u64) -> bool {
-        let ended = &self.rest.ended;
-        let is_open = self.open_serial == serial && !self.open.is_empty();
-        is_open || ended.binary_search_by_key(&serial, |c| c.serial).is_ok()
-    }
-
     /// The first offset that is in memory.
     pub fn hot_from(&self) -> u64 {
-        let first = self.rest.ended.front();
-        first.map_or_else(|| self.open_first(), |chunk| chunk.first)
-    }
-
-    /// What is in memory, without the first ended chunks, so many.
-    pub fn pieces(&self, skip: usize) -> impl DoubleEndedIterator<Item = Piece<'_>> {
-        let ended = self.rest.ended.range(skip..).map(|chunk| Piece {
-            first: chunk.first,
-            first_ms: chunk.first_ms,
-            bytes: chunk.bytes(),
-        });
-        let open = (!self.open.is_empty()).then(|| Piece {
-            first: self.open_first(),
-            first_ms: self.rest.open_ms,
-            bytes: &self.open,
-        });
-        ended.chain(open)
+        self.chunks.front().map_or(self.next, |chunk| chunk.first)
     }
 
     /// Memory of the chunks with a serial number above `serial`.
     pub fn cost_after(&self, serial: u64) -> usize {
-        let open = match serial < self.open_serial {
-            true => self.open_cost(),
-            false => 0,
-        };
-        let later = self.rest.ended.iter().rev();
+        let later = self.chunks.iter().rev();
         let later = later.take_while(|chunk| serial < chunk.serial);
-        open + later.map(Chunk::cost).sum::<usize>()
+        later.map(Chunk::cost).sum()
     }
 }

@@ -15,13 +15,12 @@
 
 use crate::base::disk::Dir;
 use crate::base::{DiskError, LogOffset, QueueOffset};
-use crate::store::chunk::{CHUNK_OVERHEAD, Queue, Rest};
+use crate::store::chunk::{CHUNK_OVERHEAD, Chunk, Queue};
 use crate::store::entries::Row;
 use crate::store::merge::{DraftPart, Keep, Merge, RunDraft, Step};
 use crate::store::runs::{Bad, Header, Kind, Listing, LogRange, Run, RunList};
 use std::collections::VecDeque;
 
-pub use crate::store::chunk::Growth;
 pub use crate::store::entries::{Block, Entries, Entry, Extent};
 
 /// A queue's number in its shard, given by the caller. Tables are indexed by it, so numbers are
@@ -120,8 +119,6 @@ pub struct QueueIndex {
     queues: Vec<Option<Queue>>,
     /// Queues with entries that no seal has taken; may name a queue twice, or one that is gone.
     dirty: Vec<QueueSlot>,
-    /// Queues with growth that nobody has asked for; may name one that is gone.
-    grown: Vec<QueueSlot>,
     chunks_begun: u64,
     /// Chunks up to this serial number are in runs or in the seal under way: they grow no more.
     cut: u64,
@@ -161,7 +158,6 @@ impl QueueIndex {
             limits,
             queues: Vec::new(),
             dirty: Vec::new(),
-            grown: Vec::new(),
             chunks_begun: 0,
             cut: 0,
             young: VecDeque::new(),
@@ -215,7 +211,13 @@ impl QueueIndex {
             }
             self.queues.resize_with(place + 1, || None);
         }
-        self.queues[place] = Some(Queue::new(state.min.0, state.next.0, state.born));
+        self.queues[place] = Some(Queue {
+            next: state.next.0,
+            min: state.min.0,
+            sealed: state.next.0,
+            born: state.born,
+            chunks: VecDeque::new(),
+        });
     }
 
     /// The table, for the snapshot made together with a seal.
@@ -225,9 +227,9 @@ impl QueueIndex {
             let queue = queue.as_ref()?;
             Some(QueueState {
                 slot: QueueSlot(place as u32),
-                min: QueueOffset(queue.rest.min),
+                min: QueueOffset(queue.min),
                 next: QueueOffset(queue.next),
-                born: queue.rest.born,
+                born: queue.born,
             })
         })
     }
@@ -253,7 +255,7 @@ impl QueueIndex {
 
     /// The first offset that is still there; equals `next` in an empty queue.
     pub fn min(&self, slot: QueueSlot) -> QueueOffset {
-        QueueOffset(self.queue(slot).map_or(0, |queue| queue.rest.min))
+        QueueOffset(self.queue(slot).map_or(0, |queue| queue.min))
     }
 
     /// Adds an entry to an open queue. Entries of the shard come in log order, `store_ms` (since
@@ -263,71 +265,39 @@ impl QueueIndex {
             self.sealed_up_to <= entry.at,
             "a seal leaves nothing behind"
         );
-        let cut = self.cut;
-        let queue = self.queue_mut(slot);
+        let queue = self
+            .queues
+            .get_mut(slot.0 as usize)
+            .and_then(Option::as_mut);
+        let queue = queue.expect("a queue is opened before its first message");
         let offset = queue.next;
-        if !queue.append(cut, entry) {
-            self.begin_chunk(slot, entry, store_ms);
+        queue.next += 1;
+        if offset == queue.sealed {
+            self.dirty.push(slot);
+        }
+        let last = queue.chunks.back_mut();
+        if !last.is_some_and(|chunk| self.cut < chunk.serial && chunk.append(entry)) {
+            self.begin_chunk(slot, offset, entry, store_ms);
         }
         QueueOffset(offset)
     }
 
-    #[inline]
-    fn queue_mut(&mut self, slot: QueueSlot) -> &mut Queue {
-        let queue = self.queues.get_mut(slot.0 as usize);
-        let queue = queue.and_then(Option::as_mut);
-        queue.expect("a queue is opened before its first message")
-    }
-
-    /// The first entry that no seal has taken always begins a chunk.
     #[cold]
-    fn begin_chunk(&mut self, slot: QueueSlot, entry: Entry, first_ms: i64) {
+    fn begin_chunk(&mut self, slot: QueueSlot, first: u64, entry: Entry, first_ms: i64) {
+        let queue = self.queues[slot.0 as usize].as_mut().expect("just found");
+        let last = queue.chunks.back().map_or(0, Chunk::len);
         self.chunks_begun += 1;
-        let (cut, serial) = (self.cut, self.chunks_begun);
-        let queue = self.queue_mut(slot);
-        let is_dirty = queue.next == queue.rest.sealed;
-        let cost = queue.begin_chunk(serial, first_ms);
-        assert!(queue.append(cut, entry), "a new chunk has room");
-        if is_dirty {
-            self.dirty.push(slot);
+        let serial = self.chunks_begun;
+        let mut chunk = Chunk::begin(serial, first, first_ms, last);
+        assert!(chunk.append(entry), "a new chunk has room");
+        self.hot_bytes += chunk.cost();
+        self.unsealed_bytes += chunk.cost();
+        if queue.chunks.is_empty() {
+            queue.chunks.reserve_exact(1);
         }
-        self.hot_bytes += cost;
-        self.unsealed_bytes += cost;
+        queue.chunks.push_back(chunk);
         self.young.push_back((slot, serial));
         self.evict();
-    }
-
-    /// Counts the message appended last.
-    #[inline]
-    pub fn grow(&mut self, slot: QueueSlot, bytes: usize) {
-        let growth = &mut self.queue_mut(slot).growth;
-        let is_first = growth.messages == 0;
-        growth.messages += 1;
-        growth.bytes += bytes as u64;
-        growth.sends += 1;
-        if is_first {
-            self.grown.push(slot);
-        }
-    }
-
-    /// The last messages counted, so many, came with one send.
-    pub fn count_as_one(&mut self, slot: QueueSlot, messages: usize) {
-        if let Some(Some(queue)) = self.queues.get_mut(slot.0 as usize) {
-            queue.growth.sends -= (messages as u32).saturating_sub(1);
-        }
-    }
-
-    pub fn has_grown(&self) -> bool {
-        !self.grown.is_empty()
-    }
-
-    /// What queues have grown by since the last call.
-    pub fn take_growth(&mut self) -> impl Iterator<Item = (QueueSlot, Growth)> + '_ {
-        let queues = &mut self.queues;
-        self.grown.drain(..).filter_map(|slot| {
-            let queue = queues.get_mut(slot.0 as usize)?.as_mut()?;
-            Some((slot, std::mem::take(&mut queue.growth)))
-        })
     }
 
     /// Forgets the oldest installed chunks until the rest is within the limit.
@@ -339,12 +309,19 @@ impl QueueIndex {
             let Some(queue) = self.queues[slot.0 as usize].as_mut() else {
                 continue;
             };
-            let Rest { ended, sealed, .. } = &mut *queue.rest;
-            if let Some(gone) = ended.pop_front_if(|chunk| chunk.serial == serial) {
-                assert!(gone.end() <= *sealed, "only what is in a run is forgotten");
+            if queue
+                .chunks
+                .front()
+                .is_some_and(|chunk| chunk.serial == serial)
+            {
+                let gone = queue.chunks.pop_front().expect("just seen");
+                assert!(
+                    gone.end() <= queue.sealed,
+                    "only what is in a run is forgotten"
+                );
                 self.hot_bytes -= gone.cost();
-                if ended.is_empty() {
-                    *ended = VecDeque::new();
+                if queue.chunks.is_empty() {
+                    queue.chunks = VecDeque::new();
                 }
             }
         }
@@ -360,7 +337,7 @@ impl QueueIndex {
             let queues = &self.queues;
             ages.retain(|(slot, serial)| {
                 let queue = queues[slot.0 as usize].as_ref();
-                queue.is_some_and(|queue| queue.has_chunk(*serial))
+                queue.is_some_and(|q| q.chunks.binary_search_by_key(serial, |c| c.serial).is_ok())
             });
         }
     }
@@ -370,37 +347,18 @@ impl QueueIndex {
         let Some(queue) = self.queue(slot) else {
             return Lookup::None;
         };
-        if offset.0 < queue.rest.min || queue.next <= offset.0 {
+        if offset.0 < queue.min || queue.next <= offset.0 {
             return Lookup::None;
         }
         if offset.0 >= queue.hot_from() {
-            let before = queue.rest.ended.partition_point(|c| c.end() <= offset.0);
-            let piece = queue.pieces(before).next().expect("it is in memory");
-            return Lookup::Hot(piece.entries(offset.0));
+            let after = queue.chunks.partition_point(|c| c.first <= offset.0);
+            let chunk = &queue.chunks[after - 1];
+            return Lookup::Hot(Entries::starting(chunk.bytes(), chunk.first, offset));
         }
         match self.row_of(queue, slot, offset) {
             Some((run, row)) => Lookup::Cold(row.extent(run)),
             None => Lookup::None,
         }
-    }
-
-    /// The end of what lies below `log`. All that is in runs does.
-    pub fn end_before(&self, slot: QueueSlot, log: LogOffset) -> QueueOffset {
-        let Some(queue) = self.queue(slot) else {
-            return QueueOffset(0);
-        };
-        for piece in queue.pieces(0).rev() {
-            let entries = piece.entries(piece.first);
-            let is_below = |at: usize| entries.at(at).is_some_and(|entry| entry.at < log);
-            if is_below(entries.len() - 1) {
-                return QueueOffset(piece.end());
-            }
-            if is_below(0) {
-                let below = entries.partition_point(|entry| entry.at < log);
-                return QueueOffset(piece.first + below as u64);
-            }
-        }
-        QueueOffset(queue.hot_from())
     }
 
     /// Where a message lies at the earliest, as far as that is known without the disk: what is in a
@@ -433,11 +391,11 @@ impl QueueIndex {
     /// Whether what a run has for a slot is of the queue that has the slot now.
     pub fn is_of(&self, slot: QueueSlot, run: &Run) -> bool {
         let queue = self.queue(slot);
-        queue.is_some_and(|queue| queue.rest.born < run.header.range.up_to)
+        queue.is_some_and(|queue| queue.born < run.header.range.up_to)
     }
 
     fn runs_of(&self, queue: &Queue) -> impl DoubleEndedIterator<Item = &Run> {
-        let born = queue.rest.born;
+        let born = queue.born;
         let runs = self.runs.runs().iter();
         runs.filter(move |run| born < run.header.range.up_to)
     }
@@ -446,7 +404,7 @@ impl QueueIndex {
     /// records in it (times are not in entries), at most some 3,000 unless a run was rejected.
     pub fn search_time(&self, slot: QueueSlot, store_ms: i64) -> Option<Within> {
         let queue = self.queue(slot)?;
-        let mut within = Within::new(queue.rest.min, queue.next);
+        let mut within = Within::new(queue.min, queue.next);
         let hot_from = queue.hot_from();
         for run in self.runs_of(queue) {
             let start = run.partition_point(|row| Row::decode(row).slot < slot.0);
@@ -466,9 +424,9 @@ impl QueueIndex {
                 }
             }
         }
-        let after = queue.rest.ended.partition_point(|c| c.first_ms < store_ms);
-        for piece in queue.pieces(after.saturating_sub(1)).take(2) {
-            if !within.narrow(piece.first, piece.first_ms, store_ms) {
+        let after = queue.chunks.partition_point(|c| c.first_ms < store_ms);
+        for chunk in queue.chunks.range(after.saturating_sub(1)..).take(2) {
+            if !within.narrow(chunk.first, chunk.first_ms, store_ms) {
                 break;
             }
         }
@@ -489,9 +447,8 @@ impl QueueIndex {
 
     /// Memory held, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        let queue = size_of::<Option<Queue>>() + size_of::<Rest>() + size_of::<usize>();
-        let table = self.queues.capacity() * queue;
-        let dirty = (self.dirty.capacity() + self.grown.capacity()) * size_of::<QueueSlot>();
+        let table = self.queues.capacity() * size_of::<Option<Queue>>();
+        let dirty = self.dirty.capacity() * size_of::<QueueSlot>();
         let seal = self.seal.as_ref().map_or(0, |seal| {
             seal.slots.capacity() * size_of::<QueueSlot>()
                 + seal.parts.capacity() * size_of::<DraftPart>()
@@ -538,9 +495,10 @@ impl QueueIndex {
             let Some(queue) = self.queues[slot.0 as usize].as_mut() else {
                 continue;
             };
-            let begin = queue.rest.sealed;
-            let mut end = begin;
-            for chunk in queue.cut(self.cut) {
+            let begin = queue.sealed;
+            let start = queue.chunks.partition_point(|chunk| chunk.first < begin);
+            let chunks = queue.chunks.range_mut(start..);
+            for chunk in chunks.take_while(|chunk| chunk.serial <= self.cut) {
                 let before = chunk.cost();
                 seal.header.first_ms = seal.header.first_ms.min(chunk.first_ms);
                 seal.parts.push(DraftPart {
@@ -549,15 +507,14 @@ impl QueueIndex {
                     first_ms: chunk.first_ms,
                     entries: chunk.seal(),
                 });
-                end = chunk.end();
+                queue.sealed = chunk.end();
                 self.hot_bytes -= before - chunk.cost();
                 seal.bytes -= before - chunk.cost();
             }
-            if begin < end {
-                queue.rest.sealed = end;
-                seal.header.entries += end - begin;
+            if begin < queue.sealed {
+                seal.header.entries += queue.sealed - begin;
                 seal.begins.push((slot, begin));
-                if end < queue.next {
+                if queue.sealed < queue.next {
                     self.dirty.push(slot);
                 }
             }
@@ -595,9 +552,9 @@ impl QueueIndex {
         self.cut = seal.previous_cut;
         for (slot, begin) in seal.begins {
             if let Some(queue) = self.queues[slot.0 as usize].as_mut()
-                && begin < queue.rest.sealed
+                && begin < queue.sealed
             {
-                queue.rest.sealed = begin;
+                queue.sealed = begin;
                 self.dirty.push(slot);
             }
         }
@@ -613,7 +570,7 @@ impl QueueIndex {
         if self.merge.is_none() {
             let range = self.runs.pick(self.limits.directory_bytes_max)?;
             let keep = |queue: &Option<Queue>| match queue {
-                Some(queue) => (queue.rest.min, queue.rest.born),
+                Some(queue) => (queue.min, queue.born),
                 None => (u64::MAX, LogOffset(u64::MAX)),
             };
             let keep = Keep::Queues(self.queues.iter().map(keep).collect());
@@ -647,9 +604,9 @@ impl QueueIndex {
             for index in 0..run.blocks() {
                 let row = Row::decode(run.row(index));
                 if let Some(Some(queue)) = queues.get_mut(row.slot as usize)
-                    && queue.rest.born < run.header.range.up_to
+                    && queue.born < run.header.range.up_to
                 {
-                    queue.rest.min = queue.rest.min.max(row.end()).min(queue.next);
+                    queue.min = queue.min.max(row.end()).min(queue.next);
                 }
             }
         });
@@ -658,7 +615,7 @@ impl QueueIndex {
     /// The first entry that lies at `log` or beyond is in the range; entries tell exactly.
     pub fn search_log(&self, slot: QueueSlot, log: LogOffset) -> Option<Within> {
         let queue = self.queue(slot)?;
-        let (mut first, mut end) = (queue.rest.min, queue.next);
+        let (mut first, mut end) = (queue.min, queue.next);
         for run in self.runs_of(queue) {
             let start = run.partition_point(|row| Row::decode(row).slot < slot.0);
             let stop = run.partition_point(|row| Row::decode(row).slot <= slot.0);
@@ -672,14 +629,14 @@ impl QueueIndex {
                 break;
             }
         }
-        for piece in queue.pieces(0) {
-            let entries = piece.entries(piece.first);
+        for chunk in &queue.chunks {
+            let entries = Entries::starting(chunk.bytes(), chunk.first, QueueOffset(chunk.first));
             let before = entries.partition_point(|entry| entry.at < log) as u64;
             if before > 0 {
-                first = first.max(piece.first + before);
+                first = first.max(chunk.first + before);
             }
-            if piece.first + before < piece.end() {
-                end = end.min(piece.first + before);
+            if chunk.first + before < chunk.end() {
+                end = end.min(chunk.first + before);
                 break;
             }
         }
@@ -689,7 +646,7 @@ impl QueueIndex {
     /// Moves `min` up to `to` (at most `next`); it never goes down.
     pub fn raise_min(&mut self, slot: QueueSlot, to: QueueOffset) {
         if let Some(Some(queue)) = self.queues.get_mut(slot.0 as usize) {
-            queue.rest.min = queue.rest.min.max(to.0).min(queue.next);
+            queue.min = queue.min.max(to.0).min(queue.next);
         }
     }
 
@@ -1219,44 +1176,6 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_below_a_place_is_told_from_memory() {
-        let (mut index, dir) = filled(0, 1);
-        assert_eq!(index.end_before(QueueSlot(0), LogOffset(9)), QueueOffset(0));
-        for number in 0..100 {
-            index.append(QueueSlot(0), entry(number * 10), 0);
-            if number == 40 {
-                let draft = index.seal(LogOffset(410)).unwrap();
-                index.installed(draft.write(&dir).unwrap());
-            }
-        }
-        for log in 410..1100u64 {
-            let end = index.end_before(QueueSlot(0), LogOffset(log));
-            assert_eq!(end.0, log.div_ceil(10).min(100));
-        }
-    }
-
-    #[test]
-    fn growth_is_told_once() {
-        let mut index = QueueIndex::new(LIMITS, LogOffset(0));
-        (0..3).for_each(|slot| index.open(QueueSlot(slot)));
-        (0..5).for_each(|_| index.grow(QueueSlot(1), 10));
-        index.count_as_one(QueueSlot(1), 4);
-        index.grow(QueueSlot(2), 1);
-        index.drop_queue(QueueSlot(2));
-        let growth = Growth {
-            bytes: 50,
-            messages: 5,
-            sends: 2,
-        };
-        assert!(index.has_grown());
-        assert_eq!(
-            index.take_growth().collect::<Vec<_>>(),
-            [(QueueSlot(1), growth)]
-        );
-        assert!(!index.has_grown() && index.take_growth().next().is_none());
-    }
-
-    #[test]
     fn idle_queues_are_small() {
         const QUEUES: u32 = 200_000;
         let limits = Limits {
@@ -1267,7 +1186,7 @@ mod tests {
         (0..QUEUES).for_each(|slot| index.open(QueueSlot(slot)));
         let table = index.memory_bytes();
         assert!(
-            table <= QUEUES as usize * 144,
+            table <= QUEUES as usize * 72,
             "{table} bytes for queues at rest"
         );
         for round in 0..2u64 {

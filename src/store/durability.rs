@@ -32,15 +32,6 @@ impl<T> Waiting<T> {
         self.queue.pop_front().map(|(_, what)| what)
     }
 
-    /// Forgets all that `confirmed` allows.
-    pub fn skip(&mut self, confirmed: LogOffset) {
-        if self.last().is_some_and(|last| last <= confirmed) {
-            return self.queue.clear();
-        }
-        let allowed = self.queue.partition_point(|(until, _)| *until <= confirmed);
-        self.queue.drain(..allowed);
-    }
-
     /// Takes the oldest thing whatever the watermark: for refusals.
     pub fn pop_any(&mut self) -> Option<T> {
         self.queue.pop_front().map(|(_, what)| what)
@@ -77,13 +68,6 @@ mod tests {
         assert_eq!(waiting.pop(LogOffset(9)), None);
         let given: Vec<_> = std::iter::from_fn(|| waiting.pop(LogOffset(20))).collect();
         assert_eq!(given, ['a', 'b']);
-        waiting.push(LogOffset(40), 'd');
-        waiting.skip(LogOffset(29));
-        assert_eq!(waiting.len(), 2);
-        waiting.skip(LogOffset(30));
-        assert_eq!(waiting.front(), Some(&'d'));
-        waiting.skip(LogOffset(40));
-        waiting.push(LogOffset(50), 'c');
         assert_eq!(waiting.pop_any(), Some('c'));
     }
 }

@@ -204,7 +204,7 @@ impl Store {
         for (slot, offset) in places {
             let entered = self.index.append(*slot, entry, store_ms);
             assert_eq!(entered.0, *offset, "a light queue is named once");
-            self.hidden.push(end, (*slot, entered));
+            self.hidden.push(end, *slot);
         }
     }
 }

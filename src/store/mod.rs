@@ -40,7 +40,7 @@ use crate::message::encode::{Draft, Placed, encode, encoded_len};
 use crate::store::batch::HEADER_BYTES;
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::CommitLog;
-use crate::store::consumequeue::{Growth, Lookup, QueueIndex, QueueSlot};
+use crate::store::consumequeue::{Lookup, QueueIndex, QueueSlot};
 use crate::store::dispatch::Dispatch;
 use crate::store::durability::Waiting;
 use crate::store::entries::Entry;
@@ -171,7 +171,7 @@ pub struct Store {
     windows: WindowCache,
     lookups: Lookups,
     /// Index entries that readers may not see yet.
-    hidden: Waiting<(QueueSlot, QueueOffset)>,
+    hidden: Waiting<QueueSlot>,
     checkpoints: Checkpoints,
     retention: Retention,
     tasks: Map<OrderId, Task>,
@@ -213,6 +213,10 @@ impl Store {
 
     pub fn queues(&self) -> &Queues {
         &self.queues
+    }
+
+    pub fn queues_mut(&mut self) -> &mut Queues {
+        &mut self.queues
     }
 
     /// Confirms what has gathered, if that is possible without the disk.
@@ -384,11 +388,11 @@ impl Store {
         };
         let entered = self.index.append(slot, entry, store_ms);
         assert_eq!(entered, offset, "a queue has no gap");
-        self.index.grow(slot, bytes);
+        self.queues.grow(slot, bytes);
         for key in &dispatch.keys {
             self.keys.append(*key, range.start, store_ms);
         }
-        self.hidden.push(range.end, (slot, offset));
+        self.hidden.push(range.end, slot);
         let appended = Appended {
             at: range.start,
             end: range.end,
@@ -417,30 +421,16 @@ impl Store {
         Ok(range.end)
     }
 
-    /// A message that has become visible since the last call; its queue may be gone.
-    pub fn poll_visible(&mut self) -> Option<(QueueSlot, QueueOffset)> {
-        self.hidden.pop(self.log.confirmed())
-    }
-
-    /// Nobody wants to hear of those.
-    pub fn skip_visible(&mut self) {
-        self.hidden.skip(self.log.confirmed());
-    }
-
-    /// The last messages appended to a queue, so many, came with one send.
-    pub fn count_as_one(&mut self, slot: QueueSlot, messages: usize) {
-        self.index.count_as_one(slot, messages);
-    }
-
-    pub fn has_grown(&self) -> bool {
-        self.index.has_grown()
-    }
-
-    /// Topic ids with what their queues have grown by since the last call.
-    pub fn take_growth(&mut self) -> impl Iterator<Item = (u64, Growth)> + '_ {
-        let queues = &self.queues;
-        let growth = self.index.take_growth();
-        growth.filter_map(|(slot, growth)| Some((queues.queue(slot)?.topic_id, growth)))
+    /// A queue that got new visible messages since the last call; once per message.
+    pub fn poll_visible(&mut self) -> Option<QueueSlot> {
+        let confirmed = self.log.confirmed();
+        loop {
+            let slot = self.hidden.pop(confirmed)?;
+            if let Some(queue) = self.queues.queue_mut(slot) {
+                queue.visible = QueueOffset(queue.visible.0 + 1);
+                return Some(slot);
+            }
+        }
     }
 
     /// Looks a key up; the waiter is given back when [`found`](Self::found) has the answer. False

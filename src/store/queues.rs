@@ -1,4 +1,4 @@
-//! Which queues live in this shard, by name and by slot.
+//! Which queues live in this shard, by name and by slot, and how far readers may see each.
 //!
 //! A slot is a small number that stands for a queue in the index. That of a dropped queue is used
 //! again only when nobody can still mean the old queue by it ([`REST_MS`]). The log itself says
@@ -32,6 +32,19 @@ pub struct Queue {
     /// Tells a topic from its namesake that was deleted before.
     pub topic_id: u64,
     pub queue_id: i32,
+    /// Readers see messages below this offset.
+    pub visible: QueueOffset,
+    growth: Growth,
+}
+
+/// What was appended to a queue since somebody asked last; not what was there at the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Growth {
+    pub messages: u64,
+    /// Of whole records.
+    pub bytes: u64,
+    /// A batch is one.
+    pub sends: u64,
 }
 
 #[derive(Default)]
@@ -41,6 +54,8 @@ pub struct Queues {
     open: usize,
     /// Slots of dropped queues: what the log must confirm, and until when they rest.
     resting: VecDeque<(QueueSlot, LogOffset, Mono)>,
+    /// Queues with growth that nobody has asked for; may name one that is gone.
+    grown: Vec<QueueSlot>,
 }
 
 impl Queues {
@@ -53,6 +68,10 @@ impl Queues {
 
     pub fn queue(&self, slot: QueueSlot) -> Option<&Queue> {
         self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    pub fn queue_mut(&mut self, slot: QueueSlot) -> Option<&mut Queue> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
     }
 
     pub fn len(&self) -> usize {
@@ -128,7 +147,41 @@ impl Queues {
             topic,
             topic_id,
             queue_id,
+            visible: QueueOffset(0),
+            growth: Growth::default(),
         });
+    }
+
+    /// A message was appended.
+    pub fn grow(&mut self, slot: QueueSlot, bytes: usize) {
+        let queue = self.slots.get_mut(slot.0 as usize).and_then(Option::as_mut);
+        let growth = &mut queue.expect("messages go to open queues").growth;
+        if growth.messages == 0 {
+            self.grown.push(slot);
+        }
+        growth.messages += 1;
+        growth.bytes += bytes as u64;
+        growth.sends += 1;
+    }
+
+    /// The last messages appended, so many, came with one send.
+    pub fn count_as_one(&mut self, slot: QueueSlot, messages: usize) {
+        if let Some(queue) = self.queue_mut(slot) {
+            queue.growth.sends -= (messages as u64).saturating_sub(1);
+        }
+    }
+
+    pub fn has_grown(&self) -> bool {
+        !self.grown.is_empty()
+    }
+
+    /// Topic ids with what their queues have grown by since the last call.
+    pub fn take_growth(&mut self) -> impl Iterator<Item = (u64, Growth)> + '_ {
+        let slots = &mut self.slots;
+        self.grown.drain(..).filter_map(|slot| {
+            let queue = slots.get_mut(slot.0 as usize)?.as_mut()?;
+            Some((queue.topic_id, std::mem::take(&mut queue.growth)))
+        })
     }
 
     pub fn drop_queue(&mut self, slot: QueueSlot) {
@@ -227,6 +280,26 @@ impl<'a> QueueRecord<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn growth_is_told_once() {
+        let mut queues = Queues::default();
+        for slot in 0..3 {
+            queues.open(QueueSlot(slot), "t", 7, slot as i32);
+        }
+        (0..5).for_each(|_| queues.grow(QueueSlot(1), 10));
+        queues.count_as_one(QueueSlot(1), 4);
+        queues.grow(QueueSlot(2), 1);
+        queues.drop_queue(QueueSlot(2));
+        let growth = Growth {
+            messages: 5,
+            bytes: 50,
+            sends: 2,
+        };
+        assert!(queues.has_grown());
+        assert_eq!(queues.take_growth().collect::<Vec<_>>(), [(7, growth)]);
+        assert!(!queues.has_grown() && queues.take_growth().next().is_none());
+    }
 
     #[test]
     fn finds_by_name_until_dropped() {

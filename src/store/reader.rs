@@ -69,7 +69,10 @@ pub struct Found {
 impl Store {
     /// First offset and end of what readers may see of a queue.
     pub fn visible_range(&self, slot: QueueSlot) -> (QueueOffset, QueueOffset) {
-        let visible = self.index.end_before(slot, self.log.confirmed());
+        let visible = self
+            .queues
+            .queue(slot)
+            .map_or(QueueOffset(0), |queue| queue.visible);
         (self.index.min(slot).min(visible), visible)
     }
 

@@ -481,6 +481,11 @@ impl Base {
         };
         let log = CommitLog::new(log_options(&options), lineage, segments, ahead, end);
         let mut queues = self.queues;
+        let slots: Vec<_> = queues.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let next = self.index.next(slot);
+            queues.queue_mut(slot).expect("listed above").visible = next;
+        }
         queues.rest_unused();
         let mut checkpoints = Checkpoints::new(sequence, older, from.end, snapshots);
         checkpoints.rebuilt = self.rebuild.is_some();

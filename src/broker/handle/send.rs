@@ -73,7 +73,9 @@ pub fn send(
             broker.forward(owner, request, out);
             return Ok(());
         }
-        Some(Route::Here(slot)) if !header.batch => {
+        Some(Route::Here { slot, topic_id })
+            if !header.batch && is_still(broker, slot, topic_id, header.queue_id) =>
+        {
             check_body(broker, request.command.body)?;
             return send_known(broker, request, header, &name, slot, out);
         }
@@ -116,6 +118,13 @@ pub fn send(
         return send_batch(broker, request, header, &topic, queue_id);
     }
     send_one(broker, request, header, &topic, queue_id, out)
+}
+
+/// Whether the slot is still that queue's.
+#[inline]
+fn is_still(broker: &Broker, slot: QueueSlot, topic_id: u64, queue_id: i32) -> bool {
+    let queue = broker.store.queues().queue(slot);
+    queue.is_some_and(|queue| queue.topic_id == topic_id && queue.queue_id == queue_id)
 }
 
 pub(super) fn check_body(broker: &Broker, body: &[u8]) -> Result<(), Reject> {
@@ -316,7 +325,9 @@ fn store_one(
     append_one(broker, request, &draft, slot, &traits.dispatch)?;
     let is_plain = traits.is_plain() && !is_retry && topic.dedup_window_ms().is_none();
     if is_plain && !of(topic).1 {
-        broker.routes.put(&topic.name, queue_id, Route::Here(slot));
+        let topic_id = topic.id;
+        let route = Route::Here { slot, topic_id };
+        broker.routes.put(&topic.name, queue_id, route);
     }
     Ok(())
 }
@@ -541,7 +552,7 @@ fn send_batch<'a>(
         end = appended.end;
         others.push(appended.at);
     }
-    broker.store.count_as_one(slot, messages.len());
+    broker.store.queues_mut().count_as_one(slot, messages.len());
     broker.stats.put(messages.len(), body.len());
     if !request.command.is_oneway() {
         let due = request.now.mono.after_ms(broker.options.flush_timeout_ms);
