@@ -203,7 +203,7 @@ impl Model {
         uid: u64,
         (asked, now): (u64, u64),
     ) -> Check {
-        self.check_once(queue, offset, uid)?;
+        self.check_once(queue, offset, uid, now)?;
         // One that is kept once may have been stored long ago.
         let stored = if is_guarded(&queue.0) { 0 } else { asked };
         let known = self.known.entry(queue.clone()).or_default();
@@ -257,7 +257,7 @@ impl Model {
         }
         let crc = crc32fast::hash(record.bytes());
         let store_ms = Some(record.store_timestamp());
-        self.check_once(queue, offset, uid)?;
+        self.check_once(queue, offset, uid, now)?;
         let stored = (record.store_timestamp() - WALL_MS) as u64 * 1000;
         let known = self.known.entry(queue.clone()).or_default();
         match known.get_mut(&offset) {
@@ -329,13 +329,15 @@ impl Model {
         Ok(())
     }
 
-    /// A message of a guarded topic lies at one place, however often it was sent.
-    fn check_once(&self, queue: &Queue, offset: i64, uid: u64) -> Check {
+    /// A message of a guarded topic lies at one place, however often it was sent; unless it was so
+    /// old that the first was gone when it was sent again.
+    fn check_once(&self, queue: &Queue, offset: i64, uid: u64, now: u64) -> Check {
         if !is_guarded(&queue.0) {
             return Ok(());
         }
         for (other, known) in self.known.iter().filter(|(other, _)| other.0 == queue.0) {
-            let mut places = known.iter().filter(|(_, known)| known.uid == uid);
+            let same = |known: &Known| known.uid == uid && !self.may_be_gone(known.stored, now);
+            let mut places = known.iter().filter(|(_, known)| same(known));
             let elsewhere = places.find(|(place, _)| (other, **place) != (queue, offset));
             ensure!(
                 elsewhere.is_none(),
