@@ -187,6 +187,11 @@ impl<K: Copy> Cuts<K> {
         })
     }
 
+    /// The header it was learned from.
+    pub(super) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
     /// Compares what is around the values; `take` takes each value, which is not empty. Gives
     /// `opaque`; `None` if `take` says so or if anything differs.
     #[inline(always)]

@@ -416,6 +416,48 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    #[test]
+    fn digits_are_read_eight_at_a_time() {
+        let read = |text: &str| {
+            let mut scan = Scan::new(text.as_bytes());
+            (scan.long_digits(), scan.at)
+        };
+        for number in [
+            0,
+            7,
+            99_999_999,
+            100_000_000,
+            1_726_000_000_000,
+            123_456_789_012_345_678,
+        ] {
+            for number in [number, -number] {
+                let text = number.to_string();
+                assert_eq!(read(&text), (Some(number), text.len()));
+                let more = format!("{text}\",\"x\":\"12345678");
+                assert_eq!(read(&more), (Some(number), text.len()));
+            }
+        }
+        assert_eq!(read("1234567890123456789").0, None, "too many");
+        assert_eq!(
+            (read("").0, read("-").0, read("x1234567").0),
+            (None, None, None)
+        );
+        // Whatever byte comes between, the number ends there.
+        for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+            for place in 1..16 {
+                let mut text = *b"1234567812345678";
+                text[place] = byte;
+                let expected = "1234567812345678"[..place].parse().ok();
+                let mut scan = Scan::new(&text);
+                assert_eq!(
+                    (scan.long_digits(), scan.at),
+                    (expected, place),
+                    "{byte} at {place}"
+                );
+            }
+        }
+    }
+
     fn decoded(header: &[u8]) -> Result<Command<'_>, CommandError> {
         decode(Frame {
             codec: Codec::Json,

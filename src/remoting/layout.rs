@@ -123,6 +123,11 @@ impl<K: Copy> Cuts<K> {
         })
     }
 
+    /// The header it was learned from.
+    pub(super) fn header(&self) -> &[u8] {
+        &self.header
+    }
+
     /// Compares what stands between the values; `take` takes each value. `None` if `take` says so
     /// or if anything differs. Whether the values are UTF-8 is not looked at.
     #[inline(always)]

@@ -105,8 +105,7 @@ const VALUES_MAX: usize = 64;
 
 /// A send, cut where others differ.
 struct Shape {
-    /// The header it was learned from, and its values that may change, by their place.
-    sample: Box<[u8]>,
+    /// The values that may change of the header it was learned from, by their place.
     values: Vec<(Span, Kind)>,
     /// Cut at all of these.
     loose: Cut,
@@ -151,7 +150,6 @@ impl Shape {
         }
         let none = Text::plain("");
         Some(Shape {
-            sample: frame.header.into(),
             loose: Cut::of(frame.codec, frame.header, &values, u64::MAX)?,
             values,
             tight: None,
@@ -192,15 +190,16 @@ impl Shape {
     fn decode_loose<'a>(&mut self, frame: Frame<'a>, header: &mut SendHeader<'a>) -> Option<Known> {
         *header = self.same;
         let (mut changed, mut bit) = (self.changed, 1);
+        let learned = self.loose.header();
         let mut samples = self.values.iter();
         let opaque = self.loose.read(frame, header, |value| {
-            let sample = samples.next().map(|(span, _)| &self.sample[span.range()]);
+            let sample = samples.next().map(|(span, _)| &learned[span.range()]);
             changed |= if sample == Some(value) { 0 } else { bit };
             bit <<= 1;
         })?;
         self.seen = self.seen.saturating_add(1);
         if self.seen == SEEN || (self.seen > SEEN && changed != self.changed) {
-            self.tight = Cut::of(frame.codec, &self.sample, &self.values, changed);
+            self.tight = Cut::of(frame.codec, learned, &self.values, changed);
         }
         self.changed = changed;
         let known = self.known;
@@ -233,6 +232,13 @@ impl Cut {
             }
             Codec::Binary => Cut::Binary(binary::Cuts::of(header, differ, &same)?),
         })
+    }
+
+    fn header(&self) -> &[u8] {
+        match self {
+            Cut::Json(cuts) => cuts.header(),
+            Cut::Binary(cuts) => cuts.header(),
+        }
     }
 
     /// Reads what may change into a header that has the rest; `each` sees every value. Gives
