@@ -190,7 +190,7 @@ func runDelay(o options) {
 	// A first message without delay: the group has its queues when the clock matters.
 	_, err := via.SendSync(background, makeMessage(o, "d-now", 0))
 	must(err)
-	until(30, "the plain message", have(1))
+	until(60, "the plain message", have(1))
 	due := map[string]time.Time{}
 	for index := 0; index < 6; index++ {
 		id := fmt.Sprintf("d-%d", index)

@@ -60,7 +60,7 @@ func runTransaction(o options) {
 		_, err := via.SendMessageInTransaction(background, makeMessage(o, id, index))
 		must(err)
 	}
-	until(20, "the committed ones", func() bool { return arrived.different() == count/3 })
+	until(60, "the committed ones", func() bool { return arrived.different() == count/3 })
 	mark("committed")
 	until(100, "the broker asks for the undecided ones", func() bool {
 		decide.lock.Lock()

@@ -23,6 +23,12 @@ import org.apache.rocketmq.common.message.MessageQueue;
 /** Clients set up the way every scenario wants them, and what 4.x and 5.x spell differently. */
 final class Clients {
     static final int QUEUES = 4;
+    /**
+     * Seconds a group may take until its first message. If the heartbeat one second after a client's
+     * start overlaps its first rebalance, the client sends its newer subscription only with the next
+     * heartbeat, 30 s later, and brokers answer its pulls with SUBSCRIPTION_NOT_LATEST until then.
+     */
+    static final int ARRIVES = 60;
     /** Generous: machines that run this are busy, and a timeout would be a failure. */
     private static final int TIMEOUT_MS = 10_000;
     private static int instances;

@@ -29,7 +29,7 @@ final class Delay {
         consumer.start();
         // A first message without delay, so that the group has its queues when the clock matters.
         producer.send(Messages.make(options, "d-now", 0));
-        Main.until(30, () -> "the plain message", () -> arrived.containsKey("d-now"));
+        Main.until(Clients.ARRIVES, () -> "the plain message", () -> arrived.containsKey("d-now"));
         Map<String, Long> due = new ConcurrentHashMap<>();
         for (int index = 0; index < 6; index++) {
             Message message = Messages.make(options, "d-" + index, index);

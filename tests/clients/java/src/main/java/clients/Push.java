@@ -103,7 +103,8 @@ final class Push {
         for (int index = 0; index < options.count(); index++) {
             producer.send(Messages.make(options, "all-" + index, index));
         }
-        Main.until(40, () -> first.seen.size() + " and " + second.seen.size() + " arrived", () ->
+        Main.until(Clients.ARRIVES,
+            () -> first.seen.size() + " and " + second.seen.size() + " arrived", () ->
             first.seen.size() == options.count() && second.seen.size() == options.count());
         Main.same(options.count(), first.total.get(), "first member");
         Main.same(options.count(), second.total.get(), "second member");
@@ -125,7 +126,8 @@ final class Push {
         }
         Push some = new Push(options, options.group(), "A || C", false);
         Push all = new Push(options, options.group() + "-all", "*", false);
-        Main.until(40, () -> some.seen.size() + " of " + wanted.size() + " and " + all.seen.size(),
+        Main.until(Clients.ARRIVES,
+            () -> some.seen.size() + " of " + wanted.size() + " and " + all.seen.size(),
             () -> some.seen.size() >= wanted.size() && all.seen.size() >= options.count());
         Main.same(Set.copyOf(wanted), Set.copyOf(some.seen.keySet()), "messages of two tags");
         some.stop();
@@ -148,7 +150,8 @@ final class Push {
             }
         }
         Push all = new Push(options, options.group() + "-all", "*", false);
-        Main.until(40, () -> some.seen.size() + " of " + wanted.size() + " and " + all.seen.size(),
+        Main.until(Clients.ARRIVES,
+            () -> some.seen.size() + " of " + wanted.size() + " and " + all.seen.size(),
             () -> some.seen.size() >= wanted.size() && all.seen.size() >= options.count());
         Main.same(Set.copyOf(wanted), Set.copyOf(some.seen.keySet()), "messages of an expression");
         some.stop();

@@ -33,7 +33,8 @@ final class Rpc {
         });
         consumer.start();
         for (int index = 0; index < Math.min(options.count(), 20); index++) {
-            Message answer = asking.request(Messages.make(options, "rpc-" + index, index), 15_000);
+            Message question = Messages.make(options, "rpc-" + index, index);
+            Message answer = asking.request(question, Clients.ARRIVES * 1000L);
             Main.same("re: rpc-" + index, new String(answer.getBody(), StandardCharsets.UTF_8),
                 "answer");
         }
