@@ -36,8 +36,7 @@ pub struct Reader {
 
 const OPAQUE: &[u8] = b"\"opaque\":";
 const CODE: &[u8] = b"{\"code\":0,";
-/// Bytes before the opaque that must agree; the flag, which says "answer", is among them.
-const BEFORE_BYTES: usize = 36;
+const FLAG: &[u8] = b"\"flag\":1,";
 
 impl Reader {
     /// `frame` is whole.
@@ -112,14 +111,15 @@ impl Shape {
             .rposition(|window| window == wanted)?;
         let digits_at = at + OPAQUE.len();
         let after = &header[digits_at + digits.len()..];
-        let before = &header[at.saturating_sub(BEFORE_BYTES)..digits_at];
-        // The flag must be among what is compared, and a member must end right before the opaque,
-        // so that no text within a string can look like it.
-        let flagged = before.windows(8).any(|window| window == b"\"flag\":1");
-        let begins =
-            header.starts_with(CODE) && before[..before.len() - OPAQUE.len()].ends_with(b",");
+        // From the flag on, which says "answer": what is before it changes. A member must end right
+        // before the opaque, so that no text within a string can look like it.
+        let flag_at = header[..at]
+            .windows(FLAG.len())
+            .rposition(|window| window == FLAG)?;
+        let before = &header[flag_at..digits_at];
+        let begins = header.starts_with(CODE) && header[..at].ends_with(b",");
         let ends = after.first().is_some_and(|byte| !byte.is_ascii_digit());
-        (flagged && begins && ends).then(|| Shape {
+        (begins && ends).then(|| Shape {
             start: CODE.to_vec(),
             before: before.to_vec(),
             after: after.to_vec(),
@@ -195,6 +195,10 @@ mod tests {
                 );
             }
             assert_eq!(reader.shape.is_some(), codec == Codec::Json);
+            let another = answer(codec, 1_000_000_005, 0, "ends with other digits: 12");
+            let shape = reader.shape.as_ref();
+            let short = shape.map(|shape| shape.opaque(header(&another).unwrap()));
+            assert!(short.is_none_or(|opaque| opaque == Some(1_000_000_005)));
             let mut out = Vec::new();
             FrameWriter::request(&mut out, codec, 5, 40, true).finish(0);
             assert_eq!(reader.read(&out), Ok(Said::Asked { code: 40 }));
