@@ -14,10 +14,23 @@ pub const TAGS_MAX: usize = 1024;
 pub const ALL: &str = "*";
 
 /// `String.hashCode`: over UTF-16 units, wrapping.
+#[inline]
 pub fn java_hash(text: &str) -> i32 {
-    text.encode_utf16().fold(0i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-    })
+    text.encode_utf16().fold(0, java_hash_next)
+}
+
+/// The same of text in UTF-8; 0 for what is none.
+#[inline]
+pub fn java_hash_utf8(text: &[u8]) -> i32 {
+    if text.is_ascii() {
+        // A byte is a unit.
+        return text.iter().copied().map(u16::from).fold(0, java_hash_next);
+    }
+    std::str::from_utf8(text).map_or(0, java_hash)
+}
+
+fn java_hash_next(hash: i32, unit: u16) -> i32 {
+    hash.wrapping_mul(31).wrapping_add(i32::from(unit))
 }
 
 /// A parsed tag expression.
@@ -93,6 +106,7 @@ mod tests {
 
     fn check_hash(text: &str, expected: i32) {
         assert_eq!(java_hash(text), expected, "{text}");
+        assert_eq!(java_hash_utf8(text.as_bytes()), expected, "{text}");
     }
 
     #[test]

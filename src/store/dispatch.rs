@@ -4,7 +4,7 @@
 //! Source: `CommitLog.checkMessageAndReturnSize` (tag hash), `IndexService.buildIndex` (keys); the
 //! latter also indexes the tag of 5.5.0, `spec/delta-5.5.md` §8.
 
-use crate::filter::tag::java_hash;
+use crate::filter::tag::java_hash_utf8;
 use crate::message::{names, properties};
 use crate::store::index::key_hash;
 use smallvec::SmallVec;
@@ -49,7 +49,7 @@ impl Dispatch {
     #[inline]
     pub fn property(&mut self, topic: &str, name: &[u8], value: &[u8]) {
         match name {
-            b"TAGS" => self.tag_hash = std::str::from_utf8(value).map_or(0, java_hash),
+            b"TAGS" => self.tag_hash = java_hash_utf8(value),
             b"UNIQ_KEY" => self.key(topic, value),
             b"KEYS" => {
                 let keys = value
