@@ -260,6 +260,9 @@ fn what_belongs_to_shard_is_found_elsewhere() {
         &["read outside shard"],
     );
     check("clock", "src/shard/clock.rs", "Instant::now()", &[]);
+    let hint = "// SAFETY: a\nunsafe { f() }";
+    check("unsafe", "src/base/prefetch.rs", hint, &[]);
+    check("unsafe", "src/base/crc.rs", hint, &["outside shard"]);
     check(
         "unsafe",
         "src/base/a.rs",

@@ -4,6 +4,7 @@
 //! an ordinary [`Bytes`]. Only [`BlockBuffer::reserve`] moves it, and keeps it at a boundary.
 
 use crate::base::disk::BLOCK_BYTES;
+use crate::base::prefetch;
 use bytes::Bytes;
 
 pub struct BlockBuffer {
@@ -80,6 +81,13 @@ impl BlockBuffer {
     /// To append to, within what was [reserved](Self::reserve).
     pub fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
+    }
+
+    /// So many bytes are appended soon.
+    #[inline]
+    pub fn expect(&self, more: usize) {
+        let more = more.min(self.room.saturating_sub(self.len()));
+        prefetch::for_write(self.bytes.as_ptr_range().end, more);
     }
 
     pub fn truncate(&mut self, len: usize) {

@@ -3,6 +3,7 @@
 //! Nothing here knows what a message or a request is, and nothing here does I/O.
 
 pub mod blocks;
+pub mod crc;
 pub mod cursor;
 pub mod disk;
 pub mod heap;
@@ -10,6 +11,7 @@ pub mod id;
 pub mod lately;
 pub mod map;
 pub mod pages;
+pub mod prefetch;
 pub mod time;
 
 pub use disk::{DiskError, Order, OrderId};
