@@ -5,10 +5,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 
 use super::layout::{self, sys_flag};
 use super::view::RecordView;
+use crate::base::crc::{self, Joins};
 use crate::base::cursor::set;
 
 /// A message before it has a place.
@@ -38,15 +38,6 @@ pub struct Placed {
     pub physical_offset: i64,
     /// Milliseconds.
     pub store_timestamp: i64,
-}
-
-/// What was appended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Encoded {
-    /// Full CRC-32 of the body, for combining with those of the bytes around it.
-    pub body_crc32: u32,
-    /// Where the body lies in the buffer.
-    pub body: Range<usize>,
 }
 
 /// A draft that no record can hold.
@@ -130,41 +121,120 @@ pub fn encoded_len(draft: &Draft<'_>) -> usize {
 }
 
 /// Appends the record to `out`. The draft must pass [`Draft::check`].
-pub fn encode(draft: &Draft<'_>, placed: Placed, out: &mut Vec<u8>) -> Encoded {
-    assert!(
-        draft.check().is_ok(),
-        "drafts are checked when they come in"
-    );
-    let total = encoded_len(draft);
-    let start = out.len();
-    out.reserve(total);
-    let body_crc32 = crc32fast::hash(draft.body);
-    let mut head = Head::new(draft, placed, total as u32, body_crc32);
-    head.put_host(draft.born_host);
-    head.put(placed.store_timestamp.to_be_bytes());
-    head.put_host(draft.store_host);
-    head.put(draft.reconsume_times.to_be_bytes());
-    head.put(draft.prepared_transaction_offset.to_be_bytes());
-    head.put((draft.body.len() as u32).to_be_bytes());
-    out.extend_from_slice(&head.bytes[..head.len]);
-    let body_at = out.len();
-    out.extend_from_slice(draft.body);
-    if draft.is_v2() {
-        out.extend_from_slice(&(draft.topic.len() as u16).to_be_bytes());
-    } else {
-        out.push(draft.topic.len() as u8);
+pub fn encode(draft: &Draft<'_>, placed: Placed, out: &mut Vec<u8>) {
+    Parts::of(draft, placed).put(out);
+}
+
+/// The same. Gives the record's CRC-32.
+#[inline]
+pub fn encode_summed(
+    draft: &Draft<'_>,
+    placed: Placed,
+    out: &mut Vec<u8>,
+    joins: &mut Joins,
+) -> u32 {
+    let parts = Parts::of(draft, placed);
+    // Of the parts where they are: who reads what was just written to memory that no cache holds
+    // waits until it is there.
+    let crc = parts.checksum(joins);
+    parts.put(out);
+    crc
+}
+
+/// A record in the pieces that it is appended from.
+struct Parts<'a> {
+    total: usize,
+    body_crc32: u32,
+    head: Head,
+    body: &'a [u8],
+    topic: Topic,
+    properties: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    #[inline]
+    fn of(draft: &Draft<'a>, placed: Placed) -> Parts<'a> {
+        assert!(
+            draft.check().is_ok(),
+            "drafts are checked when they come in"
+        );
+        let total = encoded_len(draft);
+        let body_crc32 = crc32fast::hash(draft.body);
+        let mut head = Head::new(draft, placed, total as u32, body_crc32);
+        head.put_host(draft.born_host);
+        head.put(placed.store_timestamp.to_be_bytes());
+        head.put_host(draft.store_host);
+        head.put(draft.reconsume_times.to_be_bytes());
+        head.put(draft.prepared_transaction_offset.to_be_bytes());
+        head.put((draft.body.len() as u32).to_be_bytes());
+        Parts {
+            total,
+            body_crc32,
+            head,
+            body: draft.body,
+            topic: Topic::of(draft),
+            properties: draft.properties,
+        }
     }
-    out.extend_from_slice(draft.topic.as_bytes());
-    out.extend_from_slice(&(draft.properties.len() as u16).to_be_bytes());
-    out.extend_from_slice(draft.properties);
-    assert_eq!(
-        out.len() - start,
-        total,
-        "the stated size is the written size"
-    );
-    Encoded {
-        body_crc32,
-        body: body_at..body_at + draft.body.len(),
+
+    #[inline]
+    fn checksum(&self, joins: &mut Joins) -> u32 {
+        let head = crc32fast::hash(self.head.bytes());
+        let crc = joins.join(head, self.body_crc32, self.body);
+        crc::resume(crc::resume(crc, self.topic.bytes()), self.properties)
+    }
+
+    #[inline]
+    fn put(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.reserve(self.total);
+        out.extend_from_slice(self.head.bytes());
+        out.extend_from_slice(self.body);
+        out.extend_from_slice(self.topic.bytes());
+        out.extend_from_slice(self.properties);
+        assert_eq!(
+            out.len() - start,
+            self.total,
+            "the stated size is the written size"
+        );
+    }
+}
+
+/// The part between body and properties: the topic with its length, and the length of the
+/// properties.
+struct Topic {
+    bytes: [u8; TOPIC_PART_BYTES_MAX],
+    len: usize,
+}
+
+const TOPIC_PART_BYTES_MAX: usize = 2 + layout::TOPIC_BYTES_MAX + 2;
+
+impl Topic {
+    #[inline]
+    fn of(draft: &Draft<'_>) -> Topic {
+        let topic = draft.topic.as_bytes();
+        let mut bytes = [0; TOPIC_PART_BYTES_MAX];
+        let at = if draft.is_v2() {
+            set(&mut bytes, 0, (topic.len() as u16).to_be_bytes());
+            2
+        } else {
+            set(&mut bytes, 0, [topic.len() as u8]);
+            1
+        };
+        let end = at + topic.len();
+        bytes[at..end].copy_from_slice(topic);
+        set(
+            &mut bytes,
+            end,
+            (draft.properties.len() as u16).to_be_bytes(),
+        );
+        let len = end + 2;
+        Topic { bytes, len }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
@@ -202,6 +272,11 @@ impl Head {
         put_i64(layout::BORN_TIMESTAMP_AT, draft.born_timestamp);
         let len = layout::BORN_HOST_AT;
         Head { bytes, len }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 
     #[inline]

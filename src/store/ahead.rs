@@ -117,7 +117,7 @@ fn batch_at(bytes: &[u8], shard: ShardId, store_id: u32) -> Option<(BatchHeader,
 mod tests {
     use super::*;
     use crate::base::disk::MemDir;
-    use crate::store::batch::Lineage;
+    use crate::store::batch::{HEADER_BYTES, Lineage};
 
     fn batch(at: u64, len: usize) -> Vec<u8> {
         batch_of(at, vec![at as u8; len])
@@ -142,7 +142,8 @@ mod tests {
             span_ms: 0,
             crc: 0,
         };
-        header.seal(&mut batch);
+        let crc = crc32fast::hash(&batch[HEADER_BYTES..]);
+        header.seal(&mut batch, crc);
         batch
     }
 

@@ -23,8 +23,10 @@
 //! `durable` tells rot from a torn end: a log may only end before a batch whose `durable` says that
 //! what is missing had been promised to somebody.
 
+use crate::base::crc;
 use crate::base::cursor::Cursor;
 use crate::base::{LogOffset, ShardId};
+use crc32fast::Hasher;
 
 pub const HEADER_BYTES: usize = 64;
 /// No batch is longer, header included; recovery looks this far for what follows a broken one.
@@ -117,9 +119,10 @@ impl BatchHeader {
         ours && has_records && ends && self.first_ms.checked_add(span_ms).is_some()
     }
 
-    /// Fills in the header at the start of `batch` (header space and records) and its checksum,
-    /// which is returned. The `bytes` and `crc` fields of `self` are not used.
-    pub fn seal(&self, batch: &mut [u8]) -> u32 {
+    /// Fills in the header at the start of `batch` (header space and records, whose checksum is
+    /// `records_crc`) and the checksum of both, which is returned. The `bytes` and `crc` fields of
+    /// `self` are not used.
+    pub fn seal(&self, batch: &mut [u8], records_crc: u32) -> u32 {
         assert!(batch.len() > HEADER_BYTES, "a batch has records");
         let len = u32::try_from(batch.len()).expect("a batch is smaller than a segment");
         let fields: [&[u8]; 13] = [
@@ -143,7 +146,8 @@ impl BatchHeader {
             at += field.len();
         }
         assert_eq!(at, CRC_AT, "the header is laid out as its table says");
-        let crc = checksum(batch);
+        let crc = checksum_of(&batch[..CRC_AT], records_crc, batch.len() - HEADER_BYTES);
+        debug_assert_eq!(crc, checksum(batch), "the records have that checksum");
         batch[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_be_bytes());
         crc
     }
@@ -151,9 +155,16 @@ impl BatchHeader {
 
 /// The checksum of a whole batch: every byte but the checksum itself.
 pub fn checksum(batch: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&batch[..CRC_AT]);
-    hasher.update(&batch[HEADER_BYTES..]);
+    crc::resume(crc32fast::hash(&batch[..CRC_AT]), &batch[HEADER_BYTES..])
+}
+
+fn checksum_of(header: &[u8], records_crc: u32, records_bytes: usize) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(header);
+    hasher.combine(&Hasher::new_with_initial_len(
+        records_crc,
+        records_bytes as u64,
+    ));
     hasher.finalize()
 }
 
@@ -185,7 +196,7 @@ mod tests {
     fn header_comes_back_and_covers_every_byte() {
         let mut batch = vec![0; HEADER_BYTES];
         batch.extend_from_slice(b"record");
-        let crc = header().seal(&mut batch);
+        let crc = header().seal(&mut batch, crc32fast::hash(b"record"));
         let read = BatchHeader::decode(&batch).unwrap();
         assert_eq!(
             read,
@@ -226,7 +237,7 @@ mod tests {
     fn header_bytes_are_these() {
         let mut batch = vec![0; HEADER_BYTES];
         batch.extend_from_slice(b"record");
-        header().seal(&mut batch);
+        header().seal(&mut batch, crc32fast::hash(b"record"));
         let hex: String = batch[..HEADER_BYTES]
             .iter()
             .map(|b| format!("{b:02x}"))

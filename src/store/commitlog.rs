@@ -17,6 +17,7 @@
 //! Not here: what a record says (`record`, `dispatch`), who waits for it (`durability`).
 
 use crate::base::blocks::BlockBuffer;
+use crate::base::crc::Joins;
 use crate::base::disk::{BLOCK_BYTES, Done, Order, Until};
 use crate::base::{DiskError, LogOffset, Mono, Now, OrderId};
 use crate::store::ahead::Ahead;
@@ -71,6 +72,7 @@ pub struct CommitLog {
     options: LogOptions,
     lineage: Lineage,
     segments: Segments,
+    joins: Joins,
     /// Under `ASYNC_FLUSH`.
     ahead: Option<Ahead>,
     open: Option<OpenBatch>,
@@ -117,6 +119,8 @@ struct OpenBatch {
     prefix: usize,
     bytes: BlockBuffer,
     records: u32,
+    /// The checksum of all of them.
+    records_crc: u32,
     first_ms: i64,
 }
 
@@ -175,6 +179,7 @@ impl CommitLog {
             options,
             lineage,
             segments,
+            joins: Joins::default(),
             ahead,
             open: None,
             sealed: VecDeque::new(),
@@ -323,11 +328,29 @@ impl CommitLog {
         store_ms: i64,
         encode: impl FnOnce(LogOffset, &mut Vec<u8>),
     ) -> Range<LogOffset> {
+        self.put_summed(store_ms, |at, out, _| {
+            let from = out.len();
+            encode(at, out);
+            crc32fast::hash(&out[from..])
+        })
+    }
+
+    /// The same if `encode` gives the record's checksum, in full.
+    #[inline]
+    pub fn put_summed(
+        &mut self,
+        store_ms: i64,
+        encode: impl FnOnce(LogOffset, &mut Vec<u8>, &mut Joins) -> u32,
+    ) -> Range<LogOffset> {
         let open = self.open.as_mut().expect("room was reserved");
         let at = open.end();
         let before = open.bytes.len();
-        encode(at, open.bytes.tail());
-        let added = open.bytes.len() - before;
+        let crc = encode(at, open.bytes.tail(), &mut self.joins);
+        let record = &open.bytes[before..];
+        open.records_crc = self.joins.join(open.records_crc, crc, record);
+        let added = record.len();
+        // The next one is often as long.
+        open.bytes.expect(added);
         assert!(added > 0, "a record has bytes");
         if open.records == 0 {
             open.first_ms = store_ms;
@@ -386,6 +409,7 @@ impl CommitLog {
             prefix,
             bytes,
             records: 0,
+            records_crc: 0,
             first_ms: 0,
         });
     }
@@ -422,7 +446,7 @@ impl CommitLog {
             span_ms: u32::try_from(self.last_ms - open.first_ms).unwrap_or(u32::MAX),
             crc: 0,
         };
-        self.previous_crc = header.seal(&mut open.bytes[open.prefix..]);
+        self.previous_crc = header.seal(&mut open.bytes[open.prefix..], open.records_crc);
         self.previous_life = self.lineage.life();
         self.previous_bytes = open.bytes.len() - open.prefix;
         self.usual_bytes = (3 * self.usual_bytes + self.previous_bytes) / 4;

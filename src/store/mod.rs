@@ -36,7 +36,7 @@ pub mod segment;
 use crate::base::disk::{Done, Order};
 use crate::base::{DiskError, LogOffset, Map, Mono, Now, OrderId, QueueOffset, ShardId};
 use crate::filter::Filter;
-use crate::message::encode::{Draft, Placed, encode, encoded_len};
+use crate::message::encode::{Draft, Placed, encode_summed, encoded_len};
 use crate::store::batch::HEADER_BYTES;
 use crate::store::checkpointing::Checkpoints;
 use crate::store::commitlog::CommitLog;
@@ -341,6 +341,7 @@ impl Store {
     }
 
     /// Appends a message to an open queue. The caller has [checked](Self::check_append).
+    #[inline]
     pub fn append(
         &mut self,
         now: Now,
@@ -352,7 +353,8 @@ impl Store {
         self.append_reserved(now, slot, draft, dispatch).0
     }
 
-    #[inline]
+    // Given back in memory, the result would be read before the stores that wrote it are through.
+    #[inline(always)]
     fn append_reserved(
         &mut self,
         now: Now,
@@ -365,15 +367,14 @@ impl Store {
         let offset = self.index.next(slot);
         let shard = self.options.shard;
         let mut crc = 0;
-        let range = self.log.put(store_ms, |at, out| {
-            let from = out.len();
+        let range = self.log.put_summed(store_ms, |at, out, joins| {
             let placed = Placed {
                 queue_offset: offset.0 as i64,
                 physical_offset: at.physical(shard),
                 store_timestamp: store_ms,
             };
-            encode(draft, placed, out);
-            crc = crc32fast::hash(&out[from..]);
+            crc = encode_summed(draft, placed, out, joins);
+            crc
         });
         assert_eq!(
             range.end.0 - range.start.0,

@@ -944,7 +944,8 @@ mod tests {
                 span_ms: 0,
                 crc: 0,
             };
-            header.seal(&mut batch);
+            let crc = crc32fast::hash(&batch[HEADER_BYTES..]);
+            header.seal(&mut batch, crc);
             dir.write_at(&file_name(LogOffset(first)), 0, &batch)
                 .unwrap();
         };
