@@ -194,9 +194,9 @@ def judge_cpu(session):
     for mode in ("sync", "async"):
         row = f"latency-{mode}"
         what = f"broker CPU per message at 50 % of Java's capacity, {FLUSH[mode]}"
-        tuned = f"{what}, readInterval={READ_INTERVAL_US}"
+        tuned = f"{what}, readInterval={READ_INTERVAL_US[mode]}"
         theirs, shipped = (found.pick(row=row, peer=peer, case="50 %") for peer in (JAVA, ORBIT))
-        gathered = found.pick(row=row, case=GATHERED, peer=ORBIT)
+        gathered = found.pick(row=row, case=GATHERED[mode], peer=ORBIT)
         target = "≤ 1/10 of Java's"
         if ratios(gathered, theirs, "cpu_us") is None:
             lines.append(missing(found, row, tuned, target, "50 %"))

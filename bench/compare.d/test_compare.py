@@ -160,7 +160,7 @@ class Rows(unittest.TestCase):
         self.assertEqual(self.verdicts("batch", cells), [MET, MISSED, MET])
 
     def test_costs_come_from_other_rows(self):
-        cells = [cell("latency-sync", case=rows_send.GATHERED, cpu_us=5, p50_us=2, p99_us=2),
+        cells = [cell("latency-sync", case=rows_send.GATHERED["sync"], cpu_us=5, p50_us=2, p99_us=2),
                  cell("latency-sync", "Java RocketMQ", case="50 %", cpu_us=50, p50_us=1, p99_us=3),
                  cell("depth1-sync", case="depth 1", device_bytes=8193),
                  cell("send-sync", rate=1, stored_bytes=1000, device_bytes=1150,
