@@ -12,8 +12,10 @@ const POLYNOMIAL: u32 = 0xEDB8_8320;
 const DIGIT_BITS: usize = 4;
 const DIGITS: usize = 32 / DIGIT_BITS;
 const DIGIT_VALUES: usize = 1 << DIGIT_BITS;
-/// So many lengths are remembered.
+/// So many lengths are remembered, each in one of the places it may have: the lengths of a message
+/// and of its body must not drive each other out.
 const LENGTHS: usize = 32;
+const PLACES: usize = 4;
 /// Of lengths that are not known, one in so many is learned.
 const LEARN_EVERY: u32 = 64;
 /// Reading fewer bytes costs less than moving by them.
@@ -22,7 +24,6 @@ const READ_MAX: usize = 64;
 /// Moves a checksum by one length.
 #[derive(Clone)]
 struct Move {
-    bytes: usize,
     /// What each digit of a checksum becomes, by its place.
     digits: [[u32; DIGIT_VALUES]; DIGITS],
 }
@@ -42,7 +43,7 @@ impl Move {
             }
             bit = (bit >> 1) ^ if bit & 1 != 0 { POLYNOMIAL } else { 0 };
         }
-        Move { bytes, digits }
+        Move { digits }
     }
 
     #[inline]
@@ -57,6 +58,8 @@ impl Move {
 
 /// Joins checksums. Remembers the lengths seen lately.
 pub struct Joins {
+    lengths: [usize; LENGTHS],
+    /// Of the length at the same place.
     moves: Box<[Move]>,
     misses: u32,
 }
@@ -64,6 +67,7 @@ pub struct Joins {
 impl Default for Joins {
     fn default() -> Self {
         Joins {
+            lengths: [0; LENGTHS],
             moves: vec![Move::by(0); LENGTHS].into(),
             misses: 0,
         }
@@ -75,9 +79,11 @@ impl Joins {
     #[inline]
     pub fn join(&mut self, before: u32, crc: u32, bytes: &[u8]) -> u32 {
         if bytes.len() > READ_MAX {
-            let known = &self.moves[bytes.len() % LENGTHS];
-            if known.bytes == bytes.len() {
-                return known.apply(before) ^ crc;
+            let first = first_place(bytes.len());
+            for at in first..first + PLACES {
+                if self.lengths[at] == bytes.len() {
+                    return self.moves[at].apply(before) ^ crc;
+                }
             }
             self.miss(bytes.len());
         }
@@ -87,10 +93,17 @@ impl Joins {
     #[cold]
     fn miss(&mut self, bytes: usize) {
         if self.misses.is_multiple_of(LEARN_EVERY) {
-            self.moves[bytes % LENGTHS] = Move::by(bytes);
+            let turn = (self.misses / LEARN_EVERY) as usize % PLACES;
+            let at = first_place(bytes) + turn;
+            self.lengths[at] = bytes;
+            self.moves[at] = Move::by(bytes);
         }
         self.misses = self.misses.wrapping_add(1);
     }
+}
+
+fn first_place(bytes: usize) -> usize {
+    bytes % (LENGTHS / PLACES) * PLACES
 }
 
 /// The checksum of what has the checksum `before`, and then `bytes`.
@@ -121,6 +134,19 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn lengths_that_share_their_places_are_all_known() {
+        let mut joins = Joins::default();
+        let shared: Vec<usize> = (0..PLACES).map(|n| 1024 + n * LENGTHS).collect();
+        for n in 0..10 * LEARN_EVERY as usize {
+            let bytes = vec![n as u8; shared[n % PLACES]];
+            let crc = joins.join(7, crc32fast::hash(&bytes), &bytes);
+            assert_eq!(crc, resume(7, &bytes));
+        }
+        let known = |len: &&usize| joins.lengths.contains(len);
+        assert_eq!(shared.iter().filter(known).count(), PLACES);
     }
 
     proptest! {
